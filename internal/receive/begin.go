@@ -1,0 +1,396 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"logforward/internal/broker"
+	"logforward/internal/chunk"
+)
+
+// begin brings state, records and files of the partition's logs together, as on a takeover: it
+// is the one way back from a crash, a lost connection, a failed sync and a wiped broker.
+func (p *partition) begin(term context.Context) error {
+	records, err := p.r.openRecords(term)
+	if err != nil {
+		return err
+	}
+	p.records = records
+	list, err := records.List(term)
+	if err != nil {
+		return fmt.Errorf("read the records: %w", err)
+	}
+	complete := false
+	for _, rec := range list {
+		if rec.Key == completeKey {
+			complete = true
+			continue
+		}
+		if identity, _, err := splitKey(rec.Key); err == nil && p.r.partitionOf(identity) == p.n {
+			p.known[rec.Key] = rec
+		}
+	}
+	locals, bad, err := p.r.state.logs()
+	if err != nil {
+		return fmt.Errorf("read the state: %w", err)
+	}
+	for _, err := range bad {
+		p.r.logger.Error("entry of the state can't be read; the log goes on from its record, in a new file", "error", err)
+	}
+	changed, done := make(map[string]*local), make(map[string]*closed)
+	for k, lo := range locals {
+		identity, name, err := splitKey(k)
+		if err != nil || p.r.partitionOf(identity) != p.n {
+			continue
+		}
+		l := p.add(&log{key: k, identity: identity, name: name, from: unplaced, local: *lo})
+		if err := p.reconcile(term, l, done); err != nil {
+			return fmt.Errorf("%s/%s: %w", identity, name, err)
+		}
+		if p.suspect[k] {
+			if err := p.retire(l); err != nil {
+				return err
+			}
+		}
+		if lo.Prepared != nil || lo.Opening != "" || l.local.Closing != nil {
+			changed[k] = &l.local
+		}
+	}
+	// What the records decided goes to the state before any file is cut: a crash in between only
+	// repeats this.
+	if err := p.r.state.put(opBegin, changed, done); err != nil {
+		return fmt.Errorf("write the state: %w", err)
+	}
+	for _, l := range p.logs {
+		if err := p.reopen(l); err != nil {
+			return fmt.Errorf("%s/%s: %w", l.identity, l.name, err)
+		}
+	}
+	if err := p.r.state.put(opBegin, changed, nil); err != nil {
+		return fmt.Errorf("write the state: %w", err)
+	}
+	p.suspect = nil
+	for k := range p.known {
+		if p.logs[k] == nil {
+			if err := p.adoptRecord(k); err != nil {
+				p.r.logger.Error("record can't be used; the log begins as if it were new", "key", k, "error", err)
+			}
+		}
+	}
+	if !complete {
+		return p.r.markComplete(term, records, p.n)
+	}
+	p.r.setComplete()
+	return nil
+}
+
+// reconcile decides, for a log of this receiver's state, what is committed.
+func (p *partition) reconcile(term context.Context, l *log, done map[string]*closed) error {
+	lo := &l.local
+	for first := true; ; first = false {
+		known, found := p.known[l.key]
+		if !first || !found {
+			value, rev, err := p.records.Get(term, l.key)
+			if err != nil && !errors.Is(err, broker.ErrNotFound) {
+				return err
+			}
+			known, found = broker.Record{Key: l.key, Value: value, Revision: rev}, err == nil
+		}
+		rec := new(record)
+		if found {
+			var err error
+			if rec, err = parseRecord(known.Value); err != nil {
+				p.r.logger.Error("record can't be read; the local state goes on", "key", l.key, "error", err)
+				rec = new(record)
+			}
+		}
+		repaired := further(&lo.Committed.Place, &rec.Place) && !(lo.Prepared != nil && rec.covers(p.r.config.Name, lo.Prepared))
+		if repaired {
+			// A power failure or a wipe took the record back. What is committed here wins.
+			place := lo.Committed.Place
+			rec.Place, rec.Learnt = place, &place
+			rec.extend(p.r.config.Name, &lo.Committed)
+		}
+		l.rec, l.rev = *rec, known.Revision
+		if lo.Prepared == nil && !repaired {
+			break
+		}
+		// Raise the revision before believing what was read: an update of an earlier term may
+		// still be on its way, and it would land after its range was cut back.
+		value, err := p.stamp(&l.rec)
+		if err != nil {
+			return err
+		}
+		rev, err := p.update(term, l.key, value, l.rev)
+		if errors.Is(err, broker.ErrWrongRevision) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		l.rev = rev
+		break
+	}
+	if m := lo.Prepared; m != nil {
+		if l.rec.covers(p.r.config.Name, m) {
+			lo.commit(m, l.key, done)
+		}
+		// Otherwise Prepared stays until reopen has set its bytes aside.
+	}
+	l.cur = newCursor(lo.Committed.Place)
+	if further(&l.rec.Place, &lo.Committed.Place) {
+		if l.rec.Learnt != nil {
+			l.heard = *l.rec.Learnt
+		}
+		l.cur = newCursor(l.rec.Place)
+		l.dirty = true // so that what the record says is learnt, and told
+		p.touchAcks()
+	}
+	return nil
+}
+
+// commit moves a log's state to a mark that its record covers. A file whose closing that mark's
+// ledger tells of is done.
+func (lo *local) commit(m *mark, key string, done map[string]*closed) {
+	lo.Committed, lo.Prepared = *m, nil
+	if lo.Opening == m.File {
+		lo.Opening = ""
+	}
+	if c := lo.Closing; c != nil {
+		done[c.To] = &closed{Key: key, Size: c.Size, Time: c.Time, Epoch: c.Epoch, To: c.Pos}
+		lo.Closing = nil
+	}
+}
+
+// retire closes the file of a log after a failed sync: what was appended can't be trusted, and the
+// kernel won't say so twice. It is cut back, and the log goes on in a new one.
+func (p *partition) retire(l *log) error {
+	m := &l.local.Committed
+	if m.File == "" || l.local.Closing != nil {
+		return nil
+	}
+	now := p.r.now()
+	to, err := free(p.r.config.Output, func(i int) string { return p.r.naming.closedName(m.File, now, i) })
+	if err != nil {
+		return fmt.Errorf("name for closed file %s: %w", m.File, err)
+	}
+	l.local.Closing = &closing{From: m.File, To: to, Epoch: m.Place.Epoch, Pos: m.Place.Position, Size: m.Size, Time: now}
+	return nil
+}
+
+// update writes one record and waits for the outcome.
+func (p *partition) update(ctx context.Context, key string, value []byte, expected uint64) (uint64, error) {
+	type result struct {
+		rev uint64
+		err error
+	}
+	done := make(chan result, 1)
+	p.records.Update(key, value, expected, func(rev uint64, err error) { done <- result{rev, err} })
+	select {
+	case r := <-done:
+		if broker.OutcomeUnknown(r.err) {
+			return 0, fmt.Errorf("%w (%w)", broker.ErrWrongRevision, r.err) // read it again
+		}
+		return r.rev, r.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// reopen cuts a log's files back to what is committed and goes on with them.
+func (p *partition) reopen(l *log) error {
+	lo := &l.local
+	m := &lo.Committed
+	if c := lo.Closing; c != nil {
+		if m.File == c.From {
+			if from := filepath.Join(p.r.config.Output, c.From); c.From == c.To || !exists(filepath.Join(p.r.config.Output, c.To)) && exists(from) {
+				if err := p.cut(l, &file{name: c.From, size: c.Size}); err != nil {
+					return err
+				}
+			}
+			if err := p.r.finishClose(c); err != nil {
+				return err
+			}
+			m.File = ""
+		}
+		l.note(c.entry()) // the ledger is cut back to before this line
+	}
+	if lo.Opening != "" && lo.Opening != m.File {
+		if err := p.dropUncommitted(l, lo.Opening); err != nil {
+			return err
+		}
+	}
+	lo.Opening = ""
+	if m.File != "" {
+		f := &file{name: m.File, size: m.Size, opened: m.Opened, base: p.r.naming.base(l.identity, l.name, m.Opened)}
+		switch err := p.cut(l, f); {
+		case errors.Is(err, errDamagedFile) || errors.Is(err, fs.ErrNotExist):
+			p.r.logger.Error("central file is damaged; going on in a new one", "identity", l.identity, "log", l.name, "file", m.File, "error", err)
+			l.note(Entry{Time: p.r.now(), Event: EventDamage, Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, File: m.File, Size: m.Size, Cause: err.Error()})
+			m.File = ""
+		case err != nil:
+			return err
+		default:
+			l.file, l.from, l.offset = f, m.From, m.Offset
+			if !same(&l.cur.Place, &m.Place) {
+				l.from = unplaced
+			}
+		}
+	}
+	if lo.LedgerFile != "" {
+		f := &file{name: lo.LedgerFile, size: m.Ledger}
+		switch err := p.cut(l, f); {
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamagedFile):
+			if m.Ledger > 0 {
+				p.r.logger.Error("ledger is damaged; going on in a new one", "identity", l.identity, "log", l.name, "file", lo.LedgerFile, "error", err)
+				lo.LedgerFile = ""
+			}
+			m.Ledger = 0
+		case err != nil:
+			return err
+		default:
+			l.ledger = f
+		}
+	}
+	lo.Prepared = nil
+	return p.flushNotes(l)
+}
+
+// dropUncommitted removes a file that nothing was ever committed to. What was prepared in it is set aside.
+func (p *partition) dropUncommitted(l *log, name string) error {
+	path := filepath.Join(p.r.config.Output, name)
+	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if m := l.local.Prepared; m != nil && m.File == name && st.Size() > 0 {
+		if err := p.setAside(l, name, 0, min(m.Size, st.Size())); err != nil {
+			return err
+		}
+	}
+	return p.r.disk.remove(path)
+}
+
+// cut takes a file back to the size that is committed.
+func (p *partition) cut(l *log, f *file) error {
+	path := filepath.Join(p.r.config.Output, f.name)
+	st, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if st.Size() < f.size {
+		return fmt.Errorf("%s has %d of %d bytes: %w", f.name, st.Size(), f.size, errDamagedFile)
+	}
+	if st.Size() > f.size {
+		if m := l.local.Prepared; m != nil && m.File == f.name && m.Size > f.size {
+			if err := p.setAside(l, f.name, f.size, min(m.Size, st.Size())); err != nil {
+				return err
+			}
+		}
+		h, err := p.open.use(f)
+		if err != nil {
+			return err
+		}
+		if err := p.r.disk.truncate(h, f.size); err != nil {
+			return fmt.Errorf("cut %s back to %d bytes: %w", f.name, f.size, err)
+		}
+		p.r.logger.Info("file cut back to what is committed", "file", f.name, "from", st.Size(), "to", f.size)
+	}
+	f.newline, err = p.endsLine(f)
+	return err
+}
+
+// endsLine reads a file's last byte.
+func (p *partition) endsLine(f *file) (bool, error) {
+	if f.size == 0 {
+		return true, nil
+	}
+	h, err := p.open.use(f)
+	if err != nil {
+		return false, err
+	}
+	var b [1]byte
+	if _, err := h.ReadAt(b[:], f.size-1); err != nil {
+		return false, fmt.Errorf("read the end of %s: %w", f.name, err)
+	}
+	return b[0] == '\n', nil
+}
+
+// setAside keeps bytes that were on disk with an outcome that nobody knows: should every other
+// copy be lost, they are here.
+func (p *partition) setAside(l *log, name string, from, to int64) error {
+	return p.r.disk.do(opSetAside, func() (err error) {
+		dir := filepath.Join(p.r.config.State, "cut")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("set aside: %w", err)
+		}
+		src, err := os.Open(filepath.Join(p.r.config.Output, name))
+		if err != nil {
+			return fmt.Errorf("set aside: %w", err)
+		}
+		defer src.Close()
+		path := filepath.Join(dir, fmt.Sprintf("%s@%d-%d@%d", l.key, l.local.Prepared.Place.Epoch, l.local.Prepared.Place.Position, to-from))
+		dst, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return fmt.Errorf("set aside: %w", err)
+		}
+		_, err = io.Copy(dst, io.NewSectionReader(src, from, to-from))
+		if err == nil {
+			err = dst.Sync()
+		}
+		if err2 := dst.Close(); err == nil {
+			err = err2
+		}
+		if err == nil {
+			err = syncDir(dir)
+		}
+		if err != nil {
+			os.Remove(path)
+			return fmt.Errorf("set aside %d bytes of %s: %w", to-from, name, err)
+		}
+		p.r.logger.Warn("bytes whose commit has no known outcome are set aside", "identity", l.identity, "log", l.name, "file", path, "bytes", to-from)
+		return nil
+	})
+}
+
+// adoptRecord takes over a log that other receivers, or this one before it lost its state, wrote.
+func (p *partition) adoptRecord(k string) error {
+	identity, name, err := splitKey(k)
+	if err != nil {
+		return err
+	}
+	known := p.known[k]
+	rec, err := parseRecord(known.Value)
+	l := p.add(&log{key: k, identity: identity, name: name, from: unplaced, rev: known.Revision})
+	if err != nil {
+		return err
+	}
+	l.rec, l.cur = *rec, newCursor(rec.Place)
+	// What its writer has learnt may be told at once; the rest when this receiver has
+	// written a record of its own on top, behind which the writer can't cut back.
+	if rec.Learnt != nil {
+		l.heard = *rec.Learnt
+	}
+	if !same(&rec.Place, l.learnt()) {
+		l.dirty = true
+		p.touchAcks()
+	}
+	return nil
+}
+
+// completeKey marks a positions bucket that knows all that the receivers know. Without it the
+// bucket is new, perhaps after a wipe, and nothing may be called unknown.
+const completeKey = "complete"
+
+// partitionOf is the partition of an identity in the current layout.
+func (r *Receiver) partitionOf(identity string) int {
+	return chunk.Partition(identity, r.layout.Partitions)
+}

@@ -1,0 +1,319 @@
+package receive
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"logforward/internal/broker"
+	"logforward/internal/chunk"
+)
+
+// site is a broker with a receiver, on directories that survive the restart of either.
+type site struct {
+	t      *testing.T
+	dir    string
+	server *broker.Server
+	config Config
+	r      *Receiver
+	cancel context.CancelFunc
+	done   chan error
+	nc     *nats.Conn
+	pub    *broker.Publisher
+}
+
+func newSite(t *testing.T, change func(*Config)) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir()}
+	s.config = Config{Name: "r1", Output: filepath.Join(s.dir, "out"), State: filepath.Join(s.dir, "state"),
+		CommitInterval: 20 * time.Millisecond, Sweep: 20 * time.Millisecond, Logger: testLogger(t)}
+	if change != nil {
+		change(&s.config)
+	}
+	t.Cleanup(func() {
+		s.stopReceiver()
+		s.stopBroker()
+	})
+	s.startBroker()
+	s.setup(1)
+	return s
+}
+
+func testLogger(t *testing.T) *slog.Logger {
+	if testing.Verbose() {
+		return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+func (s *site) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) startBroker() {
+	s.t.Helper()
+	server, err := broker.Serve(s.t.Context(), broker.ServerOptions{Listen: "127.0.0.1:0", InProcess: true, Store: filepath.Join(s.dir, "store"), Logger: nil})
+	s.must(err)
+	s.server = server
+	s.nc, err = broker.Connect(s.t.Context(), broker.Options{Server: server})
+	s.must(err)
+	s.pub, err = broker.NewPublisher(s.nc, broker.PublisherOptions{Timeout: time.Second})
+	s.must(err)
+}
+
+func (s *site) stopBroker() {
+	if s.server != nil {
+		s.pub.Close()
+		s.nc.Close()
+		if err := s.server.Shutdown(); err != nil {
+			s.t.Error(err)
+		}
+		s.server = nil
+	}
+}
+
+func (s *site) setup(partitions int) {
+	s.t.Helper()
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	plan, err := broker.Plan(s.t.Context(), js, broker.Wanted{Partitions: partitions})
+	s.must(err)
+	s.must(broker.Apply(s.t.Context(), js, plan))
+}
+
+func (s *site) startReceiver() {
+	s.t.Helper()
+	c := s.config
+	c.Broker = broker.Options{Server: s.server}
+	s.r = New(c)
+	s.must(s.r.Open(s.t.Context()))
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel, s.done = cancel, make(chan error, 1)
+	r, done := s.r, s.done
+	go func() { done <- r.Run(ctx) }()
+}
+
+// stopReceiver ends the receiver cleanly, or what is left of it after a fault, and returns Run's error.
+func (s *site) stopReceiver() error {
+	if s.r == nil {
+		return nil
+	}
+	s.cancel()
+	err := <-s.done
+	if err2 := s.r.Close(); err2 != nil && err == nil {
+		err = err2
+	}
+	s.r = nil
+	return err
+}
+
+// eventually waits for a condition; what it says while it isn't met is shown when time is up.
+func eventually(t *testing.T, what string, ok func() (bool, string)) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		good, last := ok()
+		if good {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not in time; last: %s", what, last)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// node publishes a log's chunks as a forwarder does, but in whatever order a test wants.
+type node struct {
+	s        *site
+	identity string
+	log      string
+	epoch    uint64
+	prev     uint64
+	position uint64
+	digest   chunk.Digest
+	round    uint64
+	file     string
+	offset   int64
+	written  []byte // of all epochs
+
+	mu        sync.Mutex
+	confirmed chunk.Confirm
+	resends   []chunk.Resend
+	forks     []chunk.Fork
+	sub       *nats.Subscription
+}
+
+func (s *site) node(identity, log string) *node {
+	s.t.Helper()
+	n := &node{s: s, identity: identity, log: log, epoch: 1, file: "1:2:3:4"}
+	n.listen()
+	return n
+}
+
+func (n *node) listen() {
+	n.s.t.Helper()
+	var err error
+	n.sub, err = n.s.nc.Subscribe(chunk.ControlSubject("logs", n.identity), func(m *nats.Msg) {
+		c, err := chunk.ParseControl(m.Data)
+		if err != nil {
+			n.s.t.Error(err)
+			return
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for _, x := range c.Confirm {
+			if x.Log == chunk.Token(n.log) {
+				n.confirmed = x
+			}
+		}
+		n.resends = append(n.resends, c.Resend...)
+		n.forks = append(n.forks, c.Fork...)
+	})
+	n.s.must(err)
+	n.s.must(n.s.nc.Flush())
+}
+
+// make is the next chunk with these bytes; the node's position moves behind it.
+func (n *node) make(data string) *chunk.Chunk {
+	c := &chunk.Chunk{Epoch: n.epoch, Predecessor: n.prev, Position: n.position, Length: uint64(len(data)), Checksum: chunk.Sum([]byte(data)),
+		Digest: n.digest, Round: n.round, File: n.file, Offset: n.offset, Data: []byte(data)}
+	n.position, n.digest, n.offset = c.End(), c.DigestAfter(), n.offset+int64(len(data))
+	n.written = append(n.written, data...)
+	return c
+}
+
+func (n *node) gap(length uint64) *chunk.Chunk {
+	c := &chunk.Chunk{Epoch: n.epoch, Predecessor: n.prev, Position: n.position, Length: length, Digest: n.digest, Round: n.round, File: n.file, Offset: n.offset,
+		Gap: &chunk.Gap{Cause: "truncated", Bytes: -1, Time: time.Now()}}
+	n.position, n.digest = c.End(), c.DigestAfter()
+	return c
+}
+
+// send publishes chunks and waits until the broker has stored them.
+func (n *node) send(chunks ...*chunk.Chunk) {
+	n.s.t.Helper()
+	for _, c := range chunks {
+		n.raw(chunk.Subject{Prefix: "logs", Identity: n.identity, Log: n.log}.String(), c.Header(false), c.Data)
+	}
+}
+
+func (n *node) raw(subject string, header map[string][]string, data []byte) {
+	n.s.t.Helper()
+	done := make(chan broker.Ack, 1)
+	n.s.pub.Publish(subject, header, data, func(a broker.Ack) { done <- a })
+	if a := <-done; a.Err != nil {
+		n.s.t.Fatal(a.Err)
+	}
+}
+
+func (n *node) hello(t *testing.T, h chunk.HelloLog) (*chunk.Answer, error) {
+	t.Helper()
+	b, err := json.Marshal(chunk.Hello{Instance: "x", Logs: map[string]chunk.HelloLog{chunk.Token(n.log): h}})
+	n.s.must(err)
+	m, err := n.s.nc.Request(chunk.SyncSubject("logs", n.identity), b, 2*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return chunk.ParseAnswer(m.Data)
+}
+
+// place asks until a receiver is ready to answer.
+func (n *node) place(t *testing.T, h chunk.HelloLog) chunk.AnswerLog {
+	t.Helper()
+	var got chunk.AnswerLog
+	eventually(t, "sync answer", func() (bool, string) {
+		a, err := n.hello(t, h)
+		if err != nil {
+			return false, err.Error()
+		}
+		got = a.Logs[chunk.Token(n.log)]
+		return a.Ready, "not yet"
+	})
+	return got
+}
+
+func (n *node) here() chunk.HelloLog {
+	return chunk.HelloLog{Epoch: n.epoch, Predecessor: n.prev, Stored: n.position, Round: n.round}
+}
+
+// waitConfirmed waits until the node was told that everything it made is committed.
+func (n *node) waitConfirmed() {
+	n.s.t.Helper()
+	eventually(n.s.t, "confirm", func() (bool, string) {
+		n.mu.Lock()
+		c := n.confirmed
+		n.mu.Unlock()
+		if c.Epoch == n.epoch && c.Position == n.position {
+			if c.Digest != n.digest {
+				n.s.t.Fatalf("confirmed digest %s, want %s", c.Digest, n.digest)
+			}
+			return true, ""
+		}
+		if a, err := n.hello(n.s.t, chunk.HelloLog{}); err == nil { // the message may have been lost
+			if l := a.Logs[chunk.Token(n.log)]; l.Epoch == n.epoch && l.Position == n.position && l.Digest == n.digest {
+				return true, ""
+			}
+		}
+		return false, fmt.Sprintf("%+v, want epoch %d position %d", c, n.epoch, n.position)
+	})
+}
+
+// central is what lies in the log's files, in order.
+func (n *node) central() ([]byte, error) {
+	var b bytes.Buffer
+	_, err := Cat(&b, n.s.config.Output, n.identity, n.log)
+	if errors.Is(err, ErrNoLedger) {
+		err = nil
+	}
+	return b.Bytes(), err
+}
+
+// same fails unless the central files hold exactly what was written.
+func (n *node) same() {
+	n.s.t.Helper()
+	got, err := n.central()
+	n.s.must(err)
+	if !bytes.Equal(got, n.written) {
+		n.s.t.Fatalf("central files of %s/%s: %d bytes, want %d; first difference at %d\n%s", n.identity, n.log, len(got), len(n.written), differ(got, n.written), tree(n.s.config.Output))
+	}
+}
+
+func differ(a, b []byte) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return min(len(a), len(b))
+}
+
+func tree(dir string) string {
+	var b bytes.Buffer
+	filepath.Walk(dir, func(p string, i os.FileInfo, err error) error {
+		if err == nil && !i.IsDir() {
+			fmt.Fprintf(&b, "%8d %s\n", i.Size(), p)
+			if filepath.Ext(p) == ".jsonl" {
+				text, _ := os.ReadFile(p)
+				b.Write(text)
+			}
+		}
+		return nil
+	})
+	return b.String()
+}
+
+func pause() { time.Sleep(5 * time.Millisecond) }

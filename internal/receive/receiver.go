@@ -1,0 +1,486 @@
+package receive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"logforward/internal/broker"
+	"logforward/internal/chunk"
+)
+
+// Config of a receiver. Name, Output, State and Broker's URLs (or Server) are required; the zero value of
+// every other field takes the default named behind it.
+type Config struct {
+	Name   string         // of this receiver, unique among receivers; kept for good
+	Output string         // directory of the central files
+	State  string         // directory of this receiver's own state; no other process may use it
+	Broker broker.Options // Retry and the callbacks are set here
+
+	Prefix      string      // of subjects; "logs"
+	FilePattern string      // "{identity}/{log}.log"
+	FileMode    fs.FileMode // 0640
+	DirMode     fs.FileMode // 0750
+
+	RotateSize  int64         // bytes; 0: no limit
+	RotateEvery time.Duration // aligned to UTC; 0: never
+	RetainCount int           // closed files of each log; 0: all
+	RetainAge   time.Duration // of closed files; 0: for ever
+	RetainSize  int64         // bytes of all closed files of this receiver; 0: no limit
+	Compress    string        // of closed files: "none" (default), "gzip", "zstd"
+
+	CommitInterval time.Duration // 1 s
+	CommitBytes    int64         // 64 MiB
+	MaxOpenFiles   int           // 0: half of what the process may have
+	MaxLogs        int           // of one identity; 10,000
+	QuarantineSize int64         // bytes; 1 GiB
+	FetchBytes     int           // that are fetched ahead, in each partition; 16 MiB
+	Sweep          time.Duration // how often closed files are looked after; 10 s
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time // for tests
+
+	fault func(op string, done bool) error
+}
+
+func (c *Config) setDefaults() error {
+	if c.Name == "" || c.Output == "" || c.State == "" {
+		return errors.New("receiver: name, output and state must be set")
+	}
+	if err := chunk.CheckName(c.Name); err != nil || len(chunk.FileName(c.Name)) > 32 {
+		return fmt.Errorf("receiver: name %q can't be part of a file name, or is longer than 32 bytes there", c.Name)
+	}
+	def(&c.Prefix, "logs")
+	def(&c.FilePattern, "{identity}/{log}.log")
+	def(&c.FileMode, 0o640)
+	def(&c.DirMode, 0o750)
+	def(&c.Compress, "none")
+	def(&c.CommitInterval, time.Second)
+	def(&c.CommitBytes, 64<<20)
+	def(&c.MaxLogs, 10_000)
+	def(&c.QuarantineSize, 1<<30)
+	def(&c.FetchBytes, 16<<20)
+	def(&c.Sweep, 10*time.Second)
+	if _, ok := compressions[c.Compress]; !ok {
+		return fmt.Errorf("receiver: compress %q is none of none, gzip, zstd", c.Compress)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return nil
+}
+
+// def sets what was left at its zero value.
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Receiver writes logs to files. Make it with [New], then Open, Run, Close.
+type Receiver struct {
+	config       Config
+	logger       *slog.Logger
+	now          func() time.Time
+	naming       naming
+	disk         disk
+	state        *state
+	syncfs       *os.File // nil: the kernel's syncfs reports no write errors (before 5.8)
+	identity     broker.Identity
+	metrics      *metrics
+	decompressor *chunk.Decompressor
+
+	nc  *nats.Conn
+	js  jetstream.JetStream
+	pub *broker.Publisher
+
+	quarantineLock sync.Mutex
+	quarantined    int64
+
+	// Constant while partitions run.
+	layout     broker.Layout
+	partitions []*partition
+
+	mu       sync.Mutex
+	link     *link
+	changed  chan struct{} // closed when link, complete or season change
+	serving  bool
+	complete bool
+	begun    map[int]bool
+	pause    *broker.Pause
+	terms    map[int]error
+	stalls   map[int]error
+	note     error // why there is no layout yet
+}
+
+// link is one life of the connection.
+type link struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// New makes a receiver; it touches nothing.
+func New(c Config) *Receiver { return &Receiver{config: c, changed: make(chan struct{})} }
+
+// Open takes the state directory, checks the settings, and connects. A broker that can't be
+// reached is no error: the receiver goes on trying.
+func (r *Receiver) Open(ctx context.Context) (err error) {
+	if err := r.config.setDefaults(); err != nil {
+		return err
+	}
+	r.logger, r.now = r.config.Logger, r.config.Now
+	r.disk.fault = r.config.fault
+	r.terms, r.stalls = map[int]error{}, map[int]error{}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
+	if r.naming, err = newNaming(r.config.FilePattern, r.config.Name); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(r.config.Output, r.config.DirMode); err != nil {
+		return fmt.Errorf("output directory: %w", err)
+	}
+	if r.config.Output, err = filepath.Abs(r.config.Output); err != nil {
+		return fmt.Errorf("output directory: %w", err)
+	}
+	var note error
+	if r.state, note, err = openState(r.config.State, &r.disk); err != nil {
+		return err
+	}
+	if note != nil {
+		r.logger.Error("state set aside", "error", note)
+	}
+	if err := r.checkName(); err != nil {
+		return err
+	}
+	if r.quarantined, err = dirSize(filepath.Join(r.config.State, "quarantine")); err != nil {
+		return fmt.Errorf("quarantine: %w", err)
+	}
+	if reportsWriteErrors() {
+		// Opened before the first write: an error is reported to those who were there.
+		if r.syncfs, err = os.Open(r.config.Output); err != nil {
+			return fmt.Errorf("output directory: %w", err)
+		}
+	}
+	if r.decompressor, err = chunk.NewDecompressor(); err != nil {
+		return err
+	}
+	r.metrics = newMetrics(r.config.Registerer)
+	return r.connect(ctx)
+}
+
+// checkName makes sure that a state keeps its receiver's name: its files are known by it.
+func (r *Receiver) checkName() error {
+	var name string
+	found, err := r.state.getMeta("name", &name)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	if found && name != r.config.Name {
+		return fmt.Errorf("state directory %s belongs to receiver %q, and this one is %q: set receiver = %s, or use another state directory", r.config.State, name, r.config.Name, name)
+	}
+	if found {
+		return nil
+	}
+	return r.state.putMeta("name", r.config.Name)
+}
+
+// reportsWriteErrors tells whether syncfs fails when a write to any file did: since Linux 5.8.
+func reportsWriteErrors() bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return major > 5 || major == 5 && minor >= 8
+}
+
+func (r *Receiver) connect(ctx context.Context) (err error) {
+	o := r.config.Broker
+	o.Retry = true
+	if o.Logger == nil {
+		o.Logger = r.logger
+	}
+	if o.Identity == nil {
+		o.Identity = broker.PlainNATS{Prefix: r.config.Prefix, Inbox: o.InboxPrefix}
+	}
+	r.identity = o.Identity
+	o.OnConnect = func(*nats.Conn) { r.linked() }
+	o.OnReconnect = func(*nats.Conn) { r.linked() }
+	o.OnDisconnect = func(_ *nats.Conn, err error) { r.unlinked() }
+	o.OnPermission = func(f broker.Refusal) {
+		r.logger.Error("the broker refuses this: grant the receiver the right", "operation", f.Op, "subject", f.Subject)
+	}
+	if r.nc, err = broker.Connect(ctx, o); err != nil {
+		return err
+	}
+	if r.js, err = broker.JetStream(r.nc, ""); err != nil {
+		return err
+	}
+	r.pub, err = broker.NewPublisher(r.nc, broker.PublisherOptions{Logger: r.logger})
+	return err
+}
+
+func (r *Receiver) linked() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.link != nil {
+		r.link.cancel()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.link = &link{ctx, cancel}
+	r.complete, r.begun = false, map[int]bool{}
+	r.broadcast()
+}
+
+func (r *Receiver) unlinked() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.link != nil {
+		r.link.cancel()
+		r.link = nil
+	}
+	r.complete = false
+	r.broadcast()
+}
+
+// broadcast wakes all that wait for a change. mu is held.
+func (r *Receiver) broadcast() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// session waits for a connection and gives a context that ends with it.
+func (r *Receiver) session(ctx context.Context) (context.Context, error) {
+	for {
+		r.mu.Lock()
+		l, changed := r.link, r.changed
+		r.mu.Unlock()
+		if l != nil {
+			return l.ctx, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Run receives until ctx ends, and then commits what it has. It returns early only on errors
+// that no waiting mends.
+func (r *Receiver) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.sweep(ctx) })
+	group.Go(func() error { return r.answerSyncs(ctx) })
+	group.Go(func() error {
+		for ctx.Err() == nil {
+			if err := r.season(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	err := group.Wait()
+	if err == nil && r.nc.Status() == nats.CONNECTED {
+		err = r.nc.FlushTimeout(2 * time.Second) // the last acknowledgements
+	}
+	return err
+}
+
+// season runs the partitions of one layout.
+func (r *Receiver) season(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	layout, err := r.findLayout(ctx)
+	if err != nil {
+		return nil // ctx is over
+	}
+	partitions := make([]*partition, layout.Partitions)
+	for n := range partitions {
+		partitions[n] = newPartition(r, n)
+	}
+	r.mu.Lock()
+	r.layout, r.partitions, r.serving = layout, partitions, true
+	r.complete, r.begun = false, map[int]bool{}
+	r.terms, r.stalls = map[int]error{}, map[int]error{}
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.serving = false
+	}()
+	r.logger.Info("receiving", "layout", layout.ID, "prefix", layout.Prefix, "partitions", layout.Partitions, "output", r.config.Output)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, p := range partitions {
+		group.Go(func() error { return p.run(ctx) })
+	}
+	group.Go(func() error { return r.leftovers(ctx) })
+	group.Go(func() error {
+		defer cancel() // a new layout ends the season
+		r.watchShared(ctx)
+		return nil
+	})
+	return group.Wait()
+}
+
+// Close frees everything. It may be called at any point behind New.
+func (r *Receiver) Close() error {
+	if r.pub != nil {
+		r.pub.Close()
+	}
+	if r.nc != nil {
+		r.nc.Close()
+	}
+	r.mu.Lock()
+	if r.link != nil {
+		r.link.cancel()
+		r.link = nil
+	}
+	r.mu.Unlock()
+	if r.decompressor != nil {
+		r.decompressor.Close()
+	}
+	if r.syncfs != nil {
+		r.syncfs.Close()
+	}
+	if r.state != nil {
+		return r.state.close()
+	}
+	return nil
+}
+
+// fileLimit is how many descriptors one partition may keep open.
+func (r *Receiver) fileLimit() int {
+	n := r.config.MaxOpenFiles
+	if n == 0 {
+		var lim unix.Rlimit
+		if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil {
+			n = int(min(lim.Cur, 1<<20) / 2)
+		}
+	}
+	return max(8, n/max(1, r.layout.Partitions))
+}
+
+func (r *Receiver) openRecords(ctx context.Context) (*broker.Records, error) {
+	return broker.OpenRecords(ctx, r.js, r.pub, broker.Positions)
+}
+
+// tell sends a node a control message. Its subject is computed, never taken from a message.
+func (r *Receiver) tell(identity string, c *chunk.Control) {
+	b, err := json.Marshal(c)
+	if err == nil {
+		err = r.nc.Publish(r.identity.ControlSubject(chunk.Token(identity)), b)
+	}
+	if err != nil {
+		r.logger.Warn("control message not sent; the next sync says the same", "identity", identity, "error", err)
+	}
+}
+
+func (r *Receiver) setTerm(n int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.terms[n] = err
+}
+
+func (r *Receiver) setStall(n int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		delete(r.stalls, n)
+	} else {
+		r.stalls[n] = err
+	}
+	r.metrics.stalled.Set(float64(len(r.stalls)))
+}
+
+// LogStatus is where one log stands. Bytes and counters are of the partition's current term.
+type LogStatus struct {
+	Identity   string    `json:"identity"`
+	Log        string    `json:"log"`
+	Partition  int       `json:"partition"`
+	Epoch      uint64    `json:"epoch"`
+	Position   uint64    `json:"position"`  // appended
+	Committed  uint64    `json:"committed"` // in this epoch
+	File       string    `json:"file,omitempty"`
+	Size       int64     `json:"size"`
+	Bytes      uint64    `json:"bytes"` // appended
+	Duplicates uint64    `json:"duplicates"`
+	Holes      uint64    `json:"holes"`
+	Gaps       uint64    `json:"gaps"`
+	Forked     bool      `json:"forked,omitempty"`
+	Changed    time.Time `json:"changed"`
+}
+
+// Status is a receiver's state.
+type Status struct {
+	Name      string      `json:"name"`
+	Connected bool        `json:"connected"`
+	Ready     bool        `json:"ready"` // answers nodes' syncs
+	Layout    string      `json:"layout,omitempty"`
+	Problems  []string    `json:"problems,omitempty"`
+	Logs      []LogStatus `json:"logs"`
+}
+
+// Status asks all partitions. Those that are between terms have no logs to show.
+func (r *Receiver) Status(ctx context.Context) Status {
+	r.mu.Lock()
+	s := Status{Name: r.config.Name, Connected: r.link != nil, Ready: r.complete, Logs: []LogStatus{}}
+	var partitions []*partition
+	if r.serving {
+		s.Layout, partitions = r.layout.ID, r.partitions
+	} else if r.note != nil {
+		s.Problems = append(s.Problems, r.note.Error())
+	}
+	for n := range partitions {
+		for _, err := range []error{r.terms[n], r.stalls[n]} {
+			if err != nil {
+				s.Problems = append(s.Problems, fmt.Sprintf("partition %d: %s", n, err))
+			}
+		}
+	}
+	r.mu.Unlock()
+	for _, p := range partitions {
+		reply := make(chan []LogStatus, 1)
+		select {
+		case p.looks <- reply:
+			s.Logs = append(s.Logs, <-reply...)
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return s
+}
+
+// inbox tells whether a subject is where replies go: a node may not make a receiver publish anywhere else.
+func (r *Receiver) inbox(subject string) bool {
+	if strings.HasPrefix(subject, "_INBOX") {
+		return true
+	}
+	p := r.config.Broker.InboxPrefix
+	return p != "" && strings.HasPrefix(subject, p+".")
+}

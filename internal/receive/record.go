@@ -1,0 +1,82 @@
+package receive
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"logforward/internal/chunk"
+)
+
+// maxRanges is how many ranges a record names; older ones are in the ledgers.
+const maxRanges = 16
+
+// record is a log's entry in the positions bucket: what is committed, by whom and
+// where, and what its writer has learnt to be committed. Only Learnt is ever told to
+// a node: a record that landed without its writer's knowledge can still be cut back.
+type record struct {
+	Place  chunk.Place  `json:"place"`
+	Learnt *chunk.Place `json:"learnt,omitempty"`
+	Ranges []span       `json:"ranges,omitempty"` // oldest first
+	Writer string       `json:"writer"`           // receiver and term
+	Commit uint64       `json:"commit"`           // unique within the writer's term
+}
+
+// span is a range of positions in one receiver's file.
+type span struct {
+	Receiver string `json:"receiver"`
+	File     string `json:"file"` // below the receiver's output; without a compression's ending
+	Epoch    uint64 `json:"epoch"`
+	From     uint64 `json:"from"`
+	To       uint64 `json:"to"`
+	Offset   int64  `json:"offset"` // of From in File
+}
+
+// extend brings the last range up to a mark of this receiver, or adds one.
+func (r *record) extend(receiver string, m *mark) {
+	if m.File == "" || m.From == m.Place.Position {
+		return
+	}
+	s := span{Receiver: receiver, File: m.File, Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, Offset: m.Offset}
+	if n := len(r.Ranges); n > 0 {
+		if l := r.Ranges[n-1]; l.Receiver == receiver && l.Epoch == s.Epoch && l.From == s.From {
+			ranges := append([]span(nil), r.Ranges...)
+			ranges[n-1] = s
+			r.Ranges = ranges
+			return
+		}
+	}
+	ranges := append(append([]span(nil), r.Ranges...), s)
+	if len(ranges) > maxRanges {
+		ranges = ranges[len(ranges)-maxRanges:]
+	}
+	r.Ranges = ranges
+}
+
+// covers tells whether the record says that this receiver's file holds a mark's range.
+func (r *record) covers(receiver string, m *mark) bool {
+	if m.File == "" || m.From == m.Place.Position { // no bytes, only a place
+		return r.Place.Epoch == m.Place.Epoch && r.Place.Position >= m.Place.Position
+	}
+	for _, s := range r.Ranges {
+		if s.Receiver == receiver && s.Epoch == m.Place.Epoch && s.From == m.From && s.To >= m.Place.Position {
+			return true
+		}
+	}
+	return false
+}
+
+func parseRecord(b []byte) (*record, error) {
+	r := new(record)
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("record: %w", err)
+	}
+	return r, nil
+}
+
+func (r *record) bytes() ([]byte, error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("record: %w", err)
+	}
+	return b, nil
+}

@@ -1,0 +1,77 @@
+package receive
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// overdue is how far beyond its size limit a file may grow while it waits for a line's end.
+const overdue = 64 << 20
+
+// mustRotate tells whether a file must be closed before more is appended: its size or period is
+// full, or the pattern gives another name now. Only at a line's end, unless that doesn't come.
+func (p *partition) mustRotate(l *log, now time.Time) bool {
+	f, c := l.file, &p.r.config
+	if f == nil || f.size == 0 {
+		return false
+	}
+	full := c.RotateSize > 0 && f.size >= c.RotateSize
+	if c.RotateEvery > 0 && now.Truncate(c.RotateEvery).After(f.opened) {
+		full = true
+	}
+	if !full && p.r.naming.base(l.identity, l.name, now) == f.base {
+		return false
+	}
+	return f.newline || c.RotateSize > 0 && f.size >= c.RotateSize+overdue
+}
+
+// holdForClose stops a log until the next commit has closed its file.
+func (p *partition) holdForClose(l *log) {
+	l.hold, l.rotate = forClose, true
+	p.touch(l)
+	p.urgent = true
+}
+
+// planClose chooses the final name of a file that the coming commit completes.
+func (p *partition) planClose(l *log, now time.Time) (*closing, error) {
+	c := &closing{From: l.file.name, Epoch: l.cur.Epoch, Pos: l.cur.Position, Size: l.file.size, Time: now}
+	if p.r.naming.base(l.identity, l.name, now) != l.file.base {
+		c.To = c.From // the next one has another name anyway
+		return c, nil
+	}
+	var err error
+	c.To, err = free(p.r.config.Output, func(i int) string { return p.r.naming.closedName(c.From, now, i) })
+	if err != nil {
+		return nil, fmt.Errorf("name for closed file %s: %w", c.From, err)
+	}
+	return c, nil
+}
+
+// finishClose gives a closed file its final name. It may be repeated after a crash: the state
+// says what was meant.
+func (r *Receiver) finishClose(c *closing) error {
+	if c.From == c.To {
+		return nil
+	}
+	from, to := filepath.Join(r.config.Output, c.From), filepath.Join(r.config.Output, c.To)
+	// The name was free when it was chosen and no other receiver chooses it: if it is there, the
+	// rename was done before a crash, and From is the next file already.
+	if !exists(to) {
+		if err := r.disk.rename(from, to); err != nil {
+			return fmt.Errorf("rename closed file: %w", err)
+		}
+	}
+	return r.disk.syncDirs(map[string]bool{filepath.Dir(to): true})
+}
+
+// closedEntry is the ledger's line for a file that has its final name.
+func (c *closing) entry() Entry {
+	return Entry{Time: c.Time, Event: EventClose, Epoch: c.Epoch, To: c.Pos, File: c.From, Name: c.To, Size: c.Size}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

@@ -1,0 +1,136 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"logforward/internal/broker"
+	"logforward/internal/chunk"
+)
+
+// maxAckPending is how many messages the broker delivers before the first is acknowledged. The
+// default of 1,000 would be the most that a partition takes in a commit interval.
+const maxAckPending = 200_000
+
+// source is one term's consumer of one stream.
+type source struct {
+	r        *Receiver
+	stream   string
+	messages jetstream.MessagesContext
+}
+
+func streamName(partition int) string { return fmt.Sprintf("%s_%d", broker.Bucket, partition) }
+
+// newConsumer makes a consumer of a name that was never used, after deleting all others:
+// an acknowledgement names only stream, consumer and sequence, so one that is
+// late, from an earlier consumer of the same name, could delete a message that nobody has read.
+func (r *Receiver) newConsumer(ctx context.Context, partition int) (*source, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	name := streamName(partition)
+	stream, err := r.js.Stream(ctx, name)
+	if err != nil {
+		return nil, r.streamError(name, err)
+	}
+	names := stream.ConsumerNames(ctx)
+	for old := range names.Name() {
+		if err := stream.DeleteConsumer(ctx, old); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return nil, fmt.Errorf("delete consumer %s of stream %s: %w", old, name, err)
+		}
+	}
+	if err := names.Err(); err != nil {
+		return nil, fmt.Errorf("list consumers of stream %s: %w", name, err)
+	}
+	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		Name:              "receiver-" + nuid.Next(),
+		Description:       "term of receiver " + r.config.Name,
+		DeliverPolicy:     jetstream.DeliverAllPolicy,
+		AckPolicy:         jetstream.AckExplicitPolicy,
+		AckWait:           max(time.Minute, 10*r.config.CommitInterval),
+		MaxAckPending:     maxAckPending,
+		MaxDeliver:        -1,
+		MemoryStorage:     true, // a term's consumer is worth nothing to the next
+		InactiveThreshold: time.Hour,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make a consumer of stream %s: %w", name, err)
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxBytes(r.config.FetchBytes), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second))
+	if err != nil {
+		return nil, fmt.Errorf("fetch from stream %s: %w", name, err)
+	}
+	return &source{r, name, messages}, nil
+}
+
+// streamError says what to do about a stream that isn't there.
+func (r *Receiver) streamError(name string, err error) error {
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("stream %s: %w: run logforward setup against this broker: %w", name, broker.ErrNoStream, err)
+	}
+	return fmt.Errorf("stream %s: %w", name, err)
+}
+
+// Close ends the fetching.
+func (s *source) Close() { s.messages.Stop() }
+
+// run decodes messages and hands them on until ctx ends, or the consumer can't be trusted any more.
+func (s *source) run(ctx context.Context, hand func(context.Context, *delivery) bool) error {
+	stop := context.AfterFunc(ctx, s.messages.Stop)
+	defer stop()
+	defer s.messages.Stop()
+	for {
+		m, err := s.messages.Next()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("fetch from stream %s: %w", s.stream, err)
+		}
+		if !hand(ctx, s.r.decode(s.stream, m)) {
+			return nil
+		}
+	}
+}
+
+// rawMessage is a message that can't be understood, as it goes into quarantine.
+type rawMessage struct {
+	stream  string
+	subject string
+	header  map[string][]string
+	payload []byte
+	reply   string
+	err     error
+}
+
+// decode takes a message apart, off the loop: checksums and decompression are most of its work.
+func (r *Receiver) decode(stream string, m jetstream.Msg) *delivery {
+	d := &delivery{reply: m.Reply(), bytes: len(m.Data())}
+	d.subject, d.err = chunk.ParseSubject(r.config.Prefix, m.Subject())
+	if d.err == nil {
+		d.chunk, d.err = r.decompressor.Decode(m.Headers(), m.Data())
+	}
+	if d.err != nil {
+		d.raw = &rawMessage{stream: stream, subject: m.Subject(), header: m.Headers(), payload: m.Data(), reply: m.Reply(), err: d.err}
+	}
+	return d
+}
+
+// route hands a message to the loop of its identity's partition: that is another one's
+// where the message lies in a stream of an older layout, or its sender chose the wrong one.
+func (r *Receiver) route(ctx context.Context, d *delivery) bool {
+	p := 0
+	if d.chunk != nil {
+		p = r.partitionOf(d.subject.Identity)
+	}
+	select {
+	case r.partitions[p].in <- d:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,248 @@
+package receive
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"logforward/internal/chunk"
+)
+
+// ErrLocked: another receiver uses the state directory.
+var ErrLocked = errors.New("state directory is in use")
+
+// mark is one log's place together with where its bytes lie in this receiver's files.
+type mark struct {
+	Place  chunk.Place `json:"place"`
+	File   string      `json:"file,omitempty"`   // open file, below the output; empty: none yet
+	Size   int64       `json:"size,omitempty"`   // of File
+	From   uint64      `json:"from,omitempty"`   // first position of this epoch's range in File
+	Offset int64       `json:"offset,omitempty"` // of From in File
+	Opened time.Time   `json:"opened,omitzero"`  // when File was begun
+	Ledger int64       `json:"ledger,omitempty"` // size of the ledger
+}
+
+// local is what this receiver knows of a log by itself.
+type local struct {
+	Committed mark  `json:"committed"`
+	Prepared  *mark `json:"prepared,omitempty"` // on disk; whether the record says so isn't known
+	// Closing is a file that is wholly committed and gets, or has, its final name. It stays
+	// until the ledger line that says so is committed.
+	Closing *closing `json:"closing,omitempty"`
+	// Opening is a data file that was begun, and that nothing was committed to yet.
+	Opening    string `json:"opening,omitempty"`
+	LedgerFile string `json:"ledger_file,omitempty"`
+}
+
+// closing is a file on its way to its final name.
+type closing struct {
+	From  string    `json:"from"`
+	To    string    `json:"to"`
+	Epoch uint64    `json:"epoch"`
+	Pos   uint64    `json:"position"` // end of its last range
+	Size  int64     `json:"size"`
+	Time  time.Time `json:"time"`
+}
+
+// closed is a file that is complete: it may be compressed, and later deleted.
+type closed struct {
+	Key        string    `json:"key"` // of the log
+	Size       int64     `json:"size"`
+	Time       time.Time `json:"time"` // when it was closed
+	Epoch      uint64    `json:"epoch"`
+	To         uint64    `json:"to"`
+	Compressed string    `json:"compressed,omitempty"` // name once compressed
+}
+
+// state is the receiver's embedded database: receive.db in its state directory.
+type state struct {
+	db   *bolt.DB
+	disk *disk
+}
+
+var (
+	bucketLogs   = []byte("logs")
+	bucketClosed = []byte("closed")
+	bucketMeta   = []byte("meta")
+)
+
+// openState opens or makes the database. A file that can't be read is set aside, for then
+// the records say where to go on; the error of that is returned as note.
+func openState(dir string, d *disk) (s *state, note error, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("state directory %s: %w", dir, err)
+	}
+	path := filepath.Join(dir, "receive.db")
+	db, err := openBolt(path)
+	if errors.Is(err, berrors.ErrTimeout) {
+		return nil, nil, fmt.Errorf("%w: %s is locked by another receiver; stop it, or give this one a state directory of its own", ErrLocked, path)
+	}
+	if err != nil && corrupt(err) {
+		aside := path + ".corrupt-" + time.Now().UTC().Format("20060102T150405Z")
+		if err2 := os.Rename(path, aside); err2 != nil {
+			return nil, nil, fmt.Errorf("state %s can't be read (%w) nor set aside: %w", path, err, err2)
+		}
+		note = fmt.Errorf("state %s can't be read (%w); it was set aside as %s, and the receiver goes on from the records", path, err, aside)
+		db, err = openBolt(path)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("state %s: %w", path, err)
+	}
+	return &state{db: db, disk: d}, note, nil
+}
+
+func corrupt(err error) bool {
+	return errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) ||
+		errors.Is(err, berrors.ErrVersionMismatch) || errors.Is(err, errDamaged)
+}
+
+var errDamaged = errors.New("database is damaged")
+
+// openBolt opens the database and reads every page, because bbolt finds damage only when it
+// meets it, and then panics.
+func openBolt(path string) (db *bolt.DB, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			if db != nil {
+				closeDamaged(db)
+			}
+			db, err = nil, fmt.Errorf("%w: %v", errDamaged, p)
+		}
+	}()
+	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: 500 * time.Millisecond, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return nil, err
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, b := range [][]byte{bucketLogs, bucketClosed, bucketMeta} {
+			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		for err := range tx.Check() {
+			return fmt.Errorf("%w: %w", errDamaged, err)
+		}
+		return nil
+	})
+	if err != nil {
+		closeDamaged(db)
+		return nil, err
+	}
+	return db, nil
+}
+
+func closeDamaged(db *bolt.DB) {
+	defer func() { _ = recover() }() // what is damaged may panic once more; the file is set aside anyway
+	db.Close()
+}
+
+func (s *state) close() error { return s.db.Close() }
+
+// key names a log in the state and in the positions bucket.
+func key(identity, log string) string { return chunk.Token(identity) + "." + chunk.Token(log) }
+
+func splitKey(k string) (identity, log string, err error) {
+	a, b, ok := strings.Cut(k, ".")
+	if !ok {
+		return "", "", fmt.Errorf("%q is no <identity>.<log>", k)
+	}
+	if identity, err = chunk.ParseToken(a); err != nil {
+		return "", "", err
+	}
+	log, err = chunk.ParseToken(b)
+	return identity, log, err
+}
+
+// logs reads what is known of every log. An entry that can't be read is reported and left out.
+func (s *state) logs() (all map[string]*local, bad []error, err error) {
+	all = make(map[string]*local)
+	err = s.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketLogs).ForEach(func(k, v []byte) error {
+			l := new(local)
+			if err := json.Unmarshal(v, l); err != nil {
+				bad = append(bad, fmt.Errorf("state of %s: %w", k, err))
+				return nil
+			}
+			all[string(k)] = l
+			return nil
+		})
+	})
+	return all, bad, err
+}
+
+// put writes entries in one transaction, which is on disk when it returns.
+func (s *state) put(op string, logs map[string]*local, files map[string]*closed) error {
+	if len(logs) == 0 && len(files) == 0 {
+		return nil
+	}
+	return s.disk.do(op, func() error {
+		return s.db.Update(func(tx *bolt.Tx) error {
+			if err := putAll(tx.Bucket(bucketLogs), logs); err != nil {
+				return err
+			}
+			return putAll(tx.Bucket(bucketClosed), files)
+		})
+	})
+}
+
+// putAll writes values as JSON; a nil value removes its key.
+func putAll[T any](b *bolt.Bucket, values map[string]*T) error {
+	for k, v := range values {
+		if v == nil {
+			if err := b.Delete([]byte(k)); err != nil {
+				return err
+			}
+			continue
+		}
+		data, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		if err := b.Put([]byte(k), data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closedFiles reads the closed files that are still there, by name.
+func (s *state) closedFiles() (map[string]*closed, error) {
+	all := make(map[string]*closed)
+	err := s.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketClosed).ForEach(func(k, v []byte) error {
+			c := new(closed)
+			if err := json.Unmarshal(v, c); err == nil {
+				all[string(k)] = c
+			}
+			return nil
+		})
+	})
+	return all, err
+}
+
+func (s *state) getMeta(name string, v any) (bool, error) {
+	var data []byte
+	err := s.db.View(func(tx *bolt.Tx) error {
+		data = append(data, tx.Bucket(bucketMeta).Get([]byte(name))...)
+		return nil
+	})
+	if err != nil || len(data) == 0 {
+		return false, err
+	}
+	return true, json.Unmarshal(data, v)
+}
+
+func (s *state) putMeta(name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put([]byte(name), data) })
+}
