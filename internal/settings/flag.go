@@ -1,0 +1,69 @@
+package settings
+
+import (
+	"strings"
+
+	"github.com/choria-io/fisk"
+)
+
+// Flags are the settings that a command line gives.
+type Flags struct {
+	texts        []*flagText
+	destinations []string
+}
+
+type flagText struct {
+	name string
+	text string
+	set  bool
+}
+
+// Set and String make a flagText a fisk value that knows whether it was given.
+func (f *flagText) Set(s string) error { f.text, f.set = s, true; return nil }
+
+func (f *flagText) String() string { return f.text }
+
+// Register gives a command a flag for each of its settings: --rotate-size for rotate_size. Destinations are
+// given as --destination name.setting=value, as often as needed. What is wrong with a value shows in [Load].
+func Register(cmd *fisk.CmdClause, command string) *Flags {
+	f := &Flags{}
+	destinations := false
+	for _, s := range All() {
+		if !s.For(command) {
+			continue
+		}
+		if s.Destination {
+			destinations = true
+			continue
+		}
+		t := &flagText{name: s.Name}
+		f.texts = append(f.texts, t)
+		clause := cmd.Flag(strings.ReplaceAll(s.Name, "_", "-"), s.Help).PlaceHolder(s.placeholder())
+		clause.SetValue(t)
+	}
+	if destinations {
+		cmd.Flag("destination", "A setting of a destination, as name.setting=value; may be repeated.").PlaceHolder("NAME.SETTING=VALUE").StringsVar(&f.destinations)
+	}
+	return f
+}
+
+func (s *Setting) placeholder() string {
+	switch {
+	case s.Secret || s.Default == "":
+		return strings.ToUpper(strings.ReplaceAll(string(s.Type), " ", "-"))
+	}
+	return s.Default
+}
+
+func (f *Flags) given() (list []given) {
+	for _, t := range f.texts {
+		if t.set {
+			list = append(list, given{t.name, t.text, "flag --" + strings.ReplaceAll(t.name, "_", "-")})
+		}
+	}
+	for _, d := range f.destinations {
+		name, text, _ := strings.Cut(d, "=")
+		list = append(list, given{"destination." + name, text, "flag --destination"})
+	}
+	return list
+}

@@ -1,0 +1,111 @@
+package settings
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Description is a setting as logforward config shows it.
+type Description struct {
+	Name     string   `json:"name"`
+	Type     string   `json:"type"`
+	Default  string   `json:"default"`
+	Value    string   `json:"value,omitempty"` // in force; secrets are masked
+	Where    string   `json:"where,omitempty"` // it was set; absent for what this command doesn't have
+	Help     string   `json:"help"`
+	Commands []string `json:"commands"`
+}
+
+// Describe gives the settings whose name or help matches. v may be nil: then no values are shown.
+func Describe(v *Values, match *regexp.Regexp) []Description {
+	var list []Description
+	for _, s := range All() {
+		d := Description{Name: s.Name, Type: s.typeName(), Default: s.Default, Help: s.Help, Commands: s.Commands}
+		if s.Destination {
+			d.Name = "destination.<name>." + s.Name
+		}
+		if match != nil && !match.MatchString(d.Name) && !match.MatchString(d.Help) {
+			continue
+		}
+		switch {
+		case v == nil:
+		case s.Destination && s.For(v.command):
+			for _, name := range sorted(v.destinations) {
+				if x, ok := v.destinations[name][s.Name]; ok {
+					e := d
+					e.Name, e.Value, e.Where = "destination."+name+"."+s.Name, x.shown(), x.where
+					list = append(list, e)
+				}
+			}
+		case s.For(v.command):
+			x := v.values[s.Name]
+			d.Value, d.Where = x.shown(), x.where
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+func sorted[T any](m map[string]T) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (x value) shown() string {
+	if x.setting != nil && x.setting.Secret && x.text != "" {
+		return masked
+	}
+	return x.text
+}
+
+func (s *Setting) typeName() string {
+	if s.Type == Enum {
+		return "one of " + strings.Join(s.Enum, ", ")
+	}
+	return string(s.Type)
+}
+
+// Reference is the whole list as Markdown: docs/settings.md is made of it.
+func Reference() string {
+	var b strings.Builder
+	b.WriteString(`# Settings
+
+<!-- Made by: make docs. Changes belong into internal/settings. -->
+
+A setting is given by a flag, by the environment, in a file, or left at its default; the first of these that says something counts:
+
+    logforward receive --rotate-size 1GiB
+    LOGFORWARD_ROTATE_SIZE=1GiB logforward receive
+    rotate_size = 1GiB                 in the file that --config names
+
+Files are read by ` + "`forward`, and the commands that steer it, from `" + DefaultFile(Forward) + "`, by `receive` from `" + DefaultFile(Receive) + "` and by `broker` from `" + DefaultFile(Broker) + "`" + ` unless --config names
+another. Bytes are written as ` + "`64MiB`, `1GB` or `4096`, rates as `5MiB/s`, durations as `500ms`, `90m`, `2h`, `1d`" + `, lists with commas or spaces.
+` + "`logforward config [REGEX]`" + ` shows what is in force, and where it was set.
+`)
+	sections := []struct{ command, title string }{
+		{Forward, "logforward forward"}, {Receive, "logforward receive"}, {Broker, "logforward broker"}, {Setup, "logforward setup"}, {Run, "logforward run"}}
+	for _, section := range sections {
+		fmt.Fprintf(&b, "\n## %s\n\n| setting | type | default | meaning |\n|---|---|---|---|\n", section.title)
+		for _, s := range All() {
+			if !s.For(section.command) {
+				continue
+			}
+			name := s.Name
+			if s.Destination {
+				name = "destination.&lt;name&gt;." + name
+			}
+			def := s.Default
+			if def != "" {
+				def = "`" + def + "`"
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, s.typeName(), def, strings.ReplaceAll(s.Help, "|", "\\|"))
+		}
+	}
+	return b.String()
+}

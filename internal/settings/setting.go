@@ -1,0 +1,125 @@
+package settings
+
+import "slices"
+
+// Commands that have settings.
+const (
+	Forward = "forward"
+	Receive = "receive"
+	Broker  = "broker"
+	Setup   = "setup"
+	Run     = "run"
+	Client  = "client" // start, stop, pause, resume, status, list, check: they need the socket alone
+	Reader  = "reader" // cat, ledger: they need the output alone
+)
+
+// Setting is one setting. Its zero Min and Max don't bound. Two commands may have settings of one name with
+// different defaults (state, output).
+type Setting struct {
+	Name     string // as in a file; a flag has dashes for underscores
+	Type     Type
+	Default  string
+	Help     string // one sentence, with the unit
+	Enum     []string
+	Min, Max int64
+	Secret   bool     // never printed
+	Commands []string // that have it
+	// Destination says that it is set for each destination: destination.<name>.<Name>.
+	Destination bool
+}
+
+// For tells whether a command has the setting.
+func (s *Setting) For(command string) bool { return slices.Contains(s.Commands, command) }
+
+const (
+	second = int64(1_000_000_000)
+	mib    = int64(1 << 20)
+)
+
+// All gives every setting, in the order of the reference. The slice is the caller's.
+func All() []Setting {
+	daemons := []string{Forward, Receive, Broker, Run}
+	centre := []string{Receive, Setup}
+	all := []Setting{
+		{Name: "log_level", Type: Enum, Default: "info", Enum: []string{"debug", "info", "warn", "error"}, Commands: append(daemons, Setup), Help: "What is logged to standard error, and anything worse."},
+		{Name: "log_format", Type: Enum, Default: "text", Enum: []string{"text", "json"}, Commands: append(daemons, Setup), Help: "How it is logged."},
+		{Name: "metrics_listen", Type: Text, Commands: daemons, Help: "Address (host:port) that serves /metrics and /healthz over HTTP; empty: none. Forwarders serve both on their socket as well."},
+
+		{Name: "identity", Type: Text, Commands: []string{Forward, Run}, Help: "The node's name in subjects and central paths; empty: the host's fully qualified name."},
+		{Name: "state", Type: Path, Default: "/var/lib/logforward/forward", Commands: []string{Forward}, Help: "Directory of checkpoints; one process at a time uses it."},
+		{Name: "socket", Type: Path, Default: "/run/logforward/forward.sock", Commands: []string{Forward, Client}, Help: "Unix socket that the node is steered by."},
+		{Name: "forwarders", Type: Path, Default: "/etc/choria/logforward/forwarders.d", Commands: []string{Forward}, Help: "Directory of forwarder definitions (*.yaml); changes take effect within two seconds."},
+		{Name: "allowed_paths", Type: Globs, Default: "/var/log/**", Commands: []string{Forward}, Help: "Which real paths, symlinks resolved, may ever be forwarded; ** crosses directories."},
+		{Name: "rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of each log that names no rate of its own; 0: no limit. It delays, and drops nothing."},
+		{Name: "node_rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of all logs together; 0: no limit."},
+		{Name: "window", Type: Bytes, Default: "16MiB", Min: 64 << 10, Max: 1 << 30, Commands: []string{Forward}, Help: "Most bytes that are under way to one destination without the broker's acknowledgement."},
+		{Name: "chunk_size", Type: Bytes, Default: "512KiB", Min: 4 << 10, Max: 8 * mib, Commands: []string{Forward}, Help: "Most bytes in one message; the broker's maximum payload bounds it, too."},
+		{Name: "linger", Type: Duration, Default: "2ms", Max: second, Commands: []string{Forward}, Help: "How long a busy log's lines are collected before they are sent; a quiet log's go at once."},
+		{Name: "partial_wait", Type: Duration, Default: "250ms", Max: 60 * second, Commands: []string{Forward}, Help: "How long the rest of an unfinished line is waited for before its beginning is sent."},
+		{Name: "checkpoint_interval", Type: Duration, Default: "1s", Min: second / 100, Max: 60 * second, Commands: []string{Forward}, Help: "How often confirmed positions are written to the state."},
+		{Name: "held_deleted", Type: Bytes, Default: "1GiB", Commands: []string{Forward}, Help: "Most unread bytes in deleted files that are held open; beyond it the oldest is let go, with a gap."},
+		{Name: "quiet", Type: Duration, Default: "500ms", Max: 600 * second, Commands: []string{Forward}, Help: "How long a rotated file must have been quiet before the next is begun."},
+		{Name: "late_writes", Type: Duration, Default: "1h", Commands: []string{Forward}, Help: "How long a rotated file is still watched for late writes."},
+		{Name: "poll", Type: Duration, Default: "1s", Min: second / 100, Max: 3600 * second, Commands: []string{Forward}, Help: "How often files are looked at where inotify says nothing (network file systems)."},
+		{Name: "sync_interval", Type: Duration, Default: "30s", Min: second / 10, Max: 3600 * second, Commands: []string{Forward}, Help: "How often a node compares its positions with the centre's."},
+
+		{Name: "receiver", Type: Text, Commands: []string{Receive}, Help: "This receiver's name, unique among receivers and kept for good; empty: the host's name."},
+		{Name: "output", Type: Path, Default: "/var/log/logforward", Commands: []string{Receive, Reader}, Help: "Directory of the central files."},
+		{Name: "state", Type: Path, Default: "/var/lib/logforward/receive", Commands: []string{Receive}, Help: "Directory of the receiver's own state; one process at a time uses it."},
+		{Name: "file_pattern", Type: Text, Default: "{identity}/{log}.log", Commands: []string{Receive}, Help: "Names of central files below the output, with strftime conversions (UTC); a new name begins a new file."},
+		{Name: "file_mode", Type: Mode, Default: "0640", Commands: []string{Receive}, Help: "Mode of central files."},
+		{Name: "dir_mode", Type: Mode, Default: "0750", Commands: []string{Receive}, Help: "Mode of central directories."},
+		{Name: "rotate_size", Type: Bytes, Default: "1GiB", Commands: []string{Receive}, Help: "Bytes from which a central file is closed at the next line's end; 0: no limit."},
+		{Name: "rotate_every", Type: Duration, Default: "24h", Commands: []string{Receive}, Help: "Period, counted in UTC, after which a central file is closed; 0: never."},
+		{Name: "retain_count", Type: Int, Default: "0", Commands: []string{Receive}, Help: "Closed files that are kept of each log; 0: all."},
+		{Name: "retain_age", Type: Duration, Default: "0s", Commands: []string{Receive}, Help: "How long a closed file is kept; 0: for ever."},
+		{Name: "retain_size", Type: Bytes, Default: "0", Commands: []string{Receive}, Help: "Bytes of all closed files of this receiver that are kept; 0: no limit."},
+		{Name: "compress", Type: Enum, Default: "zstd", Enum: []string{"none", "gzip", "zstd"}, Commands: []string{Receive}, Help: "How closed files are compressed."},
+		{Name: "commit_interval", Type: Duration, Default: "1s", Min: second / 1000, Max: 30 * second, Commands: []string{Receive}, Help: "Longest time between an arrival and its fsync and confirmation."},
+		{Name: "commit_bytes", Type: Bytes, Default: "64MiB", Min: 1 << 10, Max: 1 << 30, Commands: []string{Receive}, Help: "Bytes that begin a commit before its time."},
+		{Name: "max_open_files", Type: Int, Default: "0", Max: 1 << 20, Commands: []string{Receive}, Help: "Central files that are open at once; 0: half of what the process may have."},
+		{Name: "max_logs_per_identity", Type: Int, Default: "10000", Min: 1, Commands: []string{Receive}, Help: "Logs that one identity may have; messages of more go into quarantine."},
+		{Name: "quarantine_size", Type: Bytes, Default: "1GiB", Commands: []string{Receive}, Help: "Bytes of messages that can't be used which are kept; more are only counted and reported."},
+		{Name: "fetch_bytes", Type: Bytes, Default: "16MiB", Min: 2 * mib, Max: 1 << 30, Commands: []string{Receive}, Help: "Bytes that each partition fetches ahead."},
+
+		{Name: "listen", Type: Text, Default: "127.0.0.1:4222", Commands: []string{Broker}, Help: "Address (host:port) that the broker serves clients at."},
+		{Name: "store", Type: Path, Default: "/var/lib/logforward/broker", Commands: []string{Broker}, Help: "Directory of the broker's streams."},
+		{Name: "sync", Type: Text, Default: "2m", Commands: []string{Broker}, Help: "How often the broker syncs its store, or always. The promises don't rest on it."},
+		{Name: "max_payload", Type: Bytes, Default: "1MiB", Min: 64 << 10, Max: 8 * mib, Commands: []string{Broker}, Help: "Most bytes in one message."},
+		{Name: "max_store", Type: Bytes, Default: "0", Commands: []string{Broker}, Help: "Most bytes in the store; 0: three quarters of what is free."},
+
+		{Name: "partitions", Type: Int, Default: "4", Min: 1, Max: 1024, Commands: []string{Setup}, Help: "Partitions that identities are spread over; the most receivers that can share the work."},
+		{Name: "replicas", Type: Int, Default: "1", Min: 1, Max: 5, Commands: []string{Setup}, Help: "Copies of each stream in a NATS cluster."},
+		{Name: "max_bytes", Type: Bytes, Default: "0", Commands: []string{Setup}, Help: "Most bytes in each partition's stream; 0: no limit. A full stream refuses more, and loses nothing."},
+		{Name: "dry_run", Type: Bool, Default: "no", Commands: []string{Setup}, Help: "Show what would be done, and do nothing."},
+
+		{Name: "output", Type: Path, Default: "received", Commands: []string{Run}, Help: "Directory of the central files, with broker and state in .logforward below it."},
+		{Name: "seconds", Type: Int, Default: "0", Commands: []string{Run}, Help: "End by itself after so many seconds; 0: on Ctrl-C."},
+	}
+	connection := []Setting{
+		{Name: "url", Type: List, Help: "URLs of the broker or of one cluster's brokers: nats://, tls://, ws:// or wss://."},
+		{Name: "user", Type: Text, Help: "User name."},
+		{Name: "password", Type: Text, Secret: true, Help: "The user's password."},
+		{Name: "token", Type: Text, Secret: true, Help: "Token."},
+		{Name: "nkey", Type: Path, Help: "File with an nkey seed."},
+		{Name: "credentials", Type: Path, Help: "File with a user's JWT and nkey seed (.creds)."},
+		{Name: "ca", Type: Path, Help: "PEM file with the authorities that the broker's certificate must come from; empty: the system's."},
+		{Name: "certificate", Type: Path, Help: "PEM file with this side's certificate, for mutual TLS."},
+		{Name: "key", Type: Path, Help: "PEM file with its key."},
+		{Name: "server_name", Type: Text, Help: "Name that the broker's certificate must have; empty: the URL's host."},
+		{Name: "prefix", Type: Text, Default: "logs", Help: "Prefix of subjects."},
+	}
+	for _, s := range connection {
+		s.Commands = centre
+		all = append(all, s)
+	}
+	connection = append(connection,
+		Setting{Name: "compression", Type: Enum, Default: "none", Enum: []string{"none", "zstd"}, Help: "Compress what is sent; worth it on slow networks."},
+		Setting{Name: "commit", Type: Enum, Default: "confirmed", Enum: []string{"confirmed", "stored"}, Help: "What lets the node forget: the receiver's confirmation, or, for streams that something else consumes, the broker's acknowledgement, which is a weaker promise."},
+	)
+	for _, s := range connection {
+		s.Commands, s.Destination = []string{Forward}, true
+		all = append(all, s)
+	}
+	return all
+}

@@ -1,0 +1,179 @@
+package settings
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/choria-io/fisk"
+)
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "logforward.cfg")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestEveryDefaultIsValidAndEveryNameIsOnce(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range All() {
+		if _, err := s.parse(s.Default); err != nil && s.Default != "" {
+			t.Errorf("%s: %v", s.Name, err)
+		}
+		if s.Help == "" || !strings.HasSuffix(s.Help, ".") || len(s.Commands) == 0 {
+			t.Errorf("%s: help %q, commands %v", s.Name, s.Help, s.Commands)
+		}
+		for _, c := range s.Commands {
+			id := c + " " + s.Name
+			if s.Destination {
+				id += " destination"
+			}
+			if seen[id] {
+				t.Errorf("%s stands twice", id)
+			}
+			seen[id] = true
+		}
+	}
+}
+
+func TestLaterSourcesWin(t *testing.T) {
+	file := write(t, "# a comment\r\n\nrotate_size=1MiB\ncompress = gzip\nretain_count = 3\nurl = nats://a, nats://b\nidentity = another command's\n")
+	app := fisk.New("x", "")
+	cmd := app.Command("receive", "")
+	flags := Register(cmd, Receive)
+	if _, err := app.Parse([]string{"receive", "--retain-count", "7"}); err != nil {
+		t.Fatal(err)
+	}
+	v, err := Load(Receive, file, []string{"LOGFORWARD_COMPRESS=none", "LOGFORWARD_RETAIN_COUNT=5", "LOGFORWARD_SEED=1", "HOME=/"}, flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"rotate_size": file + ":3", "compress": "environment LOGFORWARD_COMPRESS", "retain_count": "flag --retain-count", "file_mode": "default"} {
+		if got := v.Where(name); got != want {
+			t.Errorf("%s is from %q, want %q", name, got, want)
+		}
+	}
+	if v.Number("rotate_size") != 1<<20 || v.Text("compress") != "none" || v.Number("retain_count") != 7 || v.Number("file_mode") != 0o640 || v.Duration("commit_interval") != time.Second {
+		t.Errorf("values %+v", v.values)
+	}
+	if got := v.Connection(); len(got.URL) != 2 || got.URL[1] != "nats://b" || got.Prefix != "logs" {
+		t.Errorf("connection %+v", got)
+	}
+	if v.Text("identity") != "" || v.IsSet("file_mode") || !v.IsSet("compress") {
+		t.Error("another command's setting, or IsSet")
+	}
+}
+
+func TestDestinations(t *testing.T) {
+	file := write(t, "destination.central.url = nats://one\ndestination.central.password = hunter2\ndestination.audit.url = tls://two\ndestination.audit.commit = stored\n")
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	app := fisk.New("x", "")
+	flags := Register(app.Command("forward", ""), Forward)
+	if _, err := app.Parse([]string{"forward", "--destination", "audit.compression=zstd"}); err != nil {
+		t.Fatal(err)
+	}
+	v, err := Load(Forward, file, []string{"LOGFORWARD_DESTINATION_CENTRAL_SERVER_NAME=logs.example.net"}, flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := v.Destinations()
+	if len(d) != 2 || d["central"].ServerName != "logs.example.net" || d["central"].Commit != "confirmed" || d["audit"].Commit != "stored" || d["audit"].Compression != "zstd" || d["audit"].Prefix != "logs" {
+		t.Errorf("destinations %+v", d)
+	}
+	if len(v.Warnings) != 1 || !strings.Contains(v.Warnings[0], "destination.central.password is secret") {
+		t.Errorf("warnings %q", v.Warnings)
+	}
+	for _, x := range Describe(v, regexp.MustCompile("password")) {
+		if strings.Contains(x.Value, "hunter2") {
+			t.Errorf("a secret is shown: %+v", x)
+		}
+	}
+}
+
+func TestErrorsSayWhatWhereAndWhatToDo(t *testing.T) {
+	for _, test := range []struct {
+		name, command, text string
+		want                []string
+	}{
+		{"unknown", Receive, "rotate_sise = 1", []string{":1", `"rotate_sise" is no setting; did you mean rotate_size?`}},
+		{"unknown, nothing like it", Receive, "flux_capacitor = 1", []string{"logforward config lists them"}},
+		{"unknown of a destination", Forward, "destination.a.url = x\ndestination.a.pasword = x", []string{":2", "did you mean destination.a.password?"}},
+		{"bytes", Receive, "\nrotate_size = many", []string{":2", `rotate_size = "many"`, "for example 64MiB"}},
+		{"duration", Receive, "commit_interval = 5 parsecs", []string{"commit_interval", "500ms, 90m, 2h or 1d"}},
+		{"range", Receive, "commit_interval = 2h", []string{"from 1ms to 30s"}},
+		{"one of", Receive, "compress = rar", []string{"none of none, gzip, zstd"}},
+		{"no assignment", Receive, "hello", []string{`"hello" is no key = value`}},
+		{"globs", Forward, "allowed_paths = var/log/**", []string{"no absolute pattern"}},
+		{"mode", Receive, "file_mode = 999", []string{"octal"}},
+		{"secret", Setup, "password = \x00", []string{"password", "********"}},
+		{"destination without url", Forward, "destination.x.user = me", []string{"destination.x.url isn't set"}},
+		{"bad name", Forward, "destination.a b.url = x", []string{"letters, digits"}},
+		{"all of them", Receive, "a = 1\nb = 2\nretain_count = -1", []string{`"a"`, `"b"`, "retain_count"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Load(test.command, write(t, test.text), nil, nil)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q\nlacks %q", err, want)
+				}
+			}
+		})
+	}
+	if _, err := Load(Receive, "/nonexistent/x.cfg", nil, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+	if _, err := Load(Receive, "", nil, nil); err != nil {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+func TestDurations(t *testing.T) {
+	for text, want := range map[string]time.Duration{"90m": 90 * time.Minute, "1d": 24 * time.Hour, "1d12h": 36 * time.Hour, "0s": 0, "0": 0, "500ms": 500 * time.Millisecond} {
+		if got, err := ParseDuration(text); err != nil || got != want {
+			t.Errorf("%s: %s, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "d", "1", "-1s", "1h1d", "999999d", "1x", "9999999999h"} {
+		if got, err := ParseDuration(text); err == nil {
+			t.Errorf("%q gave %s", text, got)
+		}
+	}
+}
+
+// docs/settings.md says what the settings say.
+func TestReferenceIsUpToDate(t *testing.T) {
+	got, err := os.ReadFile("../../docs/settings.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != Reference() {
+		t.Error("docs/settings.md differs from the settings: run make docs")
+	}
+}
+
+func FuzzFile(f *testing.F) {
+	f.Add("rotate_size = 1MiB\n# x\ndestination.a.url=nats://x\n")
+	f.Add("destination..=\n=\nfile_mode=0777\nrate = unlimited\nretain_age=1d")
+	f.Fuzz(func(t *testing.T, text string) {
+		list, _ := parseFile(strings.NewReader(text), "f")
+		v := &Values{command: Forward, values: map[string]value{}, destinations: map[string]map[string]value{}}
+		all := All()
+		for _, g := range list {
+			_ = v.set(all, g)
+		}
+		v.Destinations()
+		Describe(v, nil)
+	})
+}
