@@ -1,0 +1,246 @@
+package control
+
+import (
+	"context"
+	"time"
+)
+
+// Node is what the API steers. Every request has passed Check and Authorize. The
+// errors it returns should be [Error]s; others are answered as internal.
+type Node interface {
+	Start(context.Context, Caller, StartRequest) (Reply, error)
+	Stop(context.Context, Caller, StopRequest) (Reply, error)
+	Pause(context.Context, Caller, PauseRequest) (Reply, error)
+	Resume(context.Context, Caller, ResumeRequest) (Reply, error)
+	Status(context.Context, StatusRequest) (StatusReply, error)
+	List(context.Context) (ListReply, error)
+	Check(context.Context) (CheckReply, error)
+	Health(context.Context) Health
+}
+
+// Verbs, as policy sees them.
+const (
+	VerbStart  = "start"
+	VerbStop   = "stop"
+	VerbPause  = "pause"
+	VerbResume = "resume"
+	VerbStatus = "status"
+	VerbList   = "list"
+	VerbCheck  = "check"
+)
+
+// Caller is who asks.
+type Caller struct {
+	UID int `json:"uid"` // as the kernel says
+	GID int `json:"gid"`
+	PID int `json:"pid"`
+	// Groups are the supplementary groups that the kernel knew when the caller connected.
+	Groups []int `json:"groups,omitempty"`
+	// Name is for whom a root process asks ("choria=alice.mcollective"); otherwise the user's name or "uid 1000".
+	Name string `json:"name"`
+	// RequestID is the id of the request that a root process passes on; otherwise empty.
+	RequestID string `json:"request,omitempty"`
+}
+
+// Request is what policy decides on: the verb and what it is about. Where a request names
+// only a log, the node fills in that log's path and destination before it asks again.
+type Request struct {
+	Verb        string        `json:"verb"`
+	Log         string        `json:"log,omitempty"` // empty: all
+	Path        string        `json:"path,omitempty"`
+	Destination string        `json:"destination,omitempty"`
+	Start       string        `json:"start,omitempty"`
+	Rate        *Rate         `json:"rate,omitempty"`
+	For         time.Duration `json:"for,omitempty"` // nanoseconds
+	Reason      string        `json:"reason,omitempty"`
+}
+
+// Changes tells whether the verb changes anything.
+func (r Request) Changes() bool {
+	return r.Verb != VerbStatus && r.Verb != VerbList && r.Verb != VerbCheck
+}
+
+// StartRequest begins forwarding. With a Path it defines the log; without one it lifts an
+// operator's stop of a log that is known.
+type StartRequest struct {
+	Log         string   `json:"log"`
+	Path        string   `json:"path,omitempty"`        // absolute; a glob makes one log per file, <log>.<file name>
+	Destination string   `json:"destination,omitempty"` // a name of the node's configuration; empty: the only one
+	Start       string   `json:"start,omitempty"`       // "end" (default) or "beginning": for files never seen before
+	Rate        *Rate    `json:"rate,omitempty"`        // absent: the node's default
+	For         Duration `json:"for,omitempty"`         // absent: until it is stopped
+	Reason      string   `json:"reason,omitempty"`
+}
+
+// StopRequest ends forwarding. What an operator started is forgotten; what a file
+// defines is overridden. The checkpoint stays: a later start continues there.
+type StopRequest struct {
+	Log    string   `json:"log"`
+	Drain  bool     `json:"drain,omitempty"` // first send what is in the file, and have it confirmed
+	For    Duration `json:"for,omitempty"`   // absent: until it is started
+	Reason string   `json:"reason,omitempty"`
+}
+
+// PauseRequest stops publishing within a second and keeps positions and open files.
+type PauseRequest struct {
+	Log    string   `json:"log,omitempty"`
+	All    bool     `json:"all,omitempty"` // every log, also those that come later; instead of Log
+	For    Duration `json:"for,omitempty"` // absent: until it is resumed
+	Reason string   `json:"reason,omitempty"`
+}
+
+// ResumeRequest lifts a pause. All lifts the pause of all and that of each log.
+type ResumeRequest struct {
+	Log string `json:"log,omitempty"`
+	All bool   `json:"all,omitempty"`
+	// For makes it an exception from a pause of all, for this long; for All it isn't permitted.
+	For    Duration `json:"for,omitempty"`
+	Reason string   `json:"reason,omitempty"`
+}
+
+// StatusRequest asks for all logs or for one.
+type StatusRequest struct {
+	Log     string
+	History bool // with the last changes of each log
+}
+
+// Reply is the answer to a change.
+type Reply struct {
+	Log     string    `json:"log,omitempty"` // empty: all
+	State   string    `json:"state"`         // what the log is now: starting, stopped, draining, paused, …
+	Changed bool      `json:"changed"`       // false: it was so already
+	Until   time.Time `json:"until,omitzero"`
+	Message string    `json:"message"`        // one line for a person
+	Logs    []string  `json:"logs,omitempty"` // the logs that are meant, where a glob makes several
+}
+
+// StatusReply is where everything stands.
+type StatusReply struct {
+	Identity     string              `json:"identity"`
+	Version      string              `json:"version,omitempty"`
+	PID          int                 `json:"pid"`
+	Started      time.Time           `json:"started"`
+	Pause        *Override           `json:"pause,omitempty"` // a pause of all
+	Logs         []LogStatus         `json:"logs"`
+	Destinations []DestinationStatus `json:"destinations"`
+	Problems     []Problem           `json:"problems"`
+}
+
+// LogStatus is one row of status.
+type LogStatus struct {
+	Log         string  `json:"log"`
+	State       string  `json:"state"` // starting, syncing, forwarding, idle, paused, blocked, draining, stopped, failed, waiting
+	Path        string  `json:"path"`
+	Files       int     `json:"files"` // generations that are open
+	Destination string  `json:"destination"`
+	LagBytes    int64   `json:"lag_bytes"`   // between the file's end and confirmed
+	LagSeconds  float64 `json:"lag_seconds"` // age of the oldest byte that isn't confirmed
+	Rate        float64 `json:"rate"`        // bytes/s, smoothed
+	Limit       int64   `json:"limit"`       // bytes/s; 0: none
+	Epoch       uint64  `json:"epoch,omitempty"`
+	Confirmed   uint64  `json:"confirmed"` // position
+	Gaps        uint64  `json:"gaps"`
+	GapBytes    uint64  `json:"gap_bytes"`
+	Resends     uint64  `json:"resends"`
+	// Managed is the file that defines the log; empty: an operator's.
+	Managed  string    `json:"managed,omitempty"`
+	Override *Override `json:"override,omitempty"`
+	Promise  string    `json:"promise,omitempty"` // set where the promise is weaker than confirmed
+	Error    string    `json:"error,omitempty"`
+	History  []Change  `json:"history,omitempty"` // newest last
+}
+
+// DestinationStatus is one named destination.
+type DestinationStatus struct {
+	Name      string `json:"name"`
+	Connected bool   `json:"connected"`
+	Logs      int    `json:"logs"`
+}
+
+// Override is an operator's word that stands above a definition.
+type Override struct {
+	Verb      string    `json:"verb"` // start, stop, drain, pause, resume
+	By        string    `json:"by"`
+	UID       int       `json:"uid"`
+	RequestID string    `json:"request,omitempty"`
+	Since     time.Time `json:"since"`
+	Until     time.Time `json:"until,omitzero"` // zero: until somebody lifts it
+	Reason    string    `json:"reason,omitempty"`
+}
+
+// Active tells whether the override holds at now.
+func (o *Override) Active(now time.Time) bool {
+	return o != nil && (o.Until.IsZero() || now.Before(o.Until))
+}
+
+// Change is one entry of a log's history.
+type Change struct {
+	Override
+	Ended string `json:"ended,omitempty"` // set where the entry tells an end: "expired", "lifted"
+}
+
+// Problem is something that a person should look at.
+type Problem struct {
+	Where   string `json:"where"` // file, log or destination
+	Problem string `json:"problem"`
+}
+
+// Forwarder is one definition and what came of it.
+type Forwarder struct {
+	Log         string    `json:"log"`
+	Path        string    `json:"path"`
+	Destination string    `json:"destination"`
+	Start       string    `json:"start"`
+	Rate        int64     `json:"rate"`              // bytes/s; 0: none
+	Managed     string    `json:"managed,omitempty"` // the file that defines it
+	By          string    `json:"by,omitempty"`      // the operator who started it
+	Since       time.Time `json:"since,omitzero"`
+	Until       time.Time `json:"until,omitzero"`
+	State       string    `json:"state"`           // active, paused, stopped, draining
+	Logs        []string  `json:"logs"`            // one, or what the glob gives
+	Files       string    `json:"files,omitempty"` // "2 files followed out of 3 matching"
+	Refused     []Problem `json:"refused,omitempty"`
+}
+
+// ListReply is all definitions.
+type ListReply struct {
+	Forwarders []Forwarder `json:"forwarders"`
+	Problems   []Problem   `json:"problems"`
+}
+
+// Verdicts of a check, as monitoring plugins name them.
+const (
+	OK       = "ok"
+	Warning  = "warning"
+	Critical = "critical"
+	Unknown  = "unknown"
+)
+
+// CheckReply is one verdict.
+type CheckReply struct {
+	Status     string    `json:"status"` // ok, warning, critical or unknown
+	Text       string    `json:"text"`   // one line
+	Logs       int       `json:"logs"`
+	LagBytes   int64     `json:"lag_bytes"` // sum
+	LagSeconds float64   `json:"lag_seconds"`
+	Problems   []Problem `json:"problems,omitempty"`
+}
+
+// ExitCode is the verdict as a monitoring plugin's exit code.
+func (c CheckReply) ExitCode() int {
+	switch c.Status {
+	case OK:
+		return 0
+	case Warning:
+		return 1
+	case Critical:
+		return 2
+	}
+	return 3
+}
+
+// Health says whether the daemon does its work at all.
+type Health struct {
+	Healthy bool     `json:"healthy"`
+	Reasons []string `json:"reasons"`
+}

@@ -1,0 +1,230 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+)
+
+// Headers by which a root process says for whom it asks.
+const (
+	HeaderCaller  = "Logforward-Caller"
+	HeaderRequest = "Logforward-Request"
+)
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	node := s.config.Node
+	mux.Handle("POST /v1/start", change(s, func(r StartRequest) Request {
+		return Request{Verb: VerbStart, Log: r.Log, Path: r.Path, Destination: r.Destination, Start: r.Start, Rate: r.Rate, For: time.Duration(r.For), Reason: r.Reason}
+	}, node.Start))
+	mux.Handle("POST /v1/stop", change(s, func(r StopRequest) Request {
+		return Request{Verb: VerbStop, Log: r.Log, For: time.Duration(r.For), Reason: r.Reason}
+	}, node.Stop))
+	mux.Handle("POST /v1/pause", change(s, func(r PauseRequest) Request {
+		return Request{Verb: VerbPause, Log: r.Log, For: time.Duration(r.For), Reason: r.Reason}
+	}, node.Pause))
+	mux.Handle("POST /v1/resume", change(s, func(r ResumeRequest) Request {
+		return Request{Verb: VerbResume, Log: r.Log, For: time.Duration(r.For), Reason: r.Reason}
+	}, node.Resume))
+	mux.Handle("GET /v1/status", s.answer(func(ctx context.Context, c Caller, r *http.Request) (any, error) {
+		q, err := statusQuery(r)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.config.Authorize(ctx, c, Request{Verb: VerbStatus, Log: q.Log}); err != nil {
+			return nil, refused(err)
+		}
+		return node.Status(ctx, q)
+	}))
+	mux.Handle("GET /v1/list", s.answer(func(ctx context.Context, c Caller, _ *http.Request) (any, error) {
+		if err := s.config.Authorize(ctx, c, Request{Verb: VerbList}); err != nil {
+			return nil, refused(err)
+		}
+		return node.List(ctx)
+	}))
+	mux.Handle("GET /v1/check", s.answer(func(ctx context.Context, c Caller, _ *http.Request) (any, error) {
+		if err := s.config.Authorize(ctx, c, Request{Verb: VerbCheck}); err != nil {
+			return nil, refused(err)
+		}
+		return node.Check(ctx)
+	}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), s.config.Timeout)
+		defer cancel()
+		h := node.Health(ctx)
+		if h.Reasons == nil {
+			h.Reasons = []string{}
+		}
+		status := http.StatusOK
+		if !h.Healthy {
+			status = http.StatusServiceUnavailable
+		}
+		s.write(w, status, h)
+	})
+	if s.config.Metrics != nil {
+		mux.Handle("GET /metrics", s.config.Metrics)
+	}
+	return s.errorsAsJSON(mux)
+}
+
+type checked interface{ Check() error }
+
+// change makes the route of a verb that changes something: decode, check, authorize, do.
+func change[R checked](s *Server, about func(R) Request, do func(context.Context, Caller, R) (Reply, error)) http.Handler {
+	return s.answer(func(ctx context.Context, caller Caller, r *http.Request) (any, error) {
+		var request R
+		if err := decode(r, &request); err != nil {
+			return nil, err
+		}
+		if err := request.Check(); err != nil {
+			return nil, Errorf(CodeInvalid, "%v", err)
+		}
+		if err := s.config.Authorize(ctx, caller, about(request)); err != nil {
+			s.config.Logger.Warn("control request refused", "verb", about(request).Verb, "log", about(request).Log, "caller", caller.Name, "uid", caller.UID, "error", err)
+			return nil, refused(err)
+		}
+		return do(ctx, caller, request)
+	})
+}
+
+// decode reads one JSON object with known fields and nothing behind it.
+func decode(r *http.Request, into any) error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		switch {
+		case errors.As(err, &tooLarge):
+			return Errorf(CodeTooLarge, "the request has more than %d bytes", tooLarge.Limit)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return Errorf(CodeTimeout, "the request's body didn't arrive in time")
+		}
+		return Errorf(CodeInvalid, "read the request: %v", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
+		return Errorf(CodeInvalid, "the request is no JSON object")
+	}
+	if err := d.Decode(into); err != nil {
+		return Errorf(CodeInvalid, "the request is no JSON that is understood: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return Errorf(CodeInvalid, "there is something behind the request's JSON, at byte %d", d.InputOffset())
+	}
+	return nil
+}
+
+func statusQuery(r *http.Request) (StatusRequest, error) {
+	q := r.URL.Query()
+	for name, values := range q {
+		if name != "log" && name != "history" || len(values) != 1 {
+			return StatusRequest{}, Errorf(CodeInvalid, "parameter %.40q: status takes log and history, once each", name)
+		}
+	}
+	request := StatusRequest{Log: q.Get("log"), History: q.Get("history") == "true"}
+	if h := q.Get("history"); h != "" && h != "true" && h != "false" {
+		return StatusRequest{}, Errorf(CodeInvalid, "history=%.40q: want true or false", h)
+	}
+	if err := request.Check(); err != nil {
+		return StatusRequest{}, Errorf(CodeInvalid, "%v", err)
+	}
+	return request, nil
+}
+
+// answer wraps a verb: the caller, the deadline, the body's limit, and errors as JSON.
+func (s *Server) answer(do func(context.Context, Caller, *http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), s.config.Timeout)
+		defer cancel()
+		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
+		caller, err := callerOf(r)
+		var reply any
+		if err == nil {
+			reply, err = do(ctx, caller, r)
+		}
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		s.write(w, http.StatusOK, reply)
+	})
+}
+
+// callerOf is who the kernel says; where that is root, who root says it asks for.
+func callerOf(r *http.Request) (Caller, error) {
+	caller, ok := r.Context().Value(callerKey{}).(Caller)
+	if !ok {
+		return Caller{}, Errorf(CodeInternal, "the caller is not known")
+	}
+	for _, h := range []struct {
+		name string
+		into *string
+	}{{HeaderCaller, &caller.Name}, {HeaderRequest, &caller.RequestID}} {
+		values := r.Header.Values(h.name)
+		if len(values) == 0 {
+			continue
+		}
+		if caller.UID != 0 {
+			return Caller{}, Errorf(CodeRefused, "only root may ask for another: header %s from uid %d", h.name, caller.UID)
+		}
+		if v := values[0]; len(values) > 1 || v == "" || len(v) > maxName || printable(v) != nil {
+			return Caller{}, Errorf(CodeInvalid, "header %s: want one printable text of at most %d bytes", h.name, maxName)
+		}
+		*h.into = values[0]
+	}
+	return caller, nil
+}
+
+func refused(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return Errorf(CodeRefused, "%v", err)
+}
+
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = Errorf(CodeInternal, "%v", err)
+		if errors.Is(err, context.DeadlineExceeded) {
+			e.Code = CodeTimeout
+		}
+	}
+	if e.Code == CodeInternal {
+		s.config.Logger.Error("control request failed", "path", r.URL.Path, "error", err)
+	}
+	status, _ := e.Code.meaning()
+	s.write(w, status, e)
+}
+
+func (s *Server) write(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil { // a NaN, say: never a half-written answer
+		s.config.Logger.Error("control reply", "error", err)
+		status, b = http.StatusInternalServerError, []byte(`{"error":"the reply can't be written as JSON","code":"internal"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // who has gone away doesn't want to know
+}
+
+// errorsAsJSON turns the mux's own texts (404, 405) into [Error]s.
+func (s *Server) errorsAsJSON(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := mux.Handler(r); pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		e := Errorf(codeNoSuchRoute, "%s %.100q is not known here", r.Method, r.URL.Path)
+		e.Hint = "the daemon speaks POST /v1/{start,stop,pause,resume}, GET /v1/{status,list,check}, /metrics, /healthz"
+		s.fail(w, r, e)
+	})
+}

@@ -1,0 +1,286 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"logforward/internal/tail"
+
+	"golang.org/x/time/rate"
+)
+
+// drainPatience is how long a log that moves to another destination waits for
+// the confirmation of what it has sent.
+const drainPatience = 5 * time.Second
+
+// Engine forwards a set of logs, which may change at any time.
+type Engine struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	saver   *saver
+	watcher *tail.Watcher
+	budget  *tail.Budget
+	limiter *rate.Limiter // of the node; nil: none
+	buffers sync.Pool     // of *[]byte, each of ChunkSize
+	changed chan struct{} // wanted isn't what runs
+
+	mu      sync.Mutex
+	opened  bool
+	running bool
+	wanted  map[string]Log
+	paused  map[string]bool
+	all     bool // pause of all
+	links   map[string]*link
+	runs    map[string]*forwarder // by log name: what runs or is about to end
+	refused map[string]Status     // logs that can't be run as they are
+}
+
+// New makes an engine; it touches nothing.
+func New(c Config) *Engine {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Engine{
+		cfg: c, log: c.Logger, changed: make(chan struct{}, 1),
+		wanted: make(map[string]Log), paused: make(map[string]bool), links: make(map[string]*link),
+		runs: make(map[string]*forwarder), refused: make(map[string]Status),
+	}
+}
+
+// Open checks the configuration and opens what all logs share. Connections are made
+// when a log first needs them.
+func (e *Engine) Open(context.Context) error {
+	// The map is the caller's: defaults go into a copy.
+	destinations := make(map[string]Destination, len(e.cfg.Destinations))
+	for name, d := range e.cfg.Destinations {
+		destinations[name] = d
+	}
+	e.cfg.Destinations = destinations
+	if err := e.cfg.check(); err != nil {
+		return fmt.Errorf("forward: %w", err)
+	}
+	l := &e.cfg.Limits
+	watcher := tail.NewWatcher(tail.WatcherConfig{Poll: l.Poll, Logger: e.log})
+	if err := watcher.Open(); err != nil {
+		return fmt.Errorf("forward: watch files: %w", err)
+	}
+	e.watcher, e.budget = watcher, tail.NewBudget(l.HeldDeleted)
+	if l.NodeRate > 0 {
+		e.limiter = rate.NewLimiter(rate.Limit(l.NodeRate), int(min(max(l.NodeRate/8, 1<<10), int64(l.ChunkSize))))
+	}
+	e.saver = newSaver(e.cfg.State, l.Checkpoint, e.log)
+	e.metrics = newMetrics(e)
+	if e.cfg.Registerer != nil {
+		if err := e.cfg.Registerer.Register(e.metrics); err != nil {
+			return errors.Join(fmt.Errorf("forward: metrics: %w", err), watcher.Close())
+		}
+	}
+	e.mu.Lock()
+	e.opened = true
+	e.mu.Unlock()
+	return nil
+}
+
+// Close gives free what Open took; Run must have returned.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.opened {
+		return nil
+	}
+	e.opened = false
+	if e.cfg.Registerer != nil {
+		e.cfg.Registerer.Unregister(e.metrics)
+	}
+	return e.watcher.Close()
+}
+
+// Set says which logs shall be forwarded, all of them. Logs that aren't among them end and keep
+// their checkpoint; those that are unchanged notice nothing. It doesn't wait. Of two
+// entries with one name the last counts.
+func (e *Engine) Set(logs []Log) {
+	wanted := make(map[string]Log, len(logs))
+	for _, l := range logs {
+		if l.Start == "" {
+			l.Start = tail.StartEnd
+		}
+		wanted[l.Name] = l
+	}
+	e.mu.Lock()
+	e.wanted = wanted
+	e.mu.Unlock()
+	e.kick()
+}
+
+// Pause stops publishing of a log, of all for "", or lets it go on. Positions and
+// open files are kept. It holds for this run of the engine; whoever wants more keeps it.
+func (e *Engine) Pause(name string, on bool) {
+	e.mu.Lock()
+	if name == "" {
+		e.all = on
+	} else if on {
+		e.paused[name] = true
+	} else {
+		delete(e.paused, name)
+	}
+	for n, f := range e.runs {
+		paused := e.all || e.paused[n]
+		f.post(func() { f.paused = paused })
+	}
+	e.mu.Unlock()
+}
+
+func (e *Engine) kick() {
+	select {
+	case e.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Run forwards until ctx ends; then it ends in order: forwarders, a last checkpoint of each,
+// connections.
+func (e *Engine) Run(ctx context.Context) error {
+	saving, stopSaving := context.WithCancel(context.Background())
+	var saver sync.WaitGroup
+	saver.Go(func() { e.saver.run(saving) })
+	var forwarders sync.WaitGroup
+
+	e.kick()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-e.changed:
+			e.reconcile(&forwarders)
+		}
+	}
+	e.mu.Lock()
+	for _, f := range e.runs {
+		f.cancel()
+	}
+	e.mu.Unlock()
+	forwarders.Wait()
+	stopSaving()
+	saver.Wait()
+	err := e.saver.flush()
+	e.mu.Lock()
+	links := e.links
+	e.links, e.runs = make(map[string]*link), make(map[string]*forwarder)
+	e.mu.Unlock()
+	for _, l := range links {
+		err = errors.Join(err, l.close())
+	}
+	if err != nil {
+		return fmt.Errorf("forward: stop: %w", err)
+	}
+	return nil
+}
+
+// reconcile brings what runs nearer to what is wanted. A log that must end first
+// is begun by the call that follows its end.
+func (e *Engine) reconcile(group *sync.WaitGroup) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, f := range e.runs {
+		select {
+		case <-f.done:
+			delete(e.runs, name)
+			continue
+		default:
+		}
+		want, ok := e.wanted[name]
+		switch {
+		case !ok:
+			f.cancel()
+		case want == f.asked:
+		case want.Destination != f.asked.Destination:
+			e.retire(f, group)
+		case want.Path != f.asked.Path || want.Start != f.asked.Start:
+			f.cancel()
+		default: // the rate
+			f.asked = want
+			f.post(func() { f.setRate(want.Rate) })
+		}
+	}
+	clear(e.refused)
+	for name, want := range e.wanted {
+		if e.runs[name] != nil {
+			continue
+		}
+		if err := want.check(&e.cfg); err != nil {
+			e.refused[name] = Status{Log: name, Path: want.Path, Destination: want.Destination, State: Failed, LastError: err.Error(), Since: e.cfg.Now()}
+			continue
+		}
+		e.start(want, group)
+	}
+}
+
+// start runs a forwarder; e.mu is held.
+func (e *Engine) start(want Log, group *sync.WaitGroup) {
+	l := e.links[want.Destination]
+	if l == nil {
+		l = newLink(e, want.Destination, e.cfg.Destinations[want.Destination])
+		l.open()
+		e.links[want.Destination] = l
+	}
+	f := newForwarder(e, l, want, e.all || e.paused[want.Name])
+	ctx, cancel := context.WithCancel(context.Background())
+	f.cancel = cancel
+	e.runs[want.Name] = f
+	group.Go(func() {
+		f.run(ctx)
+		cancel()
+		e.kick()
+	})
+}
+
+// retire ends a forwarder whose log moves elsewhere, once what it has sent is confirmed, or
+// that takes too long; e.mu is held. What isn't confirmed goes to the new destination.
+func (e *Engine) retire(f *forwarder, group *sync.WaitGroup) {
+	if f.retiring {
+		return
+	}
+	f.retiring = true
+	f.post(func() { f.draining = true })
+	group.Go(func() {
+		defer f.cancel()
+		late := time.NewTimer(drainPatience)
+		defer late.Stop()
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-f.done:
+				return
+			case <-late.C:
+				return
+			case <-tick.C:
+				if f.view.status().drained {
+					return
+				}
+			}
+		}
+	})
+}
+
+// buffer is one of ChunkSize from the pool.
+func (e *Engine) buffer() *[]byte { return e.bufferOf(e.cfg.Limits.ChunkSize) }
+
+// bufferOf is one of at least n bytes.
+func (e *Engine) bufferOf(n int) *[]byte {
+	if b, ok := e.buffers.Get().(*[]byte); ok && len(*b) >= n {
+		return b
+	}
+	b := make([]byte, max(n, e.cfg.Limits.ChunkSize))
+	return &b
+}
+
+func (e *Engine) giveBack(b *[]byte) {
+	if len(*b) == e.cfg.Limits.ChunkSize { // a rare bigger one isn't kept
+		e.buffers.Put(b)
+	}
+}

@@ -1,0 +1,179 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"logforward/internal/chunk"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	helloTimeout = 2 * time.Second
+	// helloGather is how long after the first log wants a hello others may join it:
+	// a thousand logs that start together fit into two messages.
+	helloGather = 5 * time.Millisecond
+	helloLate   = 30 * time.Second
+)
+
+// ask wants a hello for one log soon.
+func (l *link) ask(token string, after time.Duration) {
+	at := time.Now().Add(after)
+	l.mu.Lock()
+	if old, ok := l.due[token]; !ok || at.Before(old) {
+		l.due[token] = at
+	}
+	l.mu.Unlock()
+	l.kick()
+}
+
+func (l *link) helloAll() {
+	at := time.Now()
+	l.mu.Lock()
+	for token := range l.forwarders {
+		l.due[token] = at
+	}
+	l.mu.Unlock()
+	l.kick()
+}
+
+// greet says hello for each log when it is due, until ctx ends.
+func (l *link) greet(ctx context.Context) {
+	failures := backoff{first: 200 * time.Millisecond, most: helloLate}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+			if !sleep(ctx, helloGather) {
+				return
+			}
+		case <-timer.C:
+		}
+		tokens, next := l.dueNow()
+		for batch := range slices.Chunk(tokens, chunk.MaxHelloLogs) {
+			if l.hello(ctx, batch) {
+				failures.reset()
+				continue
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			wait := failures.next()
+			for _, token := range batch {
+				l.ask(token, wait)
+			}
+		}
+		if len(tokens) > 0 {
+			_, next = l.dueNow()
+		}
+		timer.Reset(next)
+	}
+}
+
+// dueNow gives the logs whose hello is due, and how long until the next one is.
+func (l *link) dueNow() ([]string, time.Duration) {
+	now := time.Now()
+	next := l.limits.SyncInterval
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.up {
+		return nil, next // connected kicks
+	}
+	for _, at := range l.due {
+		next = min(next, at.Sub(now))
+	}
+	if next > 0 {
+		return nil, next
+	}
+	// Those that are due soon come along: so the logs of a node stay together.
+	var tokens []string
+	next = l.limits.SyncInterval
+	for token, at := range l.due {
+		if wait := at.Sub(now); wait > l.limits.SyncInterval*2/5 {
+			next = min(next, wait)
+			continue
+		}
+		tokens = append(tokens, token)
+	}
+	slices.Sort(tokens)
+	return tokens, next
+}
+
+// hello asks for a batch of logs and gives each its part of the answer. The next
+// hello of each is put on the calendar before: an answer may ask for an earlier one.
+func (l *link) hello(ctx context.Context, tokens []string) bool {
+	h := chunk.Hello{Instance: l.instance, Logs: make(map[string]chunk.HelloLog, len(tokens))}
+	fifth := l.limits.SyncInterval / 5
+	again := time.Now().Add(l.limits.SyncInterval - fifth + rand.N(2*fifth+1))
+	asked := make(map[string]*forwarder, len(tokens))
+	for _, token := range tokens {
+		f := l.find(token)
+		l.mu.Lock()
+		if f == nil {
+			delete(l.due, token)
+		} else {
+			l.due[token] = again
+		}
+		l.mu.Unlock()
+		if f == nil {
+			continue
+		}
+		var layout string
+		h.Logs[token], layout = f.greeting()
+		if layout != "" {
+			h.Layout = layout
+		}
+		asked[token] = f
+	}
+	if len(asked) == 0 {
+		return true
+	}
+	a, err := l.request(ctx, &h)
+	if err != nil {
+		if ctx.Err() == nil {
+			l.log.Debug("no answer to hello", "logs", len(asked), "error", err)
+		}
+		for _, f := range asked {
+			f.post(f.onNoAnswer)
+		}
+		return false
+	}
+	l.mu.Lock()
+	l.seen = time.Now()
+	l.mu.Unlock()
+	if a.Pause != nil || a.Ready {
+		l.setPause(a.Pause)
+	}
+	for token, f := range asked {
+		was := h.Logs[token]
+		answer, ok := a.Logs[token]
+		if !a.Ready || !ok {
+			answer = chunk.AnswerLog{Error: "the receiver isn't ready to say"}
+		}
+		f.post(func() { f.onAnswer(was, a.Layout, answer) })
+	}
+	return a.Ready
+}
+
+func (l *link) request(ctx context.Context, h *chunk.Hello) (*chunk.Answer, error) {
+	l.mu.Lock()
+	nc := l.conn
+	l.mu.Unlock()
+	if nc == nil {
+		return nil, errors.New("not connected")
+	}
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	m, err := nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: chunk.SyncSubject(l.destination.Prefix, l.identity), Data: marshal(h)})
+	if err != nil {
+		return nil, err
+	}
+	return chunk.ParseAnswer(m.Data)
+}

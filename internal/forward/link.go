@@ -1,0 +1,335 @@
+package forward
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"path"
+	"sync"
+	"time"
+
+	"logforward/internal/broker"
+	"logforward/internal/chunk"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+)
+
+// link is one destination: one connection, shared by its logs, and what the centre says.
+type link struct {
+	name        string
+	identity    string
+	destination Destination
+	limits      *Limits
+	state       *State
+	now         func() time.Time
+	log         *slog.Logger
+	instance    string // of the hello; random
+	window      *window
+	wake        chan struct{} // of the hello loop
+
+	stopping context.CancelFunc
+	stopped  sync.WaitGroup
+
+	mu         sync.Mutex
+	forwarders map[string]*forwarder // by the log's token
+	transport  transport
+	conn       *nats.Conn
+	publisher  *broker.Publisher
+	up         bool
+	err        error // why it isn't up, or what is wrong with it
+	maxPayload int
+	pause      *chunk.Pause // the fleet's, as last told
+	due        map[string]time.Time
+	seen       time.Time // of the last answer
+}
+
+func newLink(e *Engine, name string, d Destination) *link {
+	return &link{
+		name: name, identity: e.cfg.Identity, destination: d, limits: &e.cfg.Limits, state: e.cfg.State,
+		now: e.cfg.Now, log: e.log.With("destination", name), instance: nuid.Next(),
+		window: newWindow(e.cfg.Limits.Window), wake: make(chan struct{}, 1),
+		forwarders: make(map[string]*forwarder), due: make(map[string]time.Time),
+	}
+}
+
+// open starts connecting; the link's goroutines run until close.
+func (l *link) open() {
+	pause, err := l.state.fleetPause(l.name)
+	if err != nil {
+		l.log.Warn("the fleet's pause can't be read from the state; it is asked for again", "error", err)
+	}
+	l.pause = pause
+	ctx, cancel := context.WithCancel(context.Background())
+	l.stopping = cancel
+	l.stopped.Go(func() { l.run(ctx) })
+}
+
+// run connects (what is wrong with the options is shown and tried again, for files can
+// be mended) and then says hello until ctx ends.
+func (l *link) run(ctx context.Context) {
+	wait := backoff{first: time.Second, most: 30 * time.Second}
+	for {
+		err := l.connect(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		l.log.Error("can't connect; trying again", "error", err)
+		l.mu.Lock()
+		l.err = err
+		l.mu.Unlock()
+		if !sleep(ctx, wait.next()) {
+			return
+		}
+	}
+	l.greet(ctx)
+}
+
+func (l *link) connect(ctx context.Context) error {
+	o := l.destination.Broker
+	if o.Identity == nil {
+		o.Identity = broker.PlainNATS{Prefix: l.destination.Prefix}
+	}
+	if o.Name == "" {
+		o.Name = "logforward forward " + l.identity
+	}
+	o.Retry, o.Logger = true, l.log
+	o.OnConnect = func(nc *nats.Conn) { l.connected(nc) }
+	o.OnReconnect = func(nc *nats.Conn) { l.connected(nc) }
+	o.OnDisconnect = func(_ *nats.Conn, err error) { l.disconnected(err) }
+	o.OnPermission = func(r broker.Refusal) {
+		l.mu.Lock()
+		l.err = fmt.Errorf("the broker doesn't permit to %s %s: the node's credentials need it", r.Op, r.Subject)
+		l.mu.Unlock()
+	}
+	nc, err := broker.Connect(ctx, o)
+	if err != nil {
+		return err
+	}
+	publisher, err := broker.NewPublisher(nc, broker.PublisherOptions{Timeout: l.limits.AckTimeout, Logger: l.log})
+	if err != nil {
+		nc.Close()
+		return err
+	}
+	t := &stream{identity: l.identity, publisher: publisher}
+	if l.destination.Compression == CompressionZstd {
+		if t.compressor, err = chunk.NewCompressor(); err != nil {
+			_ = publisher.Close()
+			nc.Close()
+			return err
+		}
+	}
+	subject := o.Identity.ControlSubject(chunk.Token(l.identity))
+	if _, err := nc.Subscribe(subject, l.control); err != nil {
+		_ = publisher.Close()
+		nc.Close()
+		return fmt.Errorf("listen on %s: %w", subject, err)
+	}
+	l.mu.Lock()
+	l.conn, l.publisher, l.transport = nc, publisher, t
+	l.mu.Unlock()
+	if nc.IsConnected() {
+		l.connected(nc)
+	}
+	return nil
+}
+
+// connected may come twice for one connection, from the callback and from connect.
+func (l *link) connected(nc *nats.Conn) {
+	l.mu.Lock()
+	if l.transport == nil { // connect isn't through; it calls again
+		l.mu.Unlock()
+		return
+	}
+	l.up, l.err = true, nil
+	l.maxPayload = int(nc.MaxPayload())
+	for token := range l.forwarders {
+		l.due[token] = time.Time{}
+	}
+	l.mu.Unlock()
+	l.each(func(f *forwarder) { f.post(f.linkUp) })
+	l.kick()
+}
+
+func (l *link) disconnected(err error) {
+	l.mu.Lock()
+	l.up = false
+	l.err = fmt.Errorf("disconnected from the broker: %w", err)
+	if err == nil {
+		l.err = broker.ErrDisconnected
+	}
+	l.mu.Unlock()
+	l.each(func(f *forwarder) { f.post(f.linkDown) })
+}
+
+// each calls do for every forwarder, without the lock.
+func (l *link) each(do func(*forwarder)) {
+	l.mu.Lock()
+	all := make([]*forwarder, 0, len(l.forwarders))
+	for _, f := range l.forwarders {
+		all = append(all, f)
+	}
+	l.mu.Unlock()
+	for _, f := range all {
+		do(f)
+	}
+}
+
+func (l *link) join(f *forwarder) {
+	l.mu.Lock()
+	l.forwarders[f.token] = f
+	l.mu.Unlock()
+}
+
+func (l *link) leave(f *forwarder) {
+	l.mu.Lock()
+	if l.forwarders[f.token] == f {
+		delete(l.forwarders, f.token)
+		delete(l.due, f.token)
+	}
+	l.mu.Unlock()
+}
+
+// conduit is what a forwarder needs to publish now; nil transport: it can't.
+func (l *link) conduit() (t transport, maxPayload int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.up {
+		return nil, 0, l.err
+	}
+	return l.transport, l.maxPayload, l.err
+}
+
+// paused is the fleet's pause, where it holds for this node now.
+func (l *link) paused() *chunk.Pause {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.pause.Active(l.now()) || !matches(l.pause.Match, l.identity) {
+		return nil
+	}
+	return l.pause
+}
+
+// matches is a glob over identities. A pattern that can't be read matches nothing:
+// whoever wrote it meant some nodes, not all.
+func matches(pattern, identity string) bool {
+	if pattern == "" {
+		return true
+	}
+	ok, err := path.Match(pattern, identity)
+	return err == nil && ok
+}
+
+// setPause takes over what the centre says; it is kept over restarts, because a node that
+// restarts in a paused fleet must not publish before it has heard of it.
+func (l *link) setPause(p *chunk.Pause) {
+	if p != nil && p.Since.IsZero() {
+		p = nil
+	}
+	l.mu.Lock()
+	old := l.pause
+	l.pause = p
+	l.mu.Unlock()
+	if equalPause(old, p) {
+		return
+	}
+	l.each(func(f *forwarder) { f.post(func() {}) })
+	keep := p
+	if keep == nil {
+		keep = new(chunk.Pause)
+	}
+	if err := l.state.setFleetPause(l.name, keep); err != nil {
+		l.log.Error("the fleet's pause can't be written; it holds until a restart", "error", err)
+	}
+	if p != nil {
+		l.log.Warn("the fleet's pause", "by", p.By, "reason", p.Reason, "since", p.Since, "until", p.Until, "match", p.Match)
+	} else {
+		l.log.Info("the fleet's pause is lifted")
+	}
+}
+
+func equalPause(a, b *chunk.Pause) bool {
+	if a == nil || b == nil {
+		none := func(p *chunk.Pause) bool { return p == nil || p.Since.IsZero() }
+		return none(a) && none(b)
+	}
+	return a.Since.Equal(b.Since) && a.Until.Equal(b.Until) && a.By == b.By && a.Reason == b.Reason && a.Match == b.Match
+}
+
+// control takes a message from a receiver. Whatever it says, each forwarder
+// checks it against what it knows.
+func (l *link) control(m *nats.Msg) {
+	c, err := chunk.ParseControl(m.Data)
+	if err != nil {
+		l.log.Warn("a control message can't be read", "error", err)
+		return
+	}
+	l.controlled(c)
+}
+
+func (l *link) controlled(c *chunk.Control) {
+	if c.Pause != nil {
+		l.setPause(c.Pause)
+	}
+	for _, x := range c.Confirm {
+		if f := l.find(x.Log); f != nil {
+			f.post(func() { f.onConfirm(x.Epoch, x.Position, x.Digest) })
+		}
+	}
+	for _, x := range c.Resend {
+		if f := l.find(x.Log); f != nil {
+			f.post(func() { f.onResend(x) })
+		}
+	}
+	for _, x := range c.Fork {
+		if f := l.find(x.Log); f != nil {
+			f.post(func() { f.onFork(x) })
+		}
+	}
+	if c.Hello || c.Layout != nil {
+		l.helloAll()
+	}
+}
+
+func (l *link) find(token string) *forwarder {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.forwarders[token]
+}
+
+func (l *link) kick() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close ends the connection after the forwarders are gone.
+func (l *link) close() error {
+	l.stopping()
+	l.mu.Lock()
+	nc, publisher := l.conn, l.publisher
+	l.mu.Unlock()
+	var err error
+	if publisher != nil {
+		err = publisher.Close()
+	}
+	if nc != nil {
+		nc.Close()
+	}
+	l.stopped.Wait()
+	return err
+}
+
+func marshal(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		// Only strings, numbers and times go in.
+		return nil
+	}
+	return b
+}

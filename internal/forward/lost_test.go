@@ -1,0 +1,248 @@
+package forward
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+
+	"logforward/internal/chunk"
+	"logforward/internal/tail"
+)
+
+func TestForwardWithoutStateResumesWhereTheCentreStands(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		start  tail.Start
+		before func(*testing.T, *node)
+	}{
+		{"same file", tail.StartBeginning, func(*testing.T, *node) {}},
+		{"start at the end", tail.StartEnd, func(*testing.T, *node) {}},
+		{"rotated meanwhile", tail.StartBeginning, func(t *testing.T, n *node) { rename(t, n, "app") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCentre(t)
+			n := newNode(t, c)
+			r := seeded(t)
+			want := lines(r, 3000)
+			n.append("app", want)
+			n.start(n.log("app"))
+			n.delivered("app", want)
+			n.stop()
+			n.forget()
+			tt.before(t, n)
+			more := lines(r, 2000)
+			n.append("app", more)
+			want = append(want, more...)
+			log := n.log("app")
+			log.Start = tt.start
+			n.start(log)
+			n.delivered("app", want)
+			if g := c.look("app"); len(g.epochs) != 1 || len(g.gaps) != 0 || g.forks != 0 {
+				t.Errorf("epochs %v, gaps %v, forks %d", g.epochs, g.gaps, g.forks)
+			}
+			// And what was sent by the lost life but never confirmed doesn't disturb the next.
+			last := lines(r, 100)
+			n.append("app", last)
+			n.delivered("app", append(want, last...))
+		})
+	}
+}
+
+func TestForwardWithoutStateAndFileBeginsAnEpochWithAGap(t *testing.T) {
+	c := newCentre(t)
+	n := newNode(t, c)
+	r := seeded(t)
+	old := lines(r, 1000)
+	n.append("app", old)
+	n.start(n.log("app"))
+	n.delivered("app", old)
+	first := n.status("app").Epoch
+	n.stop()
+	n.forget()
+	fresh := lines(r, 500)
+	if err := os.Remove(n.path("app")); err != nil {
+		t.Fatal(err)
+	}
+	n.append("app", fresh)
+	n.start(n.log("app"))
+	n.delivered("app", append(old, fresh...))
+	g := c.look("app")
+	if len(g.epochs) != 2 || g.epochs[1] <= first || g.Predecessor != first {
+		t.Errorf("epochs %v, predecessor %d", g.epochs, g.Predecessor)
+	}
+	if len(g.gaps) != 1 || g.gaps[0].Position != 0 || g.gaps[0].Length != 1 || g.gaps[0].Gap.Bytes != -1 || !strings.Contains(g.gaps[0].Gap.Cause, "node state lost") {
+		t.Errorf("gaps %+v", g.gaps)
+	}
+}
+
+func TestForwardWithoutStateWaitsForAnAnswer(t *testing.T) {
+	c := newCentre(t)
+	n := newNode(t, c)
+	c.with(func() { c.blind = true })
+	want := lines(seeded(t), 100)
+	n.append("app", want)
+	n.start(n.log("app"))
+	eventually(t, "hellos without a useful answer", func() bool { h := 0; c.with(func() { h = c.hellos }); return h >= 3 })
+	if s := n.status("app"); s.State != Syncing || s.Epoch != 0 || s.Position != 0 {
+		t.Errorf("%+v", s)
+	}
+	c.with(func() {
+		if c.chunks != 0 {
+			t.Errorf("%d chunks were sent", c.chunks)
+		}
+		c.blind = false
+	})
+	n.delivered("app", want)
+}
+
+func TestForwardStartAtEndIsDecidedBeforeTheAnswer(t *testing.T) {
+	c := newCentre(t)
+	n := newNode(t, c)
+	c.mute(true)
+	n.append("app", []byte("old\n"))
+	log := n.log("app")
+	log.Start = tail.StartEnd
+	n.start(log)
+	eventually(t, "the log is open", func() bool { return n.status("app").State == Syncing })
+	n.append("app", []byte("written while the centre was silent\n"))
+	n.crash()
+	n.append("app", []byte("and while the node was down\n"))
+	n.start(log)
+	c.mute(false)
+	n.delivered("app", []byte("written while the centre was silent\nand while the node was down\n"))
+}
+
+// REVIEW 2: positions that were used for other bytes before the crash are skipped.
+func TestForwardTruncatedAfterCrashLeavesAGapUpToReserved(t *testing.T) {
+	for _, known := range []string{"the state knows less than was read", "the state knows all that was read"} {
+		t.Run(known, func(t *testing.T) {
+			c := newCentre(t)
+			n := newNode(t, c)
+			n.change = func(cfg *Config) { cfg.Limits.ReserveStep = 1 << 20; cfg.Limits.ChunkSize = 8 << 10 }
+			r := seeded(t)
+			confirmed := lines(r, 100)
+			n.append("app", confirmed)
+			n.start(n.log("app"))
+			n.delivered("app", confirmed)
+			eventually(t, "the checkpoint says so", func() bool {
+				rec, err := n.st.checkpoint("central", "app")
+				return err == nil && rec != nil && rec.Confirmed == uint64(len(confirmed))
+			})
+			c.rest(true)
+			sent := lines(r, 500)
+			n.append("app", sent)
+			eventually(t, "stored", func() bool { return n.status("app").Stored == uint64(len(confirmed)+len(sent)) })
+			if known == "the state knows all that was read" {
+				n.stop()
+			} else {
+				n.crash()
+			}
+			fresh := lines(r, 900)
+			if err := os.WriteFile(n.path("app"), fresh, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			n.start(n.log("app"))
+			c.rest(false)
+			// What was in the stream arrives, then the gap, then the new bytes.
+			eventually(t, "the new bytes are there", func() bool { return bytes.HasSuffix(c.data("app"), fresh) })
+			have := c.data("app")
+			if head := have[:len(have)-len(fresh)]; !bytes.Equal(head, confirmed) && !bytes.Equal(head, append(bytes.Clone(confirmed), sent...)) {
+				t.Errorf("%d bytes before the new ones: neither what was confirmed nor what was sent", len(head))
+			}
+			g := c.look("app")
+			if len(g.gaps) == 0 && len(g.epochs) == 1 {
+				t.Errorf("no gap, no new epoch: %+v", g.Place)
+			}
+			if len(g.epochs) == 1 && g.Position < 1<<20 {
+				t.Errorf("position %d: below what was reserved", g.Position)
+			}
+			t.Logf("gaps %d, epochs %d, forks %d", len(g.gaps), len(g.epochs), g.forks)
+			eventually(t, "confirmed", func() bool { s := n.status("app"); return s.Unconfirmed == 0 && s.LagBytes == 0 })
+		})
+	}
+}
+
+// REVIEW 20.
+func TestForwardRewrittenInPlaceBeforeConfirmationBecomesAGap(t *testing.T) {
+	c := newCentre(t)
+	n := newNode(t, c)
+	n.change = func(cfg *Config) { cfg.Limits.ChunkSize = 4 << 10 }
+	r := seeded(t)
+	want := lines(r, 400)
+	n.append("app", want)
+	dropped := false
+	c.rest(true)
+	c.with(func() {
+		c.lose = func(ch *chunk.Chunk) bool {
+			if !dropped && ch.Position > 8<<10 {
+				dropped = true
+				return true
+			}
+			return false
+		}
+	})
+	n.start(n.log("app"))
+	eventually(t, "stored", func() bool { return n.status("app").Stored == uint64(len(want)) })
+	// Same size, other bytes, around the chunk that is lost.
+	f, err := os.OpenFile(n.path("app"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(bytes.Repeat([]byte("?"), 6<<10), 7<<10); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.rest(false)
+	eventually(t, "confirmed", func() bool { s := n.status("app"); return s.Confirmed == uint64(len(want)) && s.Unconfirmed == 0 })
+	g := c.look("app")
+	if len(g.gaps) != 1 || g.gaps[0].Gap.Cause != "changed since it was read" {
+		t.Fatalf("gaps %+v", g.gaps)
+	}
+	from, to := g.gaps[0].Position, g.gaps[0].End()
+	if bytes.Contains(g.data, []byte("??")) {
+		t.Error("changed bytes were sent under positions that had meant others")
+	}
+	// The receiver may have had the head of the range.
+	if rest := want[to:]; !bytes.HasSuffix(g.data, rest) || !bytes.HasPrefix(want, g.data[:len(g.data)-len(rest)]) {
+		t.Errorf("gap %d to %d, but %d bytes arrived that don't fit", from, to, len(g.data))
+	}
+	if s := n.status("app"); s.Gap != to-from || s.Gaps != 1 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// REVIEW 8.
+func TestForwardSmallestGapIsSentAgainWhenLost(t *testing.T) {
+	c := newCentre(t)
+	n := newNode(t, c)
+	old := []byte("old\n")
+	n.append("app", old)
+	n.start(n.log("app"))
+	n.delivered("app", old)
+	n.stop()
+	n.forget()
+	if err := os.Remove(n.path("app")); err != nil {
+		t.Fatal(err)
+	}
+	n.append("app", []byte("new\n"))
+	times := 0
+	c.with(func() {
+		c.lose = func(ch *chunk.Chunk) bool {
+			if ch.Gap != nil {
+				times++
+			}
+			return ch.Gap != nil && times < 3
+		}
+	})
+	n.start(n.log("app"))
+	n.delivered("app", []byte("old\nnew\n"))
+	if g := c.look("app"); len(g.gaps) != 1 || g.gaps[0].Length != 1 {
+		t.Errorf("gaps %+v", g.gaps)
+	}
+	if s := n.status("app"); s.Gaps != 1 || s.Gap != 1 {
+		t.Errorf("%+v", s)
+	}
+}

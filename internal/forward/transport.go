@@ -1,0 +1,52 @@
+package forward
+
+import (
+	"sync"
+
+	"logforward/internal/broker"
+	"logforward/internal/chunk"
+
+	"github.com/nats-io/nats.go"
+)
+
+// transport carries chunks to a destination. Streams do it by storing them; one that
+// hands them to a live receiver needs nothing else of this package.
+type transport interface {
+	// publish sends one chunk of a log by a layout. The chunk's data belongs to the
+	// caller again when publish returns. done is called exactly once and must
+	// not block: nil means that the chunk is stored, and after the chunks of
+	// this log that were published before it. An error may still mean that it is.
+	publish(layout *chunk.Layout, log string, c *chunk.Chunk, done func(error))
+}
+
+// stream publishes to JetStream.
+type stream struct {
+	identity   string
+	publisher  *broker.Publisher
+	compressor *chunk.Compressor // nil: payloads are plain
+	scratch    sync.Pool         // of *[]byte, for compressed payloads
+}
+
+func (s *stream) publish(layout *chunk.Layout, log string, c *chunk.Chunk, done func(error)) {
+	subject := subjectOf(layout, s.identity, log)
+	payload, encoded := c.Data, false
+	if s.compressor != nil && c.Gap == nil {
+		scratch, _ := s.scratch.Get().(*[]byte)
+		if scratch == nil {
+			scratch = new([]byte)
+		}
+		defer s.scratch.Put(scratch)
+		var out []byte
+		if out, encoded = s.compressor.Compress(*scratch, c.Data); out != nil {
+			*scratch = out
+		}
+		if encoded {
+			payload = out
+		}
+	}
+	s.publisher.Publish(subject, nats.Header(c.Header(encoded)), payload, func(a broker.Ack) { done(a.Err) })
+}
+
+func subjectOf(layout *chunk.Layout, identity, log string) string {
+	return chunk.Subject{Prefix: layout.Prefix, Partition: chunk.Partition(identity, layout.Partitions), Identity: identity, Log: log}.String()
+}

@@ -1,0 +1,345 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sync/errgroup"
+
+	"logforward/internal/control"
+	"logforward/internal/forward"
+	"logforward/internal/tail"
+)
+
+// Engine does the forwarding; [forward.Engine] is it.
+type Engine interface {
+	// Run blocks until ctx ends, then shuts down in order.
+	Run(ctx context.Context) error
+	// Set gives the whole wanted set; it doesn't block.
+	Set([]forward.Log)
+	// Pause holds or releases one log, which need not be in the set yet.
+	Pause(name string, on bool)
+	Status() []forward.Status
+}
+
+// Config describes a node. Identity, Engine and State are required.
+type Config struct {
+	Identity     string
+	Version      string
+	Definitions  string       // directory of *.yaml; empty: none
+	Allowed      tail.Allowed // what may ever be forwarded
+	Destinations []string     // names that are configured
+	Engine       Engine
+	State        *forward.State // stays the caller's
+	// Authorize is asked before anything is changed, with the log's path and destination filled
+	// in. nil: all are permitted. An error refuses.
+	Authorize  func(context.Context, control.Caller, control.Request) error
+	Thresholds Thresholds
+	Rate       int64 // bytes/s of a log that has none of its own, for display; 0: none
+	// Connected tells how the destinations are; nil: not known.
+	Connected func() map[string]bool
+	Logger    *slog.Logger
+	Now       func() time.Time // for tests
+	Poll      time.Duration    // files and times are looked at this often; default 1 s
+	PID       int              // for status
+}
+
+// Node decides what is forwarded. It implements [control.Node].
+type Node struct {
+	config  Config
+	started time.Time
+	kick    chan bool // look now; true: read all files again
+
+	verbs sync.Mutex // one change at a time, the question to policy included
+
+	mu           sync.Mutex // all below
+	dir          *directory
+	operators    *operators
+	globs        map[string]*glob
+	plan         *plan
+	set          []forward.Log   // what the engine was told; nil: nothing yet
+	paused       map[string]bool // what the engine was told to pause
+	latest       map[string]forward.Status
+	drains       map[string]drain // by log
+	loadProblems []control.Problem
+	failure      error // of the last look: the state can't be written
+	running      bool
+}
+
+var _ control.Node = (*Node)(nil)
+
+// New allocates; nothing is touched before Open.
+func New(c Config) *Node {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Poll <= 0 {
+		c.Poll = time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Destinations = slices.Sorted(slices.Values(c.Destinations))
+	c.Thresholds.setDefaults()
+	return &Node{config: c, kick: make(chan bool, 1), plan: new(plan), paused: map[string]bool{}, drains: map[string]drain{}, globs: map[string]*glob{}}
+}
+
+// Open reads what is to be forwarded and tells the engine. Definitions at fault are
+// no error; a state that can't be read is.
+func (n *Node) Open(context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.started = n.config.Now()
+	n.dir = newDirectory(n.config.Definitions)
+	var err error
+	if n.operators, n.loadProblems, err = loadOperators(n.config.State); err != nil {
+		return fmt.Errorf("open node: %w", err)
+	}
+	err = n.config.State.Each(bucketGlobs, func(log string, b []byte) error {
+		g, err := decodeGlob(b)
+		if err != nil {
+			// Lost: its files count as seen for the first time, those with a checkpoint go on there.
+			n.loadProblems = append(n.loadProblems, control.Problem{Where: log, Problem: err.Error()})
+			return nil
+		}
+		n.globs[log] = g
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("open node: %w", err)
+	}
+	n.refresh(true)
+	for _, p := range n.plan.problems {
+		n.config.Logger.Warn("definition at fault", "where", p.Where, "problem", p.Problem)
+	}
+	return nil
+}
+
+// Run runs the engine and keeps it to what is wanted, until ctx ends. It returns nil then.
+func (n *Node) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		n.setRunning(true)
+		defer n.setRunning(false)
+		if err := n.config.Engine.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			return fmt.Errorf("forward: %w", err)
+		}
+		if ctx.Err() == nil {
+			return errors.New("forward: the engine ended by itself")
+		}
+		return nil
+	})
+	group.Go(func() error { n.watch(ctx); return nil })
+	return group.Wait()
+}
+
+func (n *Node) setRunning(on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.running = on
+}
+
+// Reload reads all definitions again, whether they look changed or not. It doesn't wait.
+func (n *Node) Reload() {
+	select {
+	case n.kick <- true:
+	default: // one is due already
+	}
+}
+
+// watch looks at once a second, and sooner where the kernel says that the directory changed. Notification
+// alone isn't enough: it is lost for network file systems, when a queue overflows, and when the
+// directory itself, or a link on the way to it, is replaced.
+func (n *Node) watch(ctx context.Context) {
+	notify := n.notify()
+	if notify != nil {
+		defer notify.Close()
+	}
+	ticker := time.NewTicker(n.config.Poll)
+	defer ticker.Stop()
+	for {
+		again := false
+		var soon <-chan time.Time
+		if n.unsettled() {
+			soon = time.After(settle)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case again = <-n.kick:
+		case <-ticker.C:
+			// Adding a directory again is a no-op for the same one, and follows a new one.
+			if notify != nil {
+				_ = notify.Add(n.config.Definitions) // its absence shows when it is read
+			}
+		case <-soon:
+		case <-events(notify):
+		}
+		n.mu.Lock()
+		n.refresh(again)
+		n.mu.Unlock()
+	}
+}
+
+func (n *Node) notify() *fsnotify.Watcher {
+	if n.config.Definitions == "" {
+		return nil
+	}
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		n.config.Logger.Warn("no notification of changed definitions; they are polled", "every", n.config.Poll, "error", err)
+		return nil
+	}
+	_ = w.Add(n.config.Definitions)
+	return w
+}
+
+// events is nil, which blocks, where there is no watcher. Errors only mean that events were lost: the poll finds out.
+func events(w *fsnotify.Watcher) <-chan fsnotify.Event {
+	if w == nil {
+		return nil
+	}
+	select {
+	case <-w.Errors:
+	default:
+	}
+	return w.Events
+}
+
+func (n *Node) unsettled() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.dir.unsettled
+}
+
+// refresh brings everything up to date: what has reached its time, definitions, files, drains, the engine.
+// The lock is held.
+func (n *Node) refresh(again bool) {
+	now := n.config.Now()
+	n.latest = n.status()
+	var errs []error
+	errs = append(errs, n.expire(now))
+	if n.config.Definitions != "" {
+		n.dir.look(again)
+	}
+	p, err := n.compute(now)
+	errs = append(errs, err)
+	if n.drain(p, now) {
+		p, err = n.compute(now)
+		errs = append(errs, err)
+	}
+	n.tell(p)
+	n.apply(p)
+	failure := errors.Join(errs...)
+	if failure != nil && (n.failure == nil || n.failure.Error() != failure.Error()) {
+		n.config.Logger.Error("what is wished can't be kept", "error", failure)
+	}
+	n.failure = failure
+}
+
+// expire ends overrides that have reached their time.
+func (n *Node) expire(now time.Time) error {
+	var errs []error
+	for log, r := range n.operators.records {
+		c := r.clone()
+		if ended := c.expire(now); len(ended) > 0 {
+			for _, o := range ended {
+				n.config.Logger.Info("override ended by itself", "log", log, "verb", o.Verb, "by", o.By, "since", o.Since)
+			}
+			if err := n.operators.put(log, c); err != nil {
+				// In memory it ends all the same; on disk it is ended again after a restart.
+				n.operators.records[log] = c
+				errs = append(errs, err)
+			}
+		}
+	}
+	if c := n.operators.all.clone(); len(c.expire(now)) > 0 {
+		n.config.Logger.Info("pause of all ended by itself")
+		if err := n.operators.putAll(c); err != nil {
+			n.operators.all = c
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tell logs faults that are new.
+func (n *Node) tell(p *plan) {
+	for _, problem := range p.problems {
+		if !slices.Contains(n.plan.problems, problem) {
+			n.config.Logger.Warn("definition at fault", "where", problem.Where, "problem", problem.Problem)
+		}
+	}
+}
+
+// drain is up to where a log is to be confirmed before it stops.
+type drain struct{ epoch, position uint64 }
+
+// drain ends the drains that are done. It reports whether there were any.
+func (n *Node) drain(p *plan, now time.Time) (any bool) {
+	for log, r := range n.operators.records {
+		if r.Stop == nil || r.Stop.Verb != verbDrain {
+			continue
+		}
+		f, at := p.find(log)
+		if f != nil && f.fault == nil && !n.dry(f, at) {
+			continue
+		}
+		c := r.clone()
+		stop := *r.Stop
+		stop.Verb = control.VerbStop
+		c.Stop = &stop
+		c.note(control.Change{Override: *r.Stop, Ended: "drained"})
+		if c.Wish != nil && stop.Until.IsZero() {
+			c.Wish, c.Stop = nil, nil
+		}
+		if err := n.operators.put(log, c); err != nil {
+			n.config.Logger.Error("drained, but that can't be kept", "log", log, "error", err)
+			continue // it goes on forwarding until that is so: nothing is lost by it
+		}
+		n.config.Logger.Info("drained and stopped", "log", log, "by", stop.By)
+		any = true
+	}
+	return any
+}
+
+// dry tells whether all that was there when the drain was asked for is confirmed.
+func (n *Node) dry(f *forwarder, at int) bool {
+	done := true
+	for i, m := range f.members {
+		if at >= 0 && i != at || m.stopped() {
+			continue
+		}
+		s, ok := n.latest[m.log]
+		if !ok || !settled(s) {
+			done = false // the engine hasn't begun with it
+			continue
+		}
+		to, ok := n.drains[m.log]
+		if !ok || to.epoch != s.Epoch {
+			// A new epoch numbers anew; what is there now includes what was there then.
+			to = drain{s.Epoch, s.Confirmed + uint64(max(s.LagBytes, 0))}
+			n.drains[m.log] = to
+		}
+		if s.LagBytes > 0 && s.Confirmed < to.position {
+			done = false
+		}
+	}
+	if done {
+		for _, m := range f.members {
+			delete(n.drains, m.log)
+		}
+	}
+	return done
+}
+
+// find is [tail.Expand] with the node's permitted paths.
+func (n *Node) find(pattern string) ([]string, []control.Problem, error) {
+	return expand(pattern, n.config.Allowed)
+}

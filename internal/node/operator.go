@@ -1,0 +1,187 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"logforward/internal/control"
+	"logforward/internal/forward"
+)
+
+// Where operators' wishes lie in the state.
+const (
+	bucketOperators = "node.operators" // log → record
+	bucketAll       = "node.all"       // keyAll → record
+	bucketGlobs     = "node.globs"     // forwarder → glob
+	keyAll          = "all"
+)
+
+// maxHistory is how many changes are kept for each log.
+const maxHistory = 50
+
+// record is what operators said about one log or forwarder, as it lies in the state.
+type record struct {
+	Wish    *wish             `json:"wish,omitempty"`   // what an operator started
+	Stop    *control.Override `json:"stop,omitempty"`   // its verb is stop, or drain until that is done
+	Pause   *control.Override `json:"pause,omitempty"`  // not this one
+	Resume  *control.Override `json:"resume,omitempty"` // this one in spite of a pause of all
+	History []control.Change  `json:"history,omitempty"`
+}
+
+// wish is a definition that an operator gave.
+type wish struct {
+	Definition
+	control.Override
+}
+
+func (r *record) clone() *record {
+	c := *r
+	c.History = append([]control.Change(nil), r.History...)
+	return &c
+}
+
+// note adds to the history and lets the oldest go.
+func (r *record) note(c control.Change) {
+	r.History = append(r.History, c)
+	if extra := len(r.History) - maxHistory; extra > 0 {
+		r.History = append([]control.Change(nil), r.History[extra:]...)
+	}
+}
+
+// expire ends what has reached its time. It reports whether anything did.
+func (r *record) expire(now time.Time) (ended []control.Override) {
+	end := func(o *control.Override) bool {
+		if o == nil || o.Active(now) {
+			return false
+		}
+		ended = append(ended, *o)
+		r.note(control.Change{Override: *o, Ended: "expired"})
+		return true
+	}
+	if r.Wish != nil && end(&r.Wish.Override) {
+		r.Wish = nil
+	}
+	if end(r.Stop) {
+		r.Stop = nil
+	}
+	if end(r.Pause) {
+		r.Pause = nil
+	}
+	if end(r.Resume) {
+		r.Resume = nil
+	}
+	return ended
+}
+
+// said tells whether anything is in force.
+func (r *record) said() bool {
+	return r != nil && (r.Wish != nil || r.Stop != nil || r.Pause != nil || r.Resume != nil)
+}
+
+// override is the strongest word in force; nil: none.
+func (r *record) override() *control.Override {
+	switch {
+	case r == nil:
+		return nil
+	case r.Stop != nil:
+		return r.Stop
+	case r.Pause != nil:
+		return r.Pause
+	}
+	return r.Resume
+}
+
+// operators keeps all records, in memory and on disk. It is not for several goroutines.
+type operators struct {
+	state   *forward.State
+	records map[string]*record
+	all     *record
+}
+
+func loadOperators(state *forward.State) (*operators, []control.Problem, error) {
+	o := &operators{state: state, records: map[string]*record{}, all: new(record)}
+	var problems []control.Problem
+	// One record that isn't understood, from a later version perhaps, costs that record only.
+	read := func(bucket string, keep func(key string, r *record)) error {
+		return state.Each(bucket, func(key string, value []byte) error {
+			r := new(record)
+			if err := json.Unmarshal(value, r); err != nil {
+				problems = append(problems, control.Problem{Where: key, Problem: fmt.Sprintf("what operators said about this log can't be read and is disregarded: %v", err)})
+				return nil
+			}
+			if r.Wish != nil && r.Wish.valid() != nil {
+				problems = append(problems, control.Problem{Where: key, Problem: fmt.Sprintf("what an operator started can't be read and is disregarded: %v", r.Wish.valid())})
+				r.Wish = nil
+			}
+			keep(key, r)
+			return nil
+		})
+	}
+	if err := read(bucketOperators, func(key string, r *record) { o.records[key] = r }); err != nil {
+		return nil, nil, fmt.Errorf("read operators' wishes: %w", err)
+	}
+	if err := read(bucketAll, func(_ string, r *record) { o.all = r }); err != nil {
+		return nil, nil, fmt.Errorf("read operators' wishes: %w", err)
+	}
+	return o, problems, nil
+}
+
+func (w *wish) valid() error {
+	if err := control.CheckLog(w.Log); err != nil {
+		return err
+	}
+	return control.CheckPath(w.Path)
+}
+
+// get is never nil; what it gives must not be changed.
+func (o *operators) get(log string) *record {
+	if r := o.records[log]; r != nil {
+		return r
+	}
+	return new(record)
+}
+
+// put has the record on disk before it counts.
+func (o *operators) put(log string, r *record) error {
+	if err := o.write(bucketOperators, log, r); err != nil {
+		return err
+	}
+	o.records[log] = r
+	return nil
+}
+
+func (o *operators) putAll(r *record) error {
+	if err := o.write(bucketAll, keyAll, r); err != nil {
+		return err
+	}
+	o.all = r
+	return nil
+}
+
+func (o *operators) write(bucket, key string, r *record) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("keep what was said about %s: %w", key, err)
+	}
+	if err := o.state.Put(bucket, key, b); err != nil {
+		return fmt.Errorf("keep what was said about %s: %w", key, err)
+	}
+	return nil
+}
+
+// paused tells whether a log is paused, and by which word: its own, its forwarder's, or all's.
+func (o *operators) paused(log, parent string) *control.Override {
+	own, of := o.get(log), o.get(parent)
+	switch {
+	case own.Pause != nil:
+		return own.Pause
+	case own.Resume != nil:
+		return nil
+	case of.Pause != nil:
+		return of.Pause
+	case of.Resume != nil:
+		return nil
+	}
+	return o.all.Pause
+}

@@ -1,0 +1,252 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"logforward/internal/control"
+	"logforward/internal/forward"
+	"logforward/internal/tail"
+)
+
+// forwarder is one definition in force, and what came of it.
+type forwarder struct {
+	Definition
+	managed string // the file that defines it; empty: an operator's
+	wish    *wish
+	stop    *control.Override
+	fault   error
+	glob    *glob
+	members []member
+}
+
+// member is one log: the forwarder's own, or one of its glob's.
+type member struct {
+	log, parent string
+	path        string
+	start       tail.Start
+	stop        *control.Override // stop, or drain while that goes on
+	pause       *control.Override
+	gone        bool
+}
+
+// stopped: it isn't to be forwarded. A drain goes on until it is done.
+func (m member) stopped() bool { return m.stop != nil && m.stop.Verb != verbDrain }
+
+// verbDrain is the verb of a stop that waits until all is confirmed.
+const verbDrain = "drain"
+
+// plan is what the node does at a time.
+type plan struct {
+	forwarders []*forwarder // by log
+	problems   []control.Problem
+}
+
+// logs is what the engine shall work, by name, without what is stopped or at fault.
+func (p *plan) logs() (logs []forward.Log, paused map[string]bool) {
+	paused = map[string]bool{}
+	for _, f := range p.forwarders {
+		if f.fault != nil {
+			continue
+		}
+		for _, m := range f.members {
+			if m.stopped() {
+				continue
+			}
+			logs = append(logs, forward.Log{Name: m.log, Path: m.path, Destination: f.Destination, Start: m.start, Rate: engineRate(f.Rate)})
+			if m.pause != nil {
+				paused[m.log] = true
+			}
+		}
+	}
+	slices.SortFunc(logs, func(a, b forward.Log) int { return strings.Compare(a.Name, b.Name) })
+	return logs, paused
+}
+
+// engineRate: the engine takes 0 as its default and a negative rate as none.
+func engineRate(r *control.Rate) int64 {
+	switch {
+	case r == nil:
+		return 0
+	case *r == 0:
+		return -1
+	}
+	return int64(*r)
+}
+
+// find gives the forwarder that a name belongs to, and the member; -1: the forwarder as a whole.
+func (p *plan) find(log string) (*forwarder, int) {
+	for _, f := range p.forwarders {
+		if f.Log == log {
+			return f, -1
+		}
+	}
+	for _, f := range p.forwarders {
+		for i, m := range f.members {
+			if m.log == log {
+				return f, i
+			}
+		}
+	}
+	return nil, -1
+}
+
+// compute makes the plan of this moment: files, operators, and what globs find.
+func (n *Node) compute(now time.Time) (*plan, error) {
+	definitions, problems := n.dir.definitions()
+	p := &plan{problems: append(slices.Clone(n.loadProblems), problems...)}
+	for log, m := range definitions {
+		p.forwarders = append(p.forwarders, &forwarder{Definition: m.Definition, managed: m.file})
+		if w := n.operators.get(log).Wish; w != nil && w.Path != m.Path {
+			p.problems = append(p.problems, control.Problem{Where: log, Problem: fmt.Sprintf("%s started it with path %s, but %s defines it with %s, which is in force", w.By, w.Path, m.file, m.Path)})
+		}
+	}
+	for log, r := range n.operators.records {
+		if _, ok := definitions[log]; !ok && r.Wish != nil {
+			p.forwarders = append(p.forwarders, &forwarder{Definition: r.Wish.Definition, wish: r.Wish})
+		}
+	}
+	slices.SortFunc(p.forwarders, func(a, b *forwarder) int { return strings.Compare(a.Log, b.Log) })
+	// A name that stands in a definition is never a glob's: what files a directory has must not
+	// decide whose log it is.
+	taken := make(map[string]bool, len(p.forwarders))
+	for _, f := range p.forwarders {
+		taken[f.Log] = true
+	}
+	var errs []error
+	globs := map[string]bool{}
+	for _, f := range p.forwarders {
+		f.stop = n.operators.get(f.Log).Stop
+		f.fault = n.settle(&f.Definition)
+		if !isGlob(f.Path) {
+			f.members = []member{n.member(f, f.Log, f.Path, f.Start, false)}
+			continue
+		}
+		globs[f.Log] = true
+		if err := n.expand(f, taken, now); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for log := range n.globs {
+		if !globs[log] {
+			if err := n.config.State.Delete(bucketGlobs, log); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			delete(n.globs, log)
+		}
+	}
+	return p, errors.Join(errs...)
+}
+
+// expand looks for a glob's files and makes their members. taken grows by their logs.
+func (n *Node) expand(f *forwarder, taken map[string]bool, now time.Time) error {
+	g := n.globs[f.Log]
+	if g == nil || g.Pattern != f.Path {
+		g = &glob{Pattern: f.Path}
+		n.globs[f.Log] = g
+	}
+	f.glob = g
+	// While it is stopped nothing is at first sight: a file that is made meanwhile counts as made
+	// after the start, and is read from its beginning.
+	var err error
+	if changed := g.look(f.Log, n.find, taken, n.drained, now); changed || g.unsaved {
+		var b []byte
+		if b, err = g.encode(); err == nil {
+			err = n.config.State.Put(bucketGlobs, f.Log, b)
+		}
+		g.unsaved = err != nil
+	}
+	for _, c := range g.Files {
+		if taken[c.Log] {
+			continue
+		}
+		taken[c.Log] = true
+		start := tail.StartBeginning
+		if c.First {
+			start = f.Start
+		}
+		f.members = append(f.members, n.member(f, c.Log, c.Path, start, !c.Gone.IsZero()))
+	}
+	return err
+}
+
+func (n *Node) member(f *forwarder, log, path string, start tail.Start, gone bool) member {
+	m := member{log: log, parent: f.Log, path: path, start: start, gone: gone}
+	m.stop = f.stop
+	if own := n.operators.get(log).Stop; own != nil {
+		m.stop = own
+	}
+	m.pause = n.operators.paused(log, f.Log)
+	return m
+}
+
+// settle fills in the destination and tells what keeps a definition from being worked.
+func (n *Node) settle(d *Definition) error {
+	if d.Destination == "" {
+		if len(n.config.Destinations) != 1 {
+			return fmt.Errorf("no destination is given, and this node has %d: %s", len(n.config.Destinations), n.known())
+		}
+		d.Destination = n.config.Destinations[0]
+		return nil
+	}
+	if !slices.Contains(n.config.Destinations, d.Destination) {
+		return fmt.Errorf("destination %q is not configured on this node; known: %s", d.Destination, n.known())
+	}
+	return nil
+}
+
+func (n *Node) known() string {
+	if len(n.config.Destinations) == 0 {
+		return "none"
+	}
+	return strings.Join(n.config.Destinations, ", ")
+}
+
+// drained tells whether all that the engine read of a log is confirmed. A log that it doesn't work has nothing unread.
+func (n *Node) drained(log string) bool {
+	s, ok := n.latest[log]
+	return !ok || settled(s) && s.LagBytes == 0
+}
+
+// settled: where the log stands is known.
+func settled(s forward.Status) bool { return s.State != "starting" && s.State != "syncing" }
+
+// status is the engine's, by log.
+func (n *Node) status() map[string]forward.Status {
+	all := n.config.Engine.Status()
+	by := make(map[string]forward.Status, len(all))
+	for _, s := range all {
+		by[s.Log] = s
+	}
+	return by
+}
+
+// apply makes the engine do what the plan says; only what differs is said.
+func (n *Node) apply(p *plan) {
+	logs, paused := p.logs()
+	// Who is to be paused is said first, so that a log that comes in under a pause doesn't publish.
+	for log := range paused {
+		if !n.paused[log] {
+			n.config.Engine.Pause(log, true)
+		}
+	}
+	if n.set == nil || !slices.Equal(logs, n.set) {
+		n.config.Engine.Set(logs)
+		n.set = append([]forward.Log{}, logs...)
+		for log := range paused {
+			n.config.Engine.Pause(log, true)
+		}
+	}
+	for log := range n.paused {
+		if !paused[log] {
+			n.config.Engine.Pause(log, false)
+		}
+	}
+	n.paused = maps.Clone(paused)
+	n.plan = p
+}

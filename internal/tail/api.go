@@ -1,0 +1,64 @@
+package tail
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// Start says where a file that was never seen before is begun.
+type Start string
+
+const (
+	StartEnd       Start = "end"
+	StartBeginning Start = "beginning"
+)
+
+// Config describes one log. Path is required; the zero value of every other
+// field works.
+type Config struct {
+	Name    string        // the log's name, for messages
+	Path    string        // absolute path of the live file; no glob
+	Start   Start         // for a file never seen before; default end
+	Quiet   time.Duration // an old generation must have been quiet this long before the next is begun; default 500 ms
+	Linger  time.Duration // a finished old generation is still watched for late writes this long; default 1 h
+	Allowed Allowed       // which real paths may be opened; the zero value allows none
+	Watcher *Watcher      // shared; required for Wake to fire
+	Budget  *Budget       // shared; nil: no limit on deleted files that are held
+	Logger  *slog.Logger
+	Now     func() time.Time // for tests; default time.Now
+}
+
+// Piece is what comes next in a log: bytes, or a loss.
+type Piece struct {
+	Position   uint64 // of the first byte
+	Data       []byte // in the caller's buffer; empty where Loss is set or nothing is there
+	Generation string // generation's id, as it goes over the wire
+	Offset     int64  // of the first byte in that generation
+	Loss       *Loss  // set instead of Data
+	// NewSegment says that these bytes don't follow the last ones in the same
+	// generation. State must be persisted before they are sent, so that a restart assigns the
+	// same positions to the same bytes.
+	NewSegment bool
+	// More says that there are more bytes right behind Data.
+	More bool
+}
+
+// Loss is a range of positions whose bytes can't be had.
+type Loss struct {
+	Cause  string // short, lower case: "truncated", "deleted beyond the budget", …
+	Length uint64 // positions it takes, at least 1
+	Bytes  int64  // bytes lost as far as known; -1: unknown
+	Exact  bool   // Bytes is exact, not a lower bound
+	File   string // path as last seen
+}
+
+// Sentinels.
+var (
+	// ErrGone: bytes that were once read can't be read again from where they were.
+	ErrGone = errors.New("bytes are gone")
+	// ErrNotAllowed: the real path is outside what is permitted.
+	ErrNotAllowed = errors.New("path is not permitted")
+	// ErrNotRegular: only regular files are forwarded.
+	ErrNotRegular = errors.New("not a regular file")
+)

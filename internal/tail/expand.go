@@ -1,0 +1,104 @@
+package tail
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+)
+
+// Refused is a file that a pattern matches and that isn't followed.
+type Refused struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+}
+
+// Expand returns the files that pattern matches and that are to be followed,
+// sorted, and those that aren't, each with its reason: not regular, not
+// permitted, compressed, a rotated form of another match, or the same file as another.
+// Symbolic links to directories are not descended into by `**`.
+func Expand(pattern string, allowed Allowed) ([]string, []Refused, error) {
+	if !filepath.IsAbs(pattern) {
+		return nil, nil, fmt.Errorf("expand %q: must be absolute", pattern)
+	}
+	if !doublestar.ValidatePattern(pattern) {
+		return nil, nil, fmt.Errorf("expand %q: %w", pattern, doublestar.ErrBadPattern)
+	}
+	matches, err := doublestar.FilepathGlob(filepath.Clean(pattern), doublestar.WithNoFollow())
+	if err != nil {
+		return nil, nil, fmt.Errorf("expand %q: %w", pattern, err)
+	}
+	slices.Sort(matches)
+	matches = slices.Compact(matches)
+
+	live := map[string][]string{} // names by directory that others may be rotated forms of
+	for _, m := range matches {
+		if kind, _ := packing(m); kind == "" {
+			live[filepath.Dir(m)] = append(live[filepath.Dir(m)], filepath.Base(m))
+		}
+	}
+	var follow []string
+	var refused []Refused
+	type identity struct{ dev, ino uint64 }
+	first := map[identity]string{}
+	// Links last: where a link and its target both match, the target is followed.
+	byLink := slices.Clone(matches)
+	slices.SortStableFunc(byLink, func(a, b string) int { return isLink(a) - isLink(b) })
+	for _, m := range byLink {
+		reason, at := refusal(m, live[filepath.Dir(m)], allowed)
+		if reason == "" {
+			id := identity{at.dev, at.ino}
+			if other, ok := first[id]; ok {
+				reason = "the same file as " + other
+			} else {
+				first[id] = m
+			}
+		}
+		if reason != "" {
+			refused = append(refused, Refused{m, reason})
+			continue
+		}
+		follow = append(follow, m)
+	}
+	slices.Sort(follow)
+	slices.SortFunc(refused, func(a, b Refused) int { return strings.Compare(a.Path, b.Path) })
+	return follow, refused, nil
+}
+
+func isLink(path string) int {
+	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSymlink != 0 {
+		return 1
+	}
+	return 0
+}
+
+// refusal says why path isn't followed, "" if it is. The file isn't opened.
+func refusal(path string, names []string, allowed Allowed) (string, info) {
+	at, err := statPath(path)
+	if err != nil {
+		return err.Error(), at
+	}
+	if !at.regular {
+		return ErrNotRegular.Error(), at
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err.Error(), at
+	}
+	if err := allowed.Check(real); err != nil {
+		return err.Error(), at
+	}
+	if kind, _ := packing(path); kind != "" {
+		return "compressed", at
+	}
+	name := filepath.Base(path)
+	for _, base := range names {
+		if isRotation(name, base) && !isRotation(base, name) {
+			return "rotated form of " + base, at
+		}
+	}
+	return "", at
+}

@@ -1,0 +1,483 @@
+package tail
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+
+	"golang.org/x/sys/unix"
+)
+
+// positionMax keeps sums of positions and lengths far from overflowing.
+const positionMax = 1 << 62
+
+// errChanged: a generation's file is no longer what was read from it.
+var errChanged = errors.New("file was truncated or rewritten")
+
+// Peek returns what comes next without consuming it: at most len(buf) bytes
+// of one segment, or a loss, or nothing. Data lies in buf, which must stay
+// unchanged until [Log.Advance]. An error is temporary and comes only when there is
+// nothing else to return: the path can't be followed now; later calls try again.
+func (l *Log) Peek(buf []byte) (Piece, error) {
+	if err := l.usable("peek"); err != nil {
+		return Piece{}, err
+	}
+	l.peeked = nil
+	select {
+	case <-l.wake:
+		l.look()
+	default:
+		if l.missing || len(l.gens) == 0 {
+			l.look()
+		}
+	}
+	p, err := l.peek(buf)
+	l.lastErr = err
+	return p, err
+}
+
+func (l *Log) peek(buf []byte) (Piece, error) {
+	for l.next < l.head {
+		p, err := l.replay(l.next, buf)
+		if errors.Is(err, ErrGone) {
+			// These positions were handed out and mean bytes that can't be had again:
+			// the same positions become a loss.
+			i := l.at(l.next)
+			why := "can't be read again"
+			if g := l.segments[i].gen; g.cause != "" {
+				why = g.cause
+			}
+			l.lay(l.next, l.segments[i].end(), why)
+			continue
+		}
+		if err != nil {
+			return Piece{Position: l.next}, fmt.Errorf("read %s at position %d: %w", l.cfg.Name, l.next, err)
+		}
+		return p, nil
+	}
+	looked := false
+	// Each round settles something: a generation is finished, found changed, or
+	// read. The bound is only against a file system that answers differently each time.
+	for range 16 + 4*len(l.gens) {
+		g := l.choose()
+		if g == nil {
+			if looked {
+				return Piece{Position: l.head}, l.trouble()
+			}
+			looked = true
+			l.look()
+			continue
+		}
+		if g.loss != nil {
+			s := segment{position: l.head, length: g.loss.Length, loss: g.loss}
+			l.peeked = &peeked{segment: s}
+			loss := *g.loss
+			return Piece{Position: l.head, Loss: &loss, NewSegment: true, Generation: g.id, Offset: g.offset}, nil
+		}
+		n, err := l.readNew(g, buf)
+		switch {
+		case err == errChanged:
+			if err := l.changed(g); err != nil {
+				return Piece{Position: l.head}, fmt.Errorf("read %s at %d: %w", g.path, g.offset, err)
+			}
+			continue
+		case errors.Is(err, unix.ESTALE):
+			l.vanished(g, "file handle is stale")
+			continue
+		case err != nil:
+			if p, ok := g.content.(*packed); ok && l.damaged(g, p, err) {
+				continue
+			}
+			return Piece{Position: l.head}, fmt.Errorf("read %s at %d: %w", g.path, g.offset, err)
+		case n == 0:
+			if len(buf) == 0 {
+				return Piece{Position: l.head, More: true}, nil
+			}
+			continue // the end after all: size is known better now
+		}
+		l.name(g)
+		s := segment{position: l.head, gen: g, offset: g.offset}
+		l.peeked = &peeked{segment: s, data: buf[:n]}
+		return Piece{
+			Position: l.head, Data: buf[:n], Generation: g.id, Offset: g.offset,
+			NewSegment: !l.follows(g), More: g.offset+int64(n) < g.size,
+		}, nil
+	}
+	return Piece{Position: l.head}, l.trouble()
+}
+
+// trouble is why nothing comes, nil if the log is simply at its end.
+func (l *Log) trouble() error {
+	if l.pathErr != nil {
+		return fmt.Errorf("follow %s: %w", l.cfg.Name, l.pathErr)
+	}
+	return nil
+}
+
+// choose returns the generation to read from, nil if there is nothing or
+// something must be waited for.
+func (l *Log) choose() *generation {
+	if l.missing {
+		return nil
+	}
+	if g := l.sticky(); g != nil && (g.loss != nil || g.unread()) {
+		return g
+	}
+	now := l.cfg.Now()
+	for _, g := range l.gens {
+		if g.loss != nil || g.unread() {
+			return g
+		}
+		if g.live {
+			return nil
+		}
+		if g.drained || g.gone {
+			continue
+		}
+		ok, wait := g.quiet(now, l.cfg.Quiet)
+		if !ok && (!g.deleted || g.written()) {
+			// What is still written to it would come before the next one's bytes.
+			l.signalAfter(wait)
+			return nil
+		}
+		g.drained, g.drainedAt = true, now
+	}
+	return nil
+}
+
+// readNew reads behind what was handed out of g, and sees in the same moment
+// whether the file is still the one that was read.
+func (l *Log) readNew(g *generation, buf []byte) (int, error) {
+	// What was seen of the file is taken over only after the check: see note.
+	k := min(checkRead, len(g.before))
+	n, err := g.content.read(l.check[:k], buf, g.offset)
+	if err == errShort {
+		return 0, errChanged
+	}
+	if err != nil {
+		return 0, err
+	}
+	if !bytes.Equal(l.check[:k], g.before[len(g.before)-k:]) {
+		return 0, errChanged
+	}
+	if g.offset == 0 && n > 0 {
+		// Nothing stands in front: the fingerprint takes the check's place.
+		same, err := g.fingerprint()
+		if err != nil {
+			return 0, err
+		}
+		k := min(n, len(g.start))
+		if !same || !bytes.Equal(buf[:k], g.start[:k]) {
+			return 0, errChanged
+		}
+	}
+	at, err := l.stat(g)
+	if err != nil {
+		return 0, err
+	}
+	// Truncated after the read, or since the last look: a shorter file than known.
+	if !g.observe(at, l.cfg.Now()) || !at.partial && at.size < g.offset+int64(n) {
+		return 0, errChanged
+	}
+	return n, nil
+}
+
+func (l *Log) stat(g *generation) (info, error) {
+	at, err := g.content.stat()
+	if err == nil && l.statAt != nil {
+		at = l.statAt(g, at)
+	}
+	return at, err
+}
+
+// replay reads what was handed out before, within its segment.
+func (l *Log) replay(position uint64, buf []byte) (Piece, error) {
+	i := l.at(position)
+	if i == len(l.segments) {
+		return Piece{}, fmt.Errorf("no segment at position %d: %w", position, ErrGone)
+	}
+	s := l.segments[i]
+	into := position - s.position
+	rest := s.length - into
+	first := into == 0
+	if s.loss != nil {
+		_, loss := split(s.loss, into, rest)
+		l.peeked = &peeked{segment: segment{position: position, length: rest, loss: loss}, replay: true}
+		copied := *loss
+		return Piece{Position: position, Loss: &copied, NewSegment: true}, nil
+	}
+	g, off := s.gen, s.offset+int64(into)
+	if g.gone || g.content == nil {
+		if l.missing {
+			return Piece{}, l.searching()
+		}
+		return Piece{}, goneError(g)
+	}
+	want := buf[:min(uint64(len(buf)), rest)]
+	n, err := readAt(g.content, want, off)
+	if n < len(want) {
+		if err = l.reread(g, err); err != nil {
+			return Piece{}, err
+		}
+		// A false alarm: the file was opened again and is whole.
+		if n, err = readAt(g.content, want, off); n < len(want) {
+			return Piece{}, fmt.Errorf("%d of %d bytes at %d of %s (%v): %w", n, len(want), off, g.path, err, ErrGone)
+		}
+	}
+	// The check after the read: what was read before a change is still good.
+	same, err := l.intact(g)
+	if err != nil {
+		return Piece{}, err
+	}
+	if !same {
+		if err := l.reread(g, nil); err != nil {
+			return Piece{}, err
+		}
+		if n, err = readAt(g.content, want, off); n < len(want) {
+			return Piece{}, fmt.Errorf("%d of %d bytes at %d of %s (%v): %w", n, len(want), off, g.path, err, ErrGone)
+		}
+	}
+	l.peeked = &peeked{segment: segment{position: position, gen: g, offset: off}, data: want, replay: true}
+	return Piece{
+		Position: position, Data: want, Generation: g.id, Offset: off, NewSegment: first,
+		More: uint64(len(want)) < rest || i == len(l.segments)-1 && g.unread(),
+	}, nil
+}
+
+// reread settles what happened to a generation that couldn't be read again. It
+// returns nil if reading is worth another try: from the file, or from its copy.
+func (l *Log) reread(g *generation, err error) error {
+	if errors.Is(err, unix.ESTALE) {
+		l.vanished(g, "file handle is stale")
+	} else if err := l.changed(g); err != nil {
+		return err
+	}
+	if g.gone || g.content == nil {
+		return goneError(g)
+	}
+	return nil
+}
+
+func goneError(g *generation) error {
+	return fmt.Errorf("%s (%s): %w", g.path, g.id, ErrGone)
+}
+
+// intact says that g still ends its handed-out part as it did.
+func (l *Log) intact(g *generation) (bool, error) {
+	at, err := l.stat(g)
+	if err != nil {
+		return false, err
+	}
+	if !at.partial && at.size < g.offset {
+		return false, nil
+	}
+	k := min(checkRead, len(g.before))
+	if g.settled {
+		return true, nil
+	}
+	if k == 0 {
+		return contentMatches(g.content, g.head, nil, sum{}, 0)
+	}
+	n, err := g.content.read(nil, l.check[:k], g.offset-int64(k))
+	if err != nil {
+		return false, err
+	}
+	return n == k && bytes.Equal(l.check[:k], g.before[len(g.before)-k:]), nil
+}
+
+// Advance consumes n positions of what the last Peek returned: up to as many as
+// there were bytes, or all of a loss.
+func (l *Log) Advance(n uint64) error {
+	if err := l.usable("advance"); err != nil {
+		return err
+	}
+	p := l.peeked
+	if p == nil {
+		return fmt.Errorf("advance %s by %d: nothing was peeked", l.cfg.Name, n)
+	}
+	if p.loss != nil && n != p.length || p.loss == nil && n > uint64(len(p.data)) {
+		return fmt.Errorf("advance %s by %d: peeked %d", l.cfg.Name, n, max(p.length, uint64(len(p.data))))
+	}
+	l.peeked = nil
+	if n == 0 {
+		return nil
+	}
+	if l.head > positionMax-n && !p.replay {
+		return fmt.Errorf("advance %s by %d at position %d: numbers are used up", l.cfg.Name, n, l.head)
+	}
+	l.next += n
+	if p.replay {
+		return nil
+	}
+	l.head += n
+	if p.loss != nil {
+		copied := *p.loss
+		l.record(segment{position: p.position, length: n, loss: &copied})
+		for _, g := range l.gens {
+			if g.loss == p.loss {
+				g.loss = nil
+			}
+		}
+		l.tidy()
+		return nil
+	}
+	g := p.gen
+	g.remember(p.data[:n])
+	g.offset += int64(n)
+	l.record(segment{position: p.position, length: n, gen: g, offset: p.offset})
+	if g.head.length < headMax {
+		// A failure shows at the next read.
+		_, _ = g.fingerprint()
+	}
+	return nil
+}
+
+// AdvanceTo continues the numbering at position, directly after a loss was
+// consumed: the loss takes the positions up to there too. It is for a start after
+// a crash, when more may have been sent than the state says.
+func (l *Log) AdvanceTo(position uint64) error {
+	if err := l.usable("advance"); err != nil {
+		return err
+	}
+	n := len(l.segments)
+	if n == 0 || l.segments[n-1].loss == nil || l.next != l.head || position < l.head || position > positionMax {
+		return fmt.Errorf("advance %s from %d to position %d: only forward and after a loss", l.cfg.Name, l.next, position)
+	}
+	last := &l.segments[n-1]
+	last.length += position - l.head
+	last.loss.Length = last.length
+	l.next, l.head = position, position
+	l.peeked = nil
+	return nil
+}
+
+// Reread returns bytes that were handed out and not yet released, up to the
+// end of their segment; a loss is returned as such. It wraps [ErrGone] where they
+// can't be read again. What was peeked stays as it was.
+func (l *Log) Reread(position uint64, buf []byte) (Piece, error) {
+	if err := l.usable("reread"); err != nil {
+		return Piece{}, err
+	}
+	if position < l.released || position >= l.head {
+		return Piece{}, l.rangeError("reread", position)
+	}
+	was := l.peeked
+	p, err := l.replay(position, buf)
+	l.peeked = was
+	if err != nil {
+		return Piece{}, fmt.Errorf("reread %s at position %d: %w", l.cfg.Name, position, err)
+	}
+	return p, nil
+}
+
+// Lose turns handed-out positions from..to into a loss: the caller found that
+// their bytes can't be read again unchanged. If Peek stood within them it begins
+// at from now. The range is cut to what is handed out and not released; where
+// nothing of it is, the returned Loss is zero.
+func (l *Log) Lose(from, to uint64, cause string) Loss {
+	from, to = max(from, l.released), min(to, l.head)
+	if from >= to {
+		return Loss{}
+	}
+	loss := l.lay(from, to, cause)
+	if l.next > from && l.next < to {
+		l.next = from
+	}
+	l.peeked = nil
+	l.tidy()
+	return loss
+}
+
+// Seek lets the next Peek begin at position: anywhere in what was handed out
+// and not released. The same segments come as before, then new bytes.
+func (l *Log) Seek(position uint64) error {
+	if position < l.released || position > l.head {
+		return l.rangeError("seek", position)
+	}
+	l.next, l.peeked = position, nil
+	return nil
+}
+
+// Release forgets everything below position: it is confirmed. Generations
+// that are finished by that are closed.
+func (l *Log) Release(position uint64) error {
+	if position > l.head {
+		return l.rangeError("release", position)
+	}
+	if position <= l.released {
+		return nil
+	}
+	l.released = position
+	if l.next < position {
+		l.next, l.peeked = position, nil
+	}
+	l.trim()
+	l.tidy()
+	return nil
+}
+
+// trim drops the segments below released. Of the last one an empty rest stays:
+// it says which generation's bytes continue it.
+func (l *Log) trim() {
+	i := 0
+	for i < len(l.segments)-1 && l.segments[i].end() <= l.released {
+		i++
+	}
+	if i > 0 {
+		l.segments = append(l.segments[:0], l.segments[i:]...)
+	}
+	if len(l.segments) == 0 {
+		return
+	}
+	s := &l.segments[0]
+	if s.position >= l.released {
+		return
+	}
+	gone := min(l.released-s.position, s.length)
+	if s.loss != nil {
+		if gone == s.length {
+			l.segments = l.segments[:0]
+			return
+		}
+		_, s.loss = split(s.loss, gone, s.length-gone)
+	} else {
+		s.offset += int64(gone)
+	}
+	s.position += gone
+	s.length -= gone
+}
+
+// Rebase starts a new epoch: what was position is 0 now. What lies below is
+// forgotten, everything from there on is numbered anew.
+func (l *Log) Rebase(position uint64) error {
+	if position < l.released || position > l.head {
+		return l.rangeError("rebase", position)
+	}
+	l.released = position
+	l.next = max(l.next, position)
+	l.trim()
+	for i := range l.segments {
+		l.segments[i].position -= position
+	}
+	l.released, l.next, l.head = 0, l.next-position, l.head-position
+	l.peeked = nil
+	l.tidy()
+	return nil
+}
+
+func (l *Log) usable(op string) error {
+	if !l.opened || l.closed {
+		return fmt.Errorf("%s %s: log is not open", op, l.cfg.Name)
+	}
+	return nil
+}
+
+// bytesLoss is a loss of n bytes; of an unknown number for -1.
+func bytesLoss(cause string, n int64, exact bool, path string) *Loss {
+	length := uint64(1)
+	if n > 0 {
+		length = uint64(min(n, math.MaxInt64/4))
+	}
+	return &Loss{Cause: cause, Length: length, Bytes: n, Exact: exact, File: path}
+}

@@ -1,0 +1,102 @@
+package tail
+
+// Status is a log as people want to see it.
+type Status struct {
+	Path        string             `json:"path"`
+	Released    uint64             `json:"released"` // position
+	Position    uint64             `json:"position"` // where Peek begins
+	Pending     int64              `json:"pending"`  // bytes
+	Generations []GenerationStatus `json:"generations"`
+	Error       string             `json:"error,omitempty"` // why the path can't be followed now
+	Doubtful    uint64             `json:"doubtful"`        // times a file seemed truncated and wasn't
+}
+
+// GenerationStatus is one file of a log.
+type GenerationStatus struct {
+	ID     string `json:"id,omitempty"`
+	Path   string `json:"path"`
+	Offset int64  `json:"offset"`
+	Size   int64  `json:"size"`
+	State  string `json:"state"` // live, old, quiet, deleted, compressed, copy, gone, missing
+}
+
+// Pending returns how many bytes there are beyond the current point, as far as is known
+// without unpacking compressed files.
+func (l *Log) Pending() int64 {
+	var sum int64
+	for i := range l.segments {
+		if s := &l.segments[i]; s.loss == nil && s.end() > l.next {
+			sum += int64(s.end() - max(s.position, l.next))
+		}
+	}
+	for _, g := range l.gens {
+		if g.gone {
+			continue
+		}
+		size := g.size
+		if g.content != nil {
+			if at, err := l.stat(g); err == nil {
+				size = max(at.size, size)
+			}
+		}
+		sum += max(0, size-g.offset)
+	}
+	return sum
+}
+
+// Size returns the bytes of the live file, 0 if there is none.
+func (l *Log) Size() int64 {
+	if g := l.live(); g != nil {
+		if at, err := l.stat(g); err == nil {
+			return at.size
+		}
+		return g.size
+	}
+	return 0
+}
+
+// Position returns where Peek begins.
+func (l *Log) Position() uint64 { return l.next }
+
+// Head returns the position up to which bytes and losses were handed out.
+func (l *Log) Head() uint64 { return l.head }
+
+// Released returns the position below which everything is forgotten.
+func (l *Log) Released() uint64 { return l.released }
+
+// Status describes the log.
+func (l *Log) Status() Status {
+	s := Status{Path: l.cfg.Path, Released: l.released, Position: l.next, Pending: l.Pending(), Doubtful: l.shrinks}
+	if l.pathErr != nil {
+		s.Error = l.pathErr.Error()
+	} else if l.lastErr != nil {
+		s.Error = l.lastErr.Error()
+	}
+	for _, g := range l.gens {
+		s.Generations = append(s.Generations, GenerationStatus{
+			ID: g.id, Path: g.path, Offset: g.offset, Size: g.size, State: g.word(),
+		})
+	}
+	return s
+}
+
+func (g *generation) word() string {
+	_, isPacked := g.content.(*packed)
+	switch {
+	case g.gone:
+		return "gone"
+	case g.content == nil:
+		return "missing"
+	case g.live:
+		return "live"
+	case isPacked:
+		return "compressed"
+	case g.deleted:
+		return "deleted"
+	case g.settled:
+		return "copy"
+	case g.drained:
+		return "quiet"
+	}
+	return "old"
+}

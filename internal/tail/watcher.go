@@ -1,0 +1,427 @@
+package tail
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
+)
+
+const pollDefault = time.Second
+
+// WatcherConfig describes a [Watcher]. The zero value works.
+type WatcherConfig struct {
+	Poll   time.Duration // how often every file is looked at in any case; default 1 s, negative: only by Sweep
+	Logger *slog.Logger
+	// NoInotify leaves it to the poll alone.
+	NoInotify bool
+}
+
+// Watcher wakes logs when something happened to their files. It watches
+// directories, each once for all logs in it, and behind that compares every file's
+// size and identity from time to time: network file systems send no events, and
+// events can be lost. Safe for concurrent use.
+type Watcher struct {
+	cfg WatcherConfig
+
+	mu       sync.Mutex
+	logs     map[*watch]struct{}
+	dirs     map[string]*watchedDir
+	notify   *fsnotify.Watcher
+	reported bool // that inotify doesn't suffice
+	sweeps   uint64
+	order    []*watch
+
+	stop chan struct{}
+	done sync.WaitGroup
+}
+
+// watchedDir is a directory with logs in it.
+type watchedDir struct {
+	path     string
+	names    map[string][]*watch
+	watched  bool
+	dev, ino uint64
+}
+
+// watch is one log's part in a Watcher.
+type watch struct {
+	path string
+	wake func()
+	w    *Watcher
+
+	mu   sync.Mutex // guards what the log changes and the sweep reads
+	last info
+	err  error
+	old  []unnamed // descriptors of files that the path no longer leads to
+	due  time.Time // when a finished generation's time is over
+	real string
+}
+
+// unnamed is a file that has no path to ask. The log may close the descriptor
+// before it says so here: then the sweep asks about nothing, or about another file, and
+// the worst that follows is a wake for nothing.
+type unnamed struct {
+	fd    int
+	size  int64
+	links uint64
+}
+
+// NewWatcher returns a watcher that isn't open yet.
+func NewWatcher(cfg WatcherConfig) *Watcher {
+	if cfg.Poll == 0 {
+		cfg.Poll = pollDefault
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Watcher{cfg: cfg, logs: map[*watch]struct{}{}, dirs: map[string]*watchedDir{}}
+}
+
+// Open starts to watch. Where inotify can't be had it polls only, and says so
+// in the log; that is no error.
+func (w *Watcher) Open() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stop != nil {
+		return errors.New("open watcher: is open already")
+	}
+	w.stop = make(chan struct{})
+	if !w.cfg.NoInotify {
+		n, err := fsnotify.NewWatcher()
+		if err != nil {
+			w.report("", err)
+		} else {
+			w.notify = n
+			for _, d := range w.dirs {
+				w.attach(d)
+			}
+			w.done.Go(func() { w.events(n) })
+		}
+	}
+	if w.cfg.Poll > 0 {
+		w.done.Go(w.poll)
+	}
+	return nil
+}
+
+// Close stops watching and waits for it. Logs that are still open get no more
+// wakes.
+func (w *Watcher) Close() error {
+	w.mu.Lock()
+	if w.stop == nil {
+		w.mu.Unlock()
+		return nil
+	}
+	select {
+	case <-w.stop:
+		w.mu.Unlock()
+		return nil
+	default:
+	}
+	close(w.stop)
+	n := w.notify
+	w.notify = nil
+	w.mu.Unlock()
+	var err error
+	if n != nil {
+		if err = n.Close(); err != nil {
+			err = fmt.Errorf("close inotify: %w", err)
+		}
+	}
+	w.done.Wait()
+	return err
+}
+
+func (w *Watcher) add(path string, wake func()) *watch {
+	if w == nil {
+		return nil
+	}
+	e := &watch{path: path, wake: wake, w: w}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.logs[e] = struct{}{}
+	w.order = nil
+	w.enter(path, e)
+	return e
+}
+
+func (w *Watcher) remove(e *watch) {
+	if w == nil || e == nil {
+		return
+	}
+	w.mu.Lock()
+	delete(w.logs, e)
+	w.order = nil
+	w.leave(e.path, e)
+	e.mu.Lock()
+	real := e.real
+	e.old, e.real = nil, ""
+	e.mu.Unlock()
+	if real != "" {
+		w.leave(real, e)
+	}
+	w.mu.Unlock()
+}
+
+// enter lets events for path wake e. Called with w.mu.
+func (w *Watcher) enter(path string, e *watch) {
+	dir, name := filepath.Split(path)
+	dir = filepath.Clean(dir)
+	d := w.dirs[dir]
+	if d == nil {
+		d = &watchedDir{path: dir, names: map[string][]*watch{}}
+		w.dirs[dir] = d
+		w.attach(d)
+	}
+	d.names[name] = append(d.names[name], e)
+}
+
+// leave is enter's inverse. Called with w.mu.
+func (w *Watcher) leave(path string, e *watch) {
+	dir, name := filepath.Split(path)
+	dir = filepath.Clean(dir)
+	d := w.dirs[dir]
+	if d == nil {
+		return
+	}
+	for i, x := range d.names[name] {
+		if x == e {
+			d.names[name] = append(d.names[name][:i:i], d.names[name][i+1:]...)
+			break
+		}
+	}
+	if len(d.names[name]) == 0 {
+		delete(d.names, name)
+	}
+	if len(d.names) == 0 {
+		delete(w.dirs, dir)
+		w.detach(d)
+	}
+}
+
+// attach watches a directory. Called with w.mu.
+func (w *Watcher) attach(d *watchedDir) bool {
+	if w.notify == nil || d.watched {
+		return false
+	}
+	at, err := statPath(d.path)
+	if err != nil {
+		return false // it is tried again at every sweep
+	}
+	if err := w.notify.Add(d.path); err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			w.report(d.path, err)
+		}
+		return false
+	}
+	d.watched, d.dev, d.ino = true, at.dev, at.ino
+	return true
+}
+
+// detach stops watching a directory. Called with w.mu.
+func (w *Watcher) detach(d *watchedDir) {
+	if w.notify != nil && d.watched {
+		_ = w.notify.Remove(d.path) // it may be gone
+	}
+	d.watched = false
+}
+
+// report says once that inotify doesn't suffice. Called with w.mu.
+func (w *Watcher) report(dir string, err error) {
+	if w.reported {
+		return
+	}
+	w.reported = true
+	hint := ""
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		hint = "raise fs.inotify.max_user_watches"
+	case errors.Is(err, unix.EMFILE):
+		hint = "raise fs.inotify.max_user_instances"
+	}
+	w.cfg.Logger.Warn("inotify can't watch everything, files are polled instead",
+		"directory", dir, "poll", w.cfg.Poll, "error", err, "hint", hint)
+}
+
+func (w *Watcher) events(n *fsnotify.Watcher) {
+	for {
+		select {
+		case e, ok := <-n.Events:
+			if !ok {
+				return
+			}
+			w.event(e)
+		case err, ok := <-n.Errors:
+			if !ok {
+				return
+			}
+			// After an overflow anything may have happened.
+			if !errors.Is(err, fsnotify.ErrEventOverflow) {
+				w.cfg.Logger.Debug("inotify", "error", err)
+			}
+			w.WakeAll()
+		}
+	}
+}
+
+func (w *Watcher) event(e fsnotify.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d := w.dirs[e.Name]; d != nil && (e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)) {
+		// The directory itself went. The next sweep looks for it.
+		d.watched = false
+		d.wake()
+	}
+	dir, name := filepath.Split(e.Name)
+	if d := w.dirs[filepath.Clean(dir)]; d != nil {
+		for _, x := range d.names[name] {
+			x.wake()
+		}
+	}
+}
+
+func (d *watchedDir) wake() {
+	for _, list := range d.names {
+		for _, x := range list {
+			x.wake()
+		}
+	}
+}
+
+// WakeAll wakes every log.
+func (w *Watcher) WakeAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for e := range w.logs {
+		e.wake()
+	}
+}
+
+func (w *Watcher) poll() {
+	t := time.NewTicker(w.cfg.Poll)
+	defer t.Stop()
+	for {
+		select {
+		case <-w.stop:
+			return
+		case <-t.C:
+			w.Sweep()
+		}
+	}
+}
+
+// Sweep looks at every file and directory once, now, and wakes the logs for which something
+// changed.
+func (w *Watcher) Sweep() {
+	w.mu.Lock()
+	w.sweeps++
+	for _, d := range w.dirs {
+		w.renew(d)
+	}
+	if w.order == nil {
+		for e := range w.logs {
+			w.order = append(w.order, e)
+		}
+	}
+	order := w.order
+	w.mu.Unlock()
+	now := time.Now()
+	for _, e := range order {
+		if e.look(now) {
+			e.wake()
+		}
+	}
+}
+
+// renew watches a directory that appeared, or was replaced by another of the
+// same name: inotify would go on watching the old one. Called with w.mu.
+func (w *Watcher) renew(d *watchedDir) {
+	if w.notify == nil {
+		return
+	}
+	at, err := statPath(d.path)
+	switch {
+	case err != nil:
+		w.detach(d)
+	case d.watched && !at.same(d.dev, d.ino):
+		w.detach(d)
+		w.attach(d)
+		d.wake()
+	case !d.watched:
+		if w.attach(d) {
+			d.wake()
+		}
+	}
+}
+
+// look compares one log's files with what they were.
+func (e *watch) look(now time.Time) bool {
+	at, err := statPath(e.path)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	changed := (err == nil) != (e.err == nil) || err == nil &&
+		(!at.same(e.last.dev, e.last.ino) || at.size != e.last.size || !at.mtime.Equal(e.last.mtime))
+	e.last, e.err = at, err
+	for i := range e.old {
+		o := &e.old[i]
+		if st, err := fstat(o.fd); err == nil && (st.size != o.size || st.links != o.links) {
+			o.size, o.links = st.size, st.links
+			changed = true
+		}
+	}
+	if !e.due.IsZero() && !now.Before(e.due) {
+		e.due = time.Time{}
+		changed = true
+	}
+	return changed
+}
+
+// set tells the watcher which files a log has open besides the live one, and
+// where the live one really is.
+func (e *watch) set(gens []*generation, linger time.Duration) {
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	e.old = e.old[:0]
+	e.due = time.Time{}
+	real := ""
+	for _, g := range gens {
+		if g.live {
+			if real = g.path; real == e.path {
+				real = ""
+			}
+			continue
+		}
+		if g.content == nil || g.settled {
+			continue
+		}
+		e.old = append(e.old, unnamed{g.content.descriptor(), g.size, g.links})
+		if g.drained {
+			if end := g.drainedAt.Add(linger); e.due.IsZero() || end.Before(e.due) {
+				e.due = end
+			}
+		}
+	}
+	was := e.real
+	e.real = real
+	e.mu.Unlock()
+	if was == real {
+		return
+	}
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	if was != "" {
+		e.w.leave(was, e)
+	}
+	if real != "" {
+		e.w.enter(real, e)
+	}
+}
