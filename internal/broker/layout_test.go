@@ -57,10 +57,17 @@ func TestWatchSharedState(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(testContext(t))
+	var last *broker.State
 	states, failures := make(chan broker.State, 10), make(chan error, 1000)
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		shared.Watch(ctx, 5*time.Millisecond, func(s broker.State) { states <- s }, func(err error) { failures <- err })
+		shared.Watch(ctx, time.Millisecond, func(s broker.State) {
+			if last != nil && reflect.DeepEqual(s, *last) {
+				t.Errorf("state %+v is reported twice", s)
+			}
+			last = &s
+			states <- s
+		}, func(err error) { failures <- err })
 	})
 	s := receive(t, states, "the first state")
 	if s.Layout == nil || s.Layout.Partitions != 1 || s.Pause != nil {
@@ -68,6 +75,12 @@ func TestWatchSharedState(t *testing.T) {
 	}
 	if err := shared.SetPause(testContext(t), broker.Pause{Reason: "now"}); err != nil {
 		t.Fatal(err)
+	}
+	// Several looks of the watch, which see nothing new.
+	for begin := time.Now(); time.Since(begin) < 20*time.Millisecond; {
+		if _, err := shared.Layout(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if s = receive(t, states, "the pause"); s.Pause == nil || s.Pause.Reason != "now" {
 		t.Errorf("second state is %+v", s)

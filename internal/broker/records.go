@@ -116,10 +116,11 @@ const watchCheck = 2 * time.Second
 var errStale = errors.New("watch fell behind the bucket")
 
 // Watch calls changed for each key's latest record and then for each change,
-// deletions too, until ctx ends. Whenever the connection was lost or the bucket
-// made anew it begins again with all records, so the same one may come twice;
-// restarted is called before that (also at the very start), and what is not
-// reported until caught up is gone. Errors go to failed. It blocks.
+// deletions too, until ctx ends. When it has fallen behind the bucket, because the
+// connection was lost or the bucket made anew, it begins again with all records,
+// so the same one may come twice; restarted is called before that (also at the
+// very start), and what is not reported until caughtUp is gone. Errors go to
+// failed. It blocks.
 func (r *Records) Watch(ctx context.Context, restarted func(), changed func(Record), caughtUp func(), failed func(error)) {
 	for round := 1; ctx.Err() == nil; round++ {
 		restarted()
@@ -139,7 +140,6 @@ func (r *Records) Watch(ctx context.Context, restarted func(), changed func(Reco
 }
 
 func (r *Records) watchOnce(ctx context.Context, changed func(Record), caughtUp func()) error {
-	life := r.js.Conn().Stats().Reconnects
 	w, err := r.kv.WatchAll(ctx)
 	if err != nil {
 		return fmt.Errorf("watch bucket %s: %w", r.bucket, apiError(err))
@@ -167,9 +167,6 @@ func (r *Records) watchOnce(ctx context.Context, changed func(Record), caughtUp 
 		case <-tick.C:
 			// The subscription behind the watch can survive its consumer: after a
 			// reconnect or a wipe it just says nothing more. So compare.
-			if r.js.Conn().Stats().Reconnects != life {
-				return errStale
-			}
 			last, err := r.lastRevision(ctx)
 			if err != nil {
 				return err

@@ -93,6 +93,7 @@ func start(ctx context.Context, o ServerOptions) (*Server, error) {
 	// Start returns once everything runs, and earlier after a fatal error.
 	go ns.Start()
 	if err := ready(ctx, ns, log); err != nil {
+		err = fmt.Errorf("broker with store %s doesn't start: %w", o.Store, err)
 		ns.Shutdown()
 		ns.WaitForShutdown()
 		return nil, err
@@ -109,13 +110,13 @@ func ready(ctx context.Context, ns *server.Server, log *serverLog) error {
 		}
 		select {
 		case text := <-log.fatal:
-			return fmt.Errorf("broker doesn't start: %s", text)
+			return errors.New(text)
 		case <-ctx.Done():
-			return fmt.Errorf("broker doesn't start: %w", ctx.Err())
+			return ctx.Err()
 		default:
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("broker doesn't start: not ready after %s", startTimeout)
+			return fmt.Errorf("not ready after %s", startTimeout)
 		}
 	}
 }

@@ -23,12 +23,17 @@ func TestServeRefuses(t *testing.T) {
 	if err := os.WriteFile(notDir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	spoilt := t.TempDir()
+	if err := os.WriteFile(filepath.Join(spoilt, "jetstream"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name string
 		o    broker.ServerOptions
 		says []string
 		kind error
 	}{
+		{"store spoilt", broker.ServerOptions{Listen: "127.0.0.1:0", Store: spoilt}, []string{spoilt, "JetStream"}, nil},
 		{"port in use", broker.ServerOptions{Listen: taken.Addr().String(), Store: t.TempDir()},
 			[]string{taken.Addr().String(), "already in use", "set another"}, syscall.EADDRINUSE},
 		{"store in use", broker.ServerOptions{Listen: "127.0.0.1:0", Store: inUse}, []string{inUse, "another broker"}, nil},

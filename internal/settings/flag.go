@@ -23,6 +23,12 @@ func (f *flagText) Set(s string) error { f.text, f.set = s, true; return nil }
 
 func (f *flagText) String() string { return f.text }
 
+// boolText is a flag that needs no value: --dry-run says yes.
+type boolText struct{ *flagText }
+
+// IsBoolFlag is what fisk asks a value for that.
+func (boolText) IsBoolFlag() bool { return true }
+
 // Register gives a command a flag for each of its settings: --rotate-size for rotate_size. Destinations are
 // given as --destination name.setting=value, as often as needed. What is wrong with a value shows in [Load].
 func Register(cmd *fisk.CmdClause, command string) *Flags {
@@ -39,7 +45,11 @@ func Register(cmd *fisk.CmdClause, command string) *Flags {
 		t := &flagText{name: s.Name}
 		f.texts = append(f.texts, t)
 		clause := cmd.Flag(strings.ReplaceAll(s.Name, "_", "-"), s.Help).PlaceHolder(s.placeholder())
-		clause.SetValue(t)
+		if s.Type == Bool {
+			clause.SetValue(boolText{t})
+		} else {
+			clause.SetValue(t)
+		}
 	}
 	if destinations {
 		cmd.Flag("destination", "A setting of a destination, as name.setting=value; may be repeated.").PlaceHolder("NAME.SETTING=VALUE").StringsVar(&f.destinations)

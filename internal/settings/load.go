@@ -80,7 +80,7 @@ func Load(command, file string, env []string, flags *Flags) (*Values, error) {
 	if err != nil {
 		problems = append(problems, err...)
 	}
-	assignments = append(assignments, environment(env)...)
+	assignments = append(assignments, environment(env, assignments)...)
 	if flags != nil {
 		assignments = append(assignments, flags.given()...)
 	}
@@ -89,13 +89,12 @@ func Load(command, file string, env []string, flags *Flags) (*Values, error) {
 			problems = append(problems, fmt.Errorf("%s: %w", g.where, err))
 		}
 	}
-	for name, d := range v.destinations {
-		if len(d["url"].text) == 0 {
+	for _, name := range sorted(v.destinations) {
+		if len(v.destinations[name]["url"].text) == 0 {
 			problems = append(problems, fmt.Errorf("destination %s: destination.%s.url isn't set", name, name))
 		}
 	}
 	if len(problems) > 0 {
-		slices.SortStableFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 		return nil, problems
 	}
 	return v, nil
@@ -144,11 +143,16 @@ const (
 
 // parseFile reads lines of key = value.
 func parseFile(r io.Reader, name string) (list []given, problems Problems) {
-	sc := bufio.NewScanner(io.LimitReader(r, maxFile))
+	sc := bufio.NewScanner(io.LimitReader(r, maxFile+1))
 	sc.Buffer(nil, maxLine)
-	n := 0
+	n, size := 0, 0
 	for sc.Scan() {
 		n++
+		size += len(sc.Bytes()) + 1
+		if size > maxFile+1 {
+			// What is behind would be ignored in silence.
+			return list, append(problems, fmt.Errorf("%s:%d: the file has more than %d bytes", name, n, maxFile))
+		}
 		where := fmt.Sprintf("%s:%d", name, n)
 		line := strings.TrimSpace(sc.Text())
 		if n == 1 {
@@ -160,7 +164,8 @@ func parseFile(r io.Reader, name string) (list []given, problems Problems) {
 		k, text, ok := strings.Cut(line, "=")
 		k = strings.TrimSpace(k)
 		if !ok || k == "" {
-			problems = append(problems, fmt.Errorf("%s: %.60q is no key = value", where, line))
+			// Its first word alone: the rest may be a password whose "=" was forgotten.
+			problems = append(problems, fmt.Errorf("%s: %.60q… is no key = value", where, strings.Fields(line)[0]))
 			continue
 		}
 		list = append(list, given{k, strings.TrimSpace(text), where})
@@ -174,8 +179,16 @@ func parseFile(r io.Reader, name string) (list []given, problems Problems) {
 const envPrefix = "LOGFORWARD_"
 
 // environment finds the variables that are settings. Other names that begin alike are
-// somebody else's (tests' and scripts'), and are left alone.
-func environment(env []string) (list []given) {
+// somebody else's (tests' and scripts'), and are left alone; so are empty ones. A destination's
+// name is that of the file where it differs only in what a variable's name can't say (DC_1, dc-1).
+func environment(env []string, file []given) (list []given) {
+	destinations := map[string]string{}
+	for _, g := range file {
+		if rest, ok := strings.CutPrefix(g.name, "destination."); ok {
+			name, _, _ := strings.Cut(rest, ".")
+			destinations[strings.ReplaceAll(strings.ToLower(name), "-", "_")] = name
+		}
+	}
 	known := map[string]bool{}
 	fields := []string{}
 	for _, s := range All() {
@@ -190,13 +203,16 @@ func environment(env []string) (list []given) {
 	for _, e := range env {
 		k, text, ok := strings.Cut(e, "=")
 		rest, ok2 := strings.CutPrefix(k, envPrefix)
-		if !ok || !ok2 {
+		if !ok || !ok2 || text == "" {
 			continue
 		}
 		name := strings.ToLower(rest)
 		if d, ok := strings.CutPrefix(name, "destination_"); ok {
 			for _, f := range fields {
 				if dest, ok := strings.CutSuffix(d, "_"+f); ok && dest != "" {
+					if name, ok := destinations[dest]; ok {
+						dest = name
+					}
 					list = append(list, given{"destination." + dest + "." + f, text, "environment " + k})
 					break
 				}

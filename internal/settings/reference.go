@@ -61,7 +61,28 @@ func (x value) shown() string {
 	if x.setting != nil && x.setting.Secret && x.text != "" {
 		return masked
 	}
+	if x.setting != nil && x.setting.Name == "url" {
+		return maskURLs(x.text)
+	}
 	return x.text
+}
+
+// maskURLs hides the user's part of each URL, which holds a password or is a token. It needs no URL that
+// can be parsed: a mistyped one holds its password as well.
+func maskURLs(text string) string {
+	list := split(text, false)
+	for i, u := range list {
+		scheme, rest, ok := strings.Cut(u, "://")
+		if !ok {
+			scheme, rest = "", u
+		} else {
+			scheme += "://"
+		}
+		if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+			list[i] = scheme + masked + rest[at:]
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 func (s *Setting) typeName() string {

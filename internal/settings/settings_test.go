@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,7 +112,7 @@ func TestErrorsSayWhatWhereAndWhatToDo(t *testing.T) {
 		{"duration", Receive, "commit_interval = 5 parsecs", []string{"commit_interval", "500ms, 90m, 2h or 1d"}},
 		{"range", Receive, "commit_interval = 2h", []string{"from 1ms to 30s"}},
 		{"one of", Receive, "compress = rar", []string{"none of none, gzip, zstd"}},
-		{"no assignment", Receive, "hello", []string{`"hello" is no key = value`}},
+		{"no assignment", Receive, "hello", []string{`"hello"… is no key = value`}},
 		{"globs", Forward, "allowed_paths = var/log/**", []string{"no absolute pattern"}},
 		{"mode", Receive, "file_mode = 999", []string{"octal"}},
 		{"secret", Setup, "password = \x00", []string{"password", "********"}},
@@ -145,10 +146,128 @@ func TestDurations(t *testing.T) {
 			t.Errorf("%s: %s, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "d", "1", "-1s", "1h1d", "999999d", "1x", "9999999999h"} {
+	for _, text := range []string{"", "d", "1", "-1s", "1h1d", "999999d", "1x", "9999999999h", "1d-1h", "+1h"} {
 		if got, err := ParseDuration(text); err == nil {
 			t.Errorf("%q gave %s", text, got)
 		}
+	}
+}
+
+func TestBytesAndRates(t *testing.T) {
+	bytes, rate := &Setting{Name: "x", Type: Bytes}, &Setting{Name: "x", Type: Rate}
+	for text, want := range map[string]int64{"0": 0, "4096": 4096, "64MiB": 64 << 20, "64M": 64 << 20, "1GB": 1e9, "1 kB": 1000, "5k": 5120,
+		"1.5KiB": 1536, "9007199254740993": 9007199254740993, "8191T": 8191 << 40} {
+		for _, s := range []*Setting{bytes, rate} {
+			if got, err := s.parse(text); err != nil || got != want {
+				t.Errorf("%s %s: %v, %v", s.Type, text, got, err)
+			}
+		}
+	}
+	for text, want := range map[string]int64{"5MiB/s": 5 << 20, "unlimited": 0} {
+		if got, err := rate.parse(text); err != nil || got != want {
+			t.Errorf("rate %s: %v, %v", text, got, err)
+		}
+	}
+	// A rate of half a byte is not "no limit".
+	for _, text := range []string{"", "-1", "0.5", "MiB", "1e3", "1,000", "1.2.3", "5 parsecs", "99999999T", "20000000T", "99999999999999999999", "9999999999.5G"} {
+		for _, s := range []*Setting{bytes, rate} {
+			if got, err := s.parse(text); err == nil {
+				t.Errorf("%s %q gave %v", s.Type, text, got)
+			}
+		}
+	}
+}
+
+func TestPatternsWithBracesAreOne(t *testing.T) {
+	v, err := Load(Forward, write(t, "allowed_paths = /var/log/{a,b}.log, /srv/** /opt/{x,{y,z}}/*.log\n"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := v.List("allowed_paths"); !slices.Equal(got, []string{"/var/log/{a,b}.log", "/srv/**", "/opt/{x,{y,z}}/*.log"}) {
+		t.Errorf("patterns %q", got)
+	}
+}
+
+func TestFlagWithoutValue(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want bool
+	}{{nil, false}, {[]string{"--dry-run"}, true}} {
+		app := fisk.New("x", "")
+		flags := Register(app.Command("setup", ""), Setup)
+		if _, err := app.Parse(append([]string{"setup"}, test.args...)); err != nil {
+			t.Fatalf("%q: %v", test.args, err)
+		}
+		v, err := Load(Setup, write(t, ""), nil, flags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.Bool("dry_run") != test.want || v.IsSet("dry_run") != (test.args != nil) {
+			t.Errorf("%q: %v, set %v", test.args, v.Bool("dry_run"), v.IsSet("dry_run"))
+		}
+	}
+}
+
+func TestSecretsAreNowhereShown(t *testing.T) {
+	file := write(t, "destination.a.url = nats://bob:hunter2@hunter2@one, tls://hunter2@two:4222 x:hunter2@th:ree\ndestination.a.password = hunter2\ndestination.a.token=hunter2\n")
+	v, err := Load(Forward, file, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range Describe(v, nil) {
+		if strings.Contains(d.Value, "hunter2") {
+			t.Errorf("%s shows %s", d.Name, d.Value)
+		}
+		if d.Name == "destination.a.url" && d.Value != "nats://********@one, tls://********@two:4222, ********@th:ree" {
+			t.Errorf("url shows %s", d.Value)
+		}
+	}
+	if v.Destinations()["a"].URL[0] != "nats://bob:hunter2@hunter2@one" {
+		t.Error("the URL itself was changed")
+	}
+	for _, text := range []string{"password hunter2", "destination.a.password: hunter2"} {
+		if _, err := Load(Forward, write(t, text), nil, nil); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestEnvironmentNamesTheFilesDestination(t *testing.T) {
+	v, err := Load(Forward, write(t, "destination.DC-1.url = nats://x\n"),
+		[]string{"LOGFORWARD_DESTINATION_DC_1_NKEY=/seed", "LOGFORWARD_DESTINATION_NEW_ONE_URL=nats://y", "LOGFORWARD_RATE="}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := v.Destinations(); len(d) != 2 || d["DC-1"].NKey != "/seed" || len(d["new_one"].URL) != 1 {
+		t.Errorf("destinations %+v", d)
+	}
+	if v.IsSet("rate") {
+		t.Error("an empty variable counts")
+	}
+}
+
+func TestProblemsAreInTheOrderOfTheFile(t *testing.T) {
+	file := write(t, "\na = 1"+strings.Repeat("\n", 8)+"b = 1\n")
+	_, err := Load(Receive, file, []string{"LOGFORWARD_COMPRESS=rar"}, nil)
+	var problems Problems
+	if !errors.As(err, &problems) || len(problems) != 3 {
+		t.Fatalf("problems: %v", err)
+	}
+	for i, want := range []string{file + ":2: ", file + ":10: ", "environment LOGFORWARD_COMPRESS: "} {
+		if !strings.HasPrefix(problems[i].Error(), want) {
+			t.Errorf("problem %d is %v, want %s", i, problems[i], want)
+		}
+	}
+}
+
+func TestHugeFileIsNotCutInSilence(t *testing.T) {
+	fill := strings.Repeat(strings.Repeat("#", 99)+"\n", maxFile/100)
+	if _, err := Load(Receive, write(t, fill+"\ncompress = gzip\n"), nil, nil); err != nil {
+		t.Errorf("within the limit: %v", err)
+	}
+	_, err := Load(Receive, write(t, fill+fill+"compress = rar\n"), nil, nil)
+	if err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("beyond the limit: %v", err)
 	}
 }
 
@@ -175,5 +294,32 @@ func FuzzFile(f *testing.F) {
 		}
 		v.Destinations()
 		Describe(v, nil)
+	})
+}
+
+func FuzzValue(f *testing.F) {
+	for _, text := range []string{"1.5GiB", "5MiB/s", "unlimited", "1d12h", "0640", "yes", "/a/{b,c}/**, /d", "9223372036854775807", "nats://u:p@h"} {
+		f.Add(text)
+	}
+	types := []Type{Text, Int, Bytes, Rate, Duration, Bool, Enum, Path, List, Globs, Mode}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, kind := range types {
+			s := &Setting{Name: "x", Type: kind}
+			parsed, err := s.parse(text)
+			if err != nil {
+				continue
+			}
+			switch n := parsed.(type) {
+			case int64:
+				if n < 0 {
+					t.Errorf("%s %q gave %d", kind, text, n)
+				}
+			case time.Duration:
+				if n < 0 {
+					t.Errorf("%s %q gave %s", kind, text, n)
+				}
+			}
+		}
+		maskURLs(text)
 	})
 }

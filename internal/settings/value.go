@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -92,9 +93,9 @@ func (s *Setting) parse(text string) (any, error) {
 		}
 		return int64(n), nil
 	case List:
-		return split(text), nil
+		return split(text, false), nil
 	case Globs:
-		list := split(text)
+		list := split(text, true)
 		for _, g := range list {
 			if !filepath.IsAbs(g) || !doublestar.ValidatePattern(g) {
 				return nil, s.bad(text, strconv.Quote(g)+" is no absolute pattern")
@@ -137,19 +138,76 @@ func (s *Setting) show(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-func split(text string) []string {
-	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+// split gives the parts between commas, spaces and tabs. With braces, what stands in {…} is not split:
+// /var/log/{a,b}.log is one pattern.
+func split(text string, braces bool) []string {
+	depth := 0
+	return strings.FieldsFunc(text, func(r rune) bool {
+		switch {
+		case !braces:
+		case r == '{':
+			depth++
+		case r == '}' && depth > 0:
+			depth--
+		}
+		return depth == 0 && (r == ',' || r == ' ' || r == '\t')
+	})
+}
+
+// byteUnit is the bytes of a unit in lower case, as definitions of forwarders take them too; 0: none.
+func byteUnit(name string) int64 {
+	switch name {
+	case "", "b":
+		return 1
+	case "kb":
+		return 1e3
+	case "mb":
+		return 1e6
+	case "gb":
+		return 1e9
+	case "tb":
+		return 1e12
+	case "k", "kib":
+		return 1 << 10
+	case "m", "mib":
+		return 1 << 20
+	case "g", "gib":
+		return 1 << 30
+	case "t", "tib":
+		return 1 << 40
+	}
+	return 0
 }
 
 func parseBytes(text string) (int64, error) {
-	n, err := humanize.ParseBytes(text)
-	if err != nil || text == "" {
-		return 0, fmt.Errorf("it is no number of bytes")
+	end := strings.IndexFunc(text, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
+	if end < 0 {
+		end = len(text)
 	}
-	if n > math.MaxInt64 {
-		return 0, fmt.Errorf("it is too large")
+	number := text[:end]
+	unit := byteUnit(strings.ToLower(strings.TrimLeft(text[end:], " ")))
+	if number == "" || unit == 0 {
+		return 0, errors.New("it is no number of bytes")
 	}
-	return int64(n), nil
+	if n, err := strconv.ParseInt(number, 10, 64); err == nil {
+		if n > math.MaxInt64/unit {
+			return 0, errors.New("it is too large")
+		}
+		return n * unit, nil
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || !strings.Contains(number, ".") {
+		return 0, errors.New("it is no number of bytes, or too large")
+	}
+	f *= float64(unit)
+	switch {
+	case f >= math.MaxInt64:
+		return 0, errors.New("it is too large")
+	case f > 0 && f < 1:
+		// Rounded to 0 it would mean "no limit" in most places.
+		return 0, errors.New("it is less than one byte")
+	}
+	return int64(math.Round(f)), nil
 }
 
 var days = regexp.MustCompile(`^(\d{1,6})d`)
@@ -157,6 +215,9 @@ var days = regexp.MustCompile(`^(\d{1,6})d`)
 // ParseDuration reads a duration as people write it: what Go takes (90m, 1h30m, 500ms), and days in
 // front (1d, 1d12h). A negative one is refused.
 func ParseDuration(text string) (time.Duration, error) {
+	if strings.ContainsAny(text, "+-") {
+		return 0, errors.New("it has a sign")
+	}
 	var d time.Duration
 	rest := text
 	if m := days.FindStringSubmatch(text); m != nil {
