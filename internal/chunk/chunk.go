@@ -152,8 +152,8 @@ func (d *Decompressor) Decode(header map[string][]string, payload []byte) (*Chun
 	if r.err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, r.err)
 	}
-	if offset > MaxPosition {
-		return nil, fmt.Errorf("%w: offset %d is beyond %d", ErrMalformed, offset, uint64(MaxPosition))
+	if offset > MaxPosition || c.Gap == nil && c.Length > MaxPosition-offset {
+		return nil, fmt.Errorf("%w: %d bytes at offset %d end beyond %d", ErrMalformed, c.Length, offset, uint64(MaxPosition))
 	}
 	c.Offset = int64(offset)
 	if c.Length == 0 {

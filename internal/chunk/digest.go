@@ -49,7 +49,7 @@ func (d *Digest) UnmarshalText(b []byte) error {
 func ParseDigest(s string) (Digest, error) {
 	v, err := strconv.ParseUint(s, 16, 64)
 	if err != nil || len(s) != 16 || Digest(v).String() != s {
-		return 0, fmt.Errorf("%q is no digest of 16 lower-case hex digits", s)
+		return 0, fmt.Errorf("%.40q is no digest of 16 lower-case hex digits", s)
 	}
 	return Digest(v), nil
 }
@@ -61,7 +61,7 @@ func ParseDigest(s string) (Digest, error) {
 const nvme = 0x9a6c9329ac4bc9b5
 
 // powers[k] is x^(8·2^k).
-var powers = func() (t [61]uint64) {
+var powers = func() (t [64]uint64) {
 	p := uint64(1) << 62 // x^1
 	for range 3 {
 		p = multiply(p, p)
@@ -93,7 +93,7 @@ func multiply(a, b uint64) (p uint64) {
 // power is x^(8n).
 func power(n uint64) uint64 {
 	p := uint64(1) << 63 // x^0
-	for k := 0; n != 0 && k < len(powers); k++ {
+	for k := 0; n != 0; k++ {
 		if n&1 != 0 {
 			p = multiply(powers[k], p)
 		}

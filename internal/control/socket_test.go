@@ -230,3 +230,25 @@ func TestRootMayAskForAnother(t *testing.T) {
 		t.Errorf("arrived as %+v", c)
 	}
 }
+
+// Two daemons that start at once may both find the stale socket; the lock decides before either removes it.
+func TestSocketLockDecides(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	lock, err := os.Create(socket + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if _, err := lock.WriteString("4711\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	err = New(Config{Socket: socket, Node: new(recorder)}).Open(t.Context())
+	if !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "pid 4711") {
+		t.Errorf("while another holds the lock: %v", err)
+	}
+	lock.Close()
+	open(t, Config{Socket: socket, Node: new(recorder)})
+}

@@ -62,7 +62,7 @@ type Limits struct {
 	Linger       time.Duration // a busy log sends a chunk that isn't full at most this often; default 2 ms
 	PartialWait  time.Duration // a line without its end is sent after this long without growth; default 250 ms
 	Checkpoint   time.Duration // checkpoints are written at most this often; default 1 s
-	HeldDeleted  int64         // bytes held in deleted files that aren't read yet; default 1 GiB, -1: none at all
+	HeldDeleted  int64         // bytes held in deleted files that aren't read yet; default 1 GiB, negative: no limit
 	Quiet        time.Duration // see [tail.Config]; 0: its default
 	LateWrites   time.Duration // see Linger of [tail.Config]; 0: its default
 	Poll         time.Duration // files are looked at this often without notification; default 1 s
@@ -83,7 +83,6 @@ func (l *Limits) setDefaults() {
 	set(&l.ReserveStep, 64<<20)
 	set(&l.AckTimeout, 5*time.Second)
 	l.ChunkSize = min(max(l.ChunkSize, minChunk), chunk.MaxLength)
-	l.HeldDeleted = max(l.HeldDeleted, 0)
 }
 
 // minChunk keeps a wrong chunk_size from making a message of every byte.

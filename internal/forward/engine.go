@@ -31,7 +31,6 @@ type Engine struct {
 
 	mu      sync.Mutex
 	opened  bool
-	running bool
 	wanted  map[string]Log
 	paused  map[string]bool
 	all     bool // pause of all
@@ -145,6 +144,12 @@ func (e *Engine) kick() {
 // Run forwards until ctx ends; then it ends in order: forwarders, a last checkpoint of each,
 // connections.
 func (e *Engine) Run(ctx context.Context) error {
+	e.mu.Lock()
+	opened := e.opened
+	e.mu.Unlock()
+	if !opened {
+		return errors.New("forward: run: not open")
+	}
 	saving, stopSaving := context.WithCancel(context.Background())
 	var saver sync.WaitGroup
 	saver.Go(func() { e.saver.run(saving) })

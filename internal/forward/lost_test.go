@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"logforward/internal/chunk"
 	"logforward/internal/tail"
@@ -76,6 +77,37 @@ func TestForwardWithoutStateAndFileBeginsAnEpochWithAGap(t *testing.T) {
 	}
 }
 
+// The file is the same, but not the bytes that the centre has last.
+func TestForwardWithoutStateComparesBytes(t *testing.T) {
+	c := newCentre(t)
+	n := newNode(t, c)
+	old := lines(seeded(t), 300)
+	n.append("app", old)
+	n.start(n.log("app"))
+	n.delivered("app", old)
+	n.stop()
+	n.forget()
+	f, err := os.OpenFile(n.path("app"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("other"), int64(len(old)/2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(n.path("app"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.start(n.log("app"))
+	n.delivered("app", append(old, file...))
+	if g := c.look("app"); len(g.epochs) != 2 || len(g.gaps) != 1 {
+		t.Errorf("epochs %v, gaps %+v", g.epochs, g.gaps)
+	}
+}
+
 func TestForwardWithoutStateWaitsForAnAnswer(t *testing.T) {
 	c := newCentre(t)
 	n := newNode(t, c)
@@ -84,6 +116,8 @@ func TestForwardWithoutStateWaitsForAnAnswer(t *testing.T) {
 	n.append("app", want)
 	n.start(n.log("app"))
 	eventually(t, "hellos without a useful answer", func() bool { h := 0; c.with(func() { h = c.hellos }); return h >= 3 })
+	f := n.engine.runs["app"]
+	f.post(func() { f.patience = time.Time{} }) // however long it takes
 	if s := n.status("app"); s.State != Syncing || s.Epoch != 0 || s.Position != 0 {
 		t.Errorf("%+v", s)
 	}

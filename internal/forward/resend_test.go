@@ -15,7 +15,9 @@ import (
 func TestForwardLostChunkIsSentAgainOnce(t *testing.T) {
 	c := newCentre(t)
 	n := newNode(t, c)
-	n.change = func(cfg *Config) { cfg.Limits.ChunkSize = 16 << 10; cfg.Limits.Window = 64 << 20 }
+	n.change = func(cfg *Config) {
+		cfg.Limits.ChunkSize, cfg.Limits.Window, cfg.Limits.AckTimeout = 16<<10, 64<<20, time.Minute
+	}
 	want := lines(seeded(t), 60000)
 	n.append("app", want)
 	lost := 0
@@ -51,7 +53,9 @@ func TestForwardLostChunkIsSentAgainOnce(t *testing.T) {
 func TestForwardHoleUnderWayCostsLittle(t *testing.T) {
 	c := newCentre(t)
 	n := newNode(t, c)
-	n.change = func(cfg *Config) { cfg.Limits.ChunkSize = 16 << 10; cfg.Limits.Window = 256 << 10 }
+	n.change = func(cfg *Config) {
+		cfg.Limits.ChunkSize, cfg.Limits.Window, cfg.Limits.AckTimeout = 16<<10, 256<<10, time.Minute
+	}
 	want := lines(seeded(t), 60000)
 	n.append("app", want)
 	lost := 0
@@ -248,6 +252,12 @@ func TestForwardRandomRunKeepsTheBooks(t *testing.T) {
 	names := []string{"a", "b", "c"}
 	want := map[string][]byte{}
 	n.start(n.log("a"), n.log("b"), n.log("c"))
+	for _, name := range names {
+		// A file that was rotated away before it was ever seen is nobody's.
+		want[name] = []byte("first\n")
+		n.append(name, want[name])
+		n.delivered(name, want[name])
+	}
 	for step := range 60 {
 		name := names[r.IntN(3)]
 		switch r.IntN(10) {
@@ -277,5 +287,59 @@ func TestForwardRandomRunKeepsTheBooks(t *testing.T) {
 		if len(want[name]) > 0 {
 			n.delivered(name, want[name])
 		}
+	}
+}
+
+// spy looks at each chunk before it goes on its way.
+type spy struct {
+	transport
+	look func(*chunk.Chunk)
+}
+
+func (s spy) publish(l *chunk.Layout, log string, c *chunk.Chunk, done func(error)) {
+	s.look(c)
+	s.transport.publish(l, log, c, done)
+}
+
+// What a chunk's position and epoch mean must be on disk before the chunk is on its way.
+func TestForwardPersistsBeforeItPublishes(t *testing.T) {
+	c := newCentre(t)
+	n := newNode(t, c)
+	n.change = func(cfg *Config) {
+		cfg.Limits.ChunkSize, cfg.Limits.ReserveStep, cfg.Limits.Checkpoint = 4<<10, 16<<10, time.Hour
+	}
+	r := seeded(t)
+	n.append("app", nil)
+	n.start(n.log("app"))
+	eventually(t, "it runs", func() bool { return n.status("app").State == Idle })
+	f, state, seen := n.engine.runs["app"], n.st, 0
+	f.post(func() {
+		f.transport = spy{f.transport, func(ch *chunk.Chunk) {
+			rec, err := state.checkpoint("central", "app")
+			if err != nil || rec == nil || rec.Epoch != ch.Epoch || rec.Reserved < ch.End() || rec.Layout == nil {
+				t.Errorf("epoch %d to position %d is published, on disk is %+v (%v)", ch.Epoch, ch.End(), rec, err)
+				return
+			}
+			known := false
+			for _, s := range rec.Tail.Segments {
+				known = known || s.Generation == ch.File
+			}
+			if !known {
+				t.Errorf("position %d of %s is published, on disk are only %+v", ch.Position, ch.File, rec.Tail.Segments)
+			}
+			seen++
+		}}
+	})
+	want := lines(r, 3000)
+	n.append("app", want)
+	n.delivered("app", want)
+	f.post(func() { f.onFork(chunk.Fork{Epoch: f.rec.Epoch}) })
+	rename(t, n, "app")
+	more := lines(r, 1000)
+	n.append("app", more)
+	n.delivered("app", append(want, more...))
+	n.stop()
+	if seen < 20 {
+		t.Errorf("only %d chunks were looked at", seen)
 	}
 }

@@ -33,7 +33,8 @@ type glob struct {
 	refused []control.Problem // of the last look: files that match and aren't followed
 	summary string
 	fault   error // of the pattern as a whole
-	unsaved bool  // the last change is not on disk
+	glance  glance
+	unsaved bool // the last change is not on disk
 }
 
 // child is one file of a glob.

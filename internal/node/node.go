@@ -63,10 +63,10 @@ type Node struct {
 	operators    *operators
 	globs        map[string]*glob
 	plan         *plan
-	set          []forward.Log   // what the engine was told; nil: nothing yet
-	paused       map[string]bool // what the engine was told to pause
-	latest       map[string]forward.Status
-	drains       map[string]drain // by log
+	set          []forward.Log             // what the engine was told; nil: nothing yet
+	paused       map[string]bool           // what the engine was told to pause
+	latest       map[string]forward.Status // of this look; nil: not asked for yet
+	drains       map[string]drain          // by log
 	loadProblems []control.Problem
 	failure      error // of the last look: the state can't be written
 	running      bool
@@ -222,16 +222,16 @@ func (n *Node) unsettled() bool {
 // The lock is held.
 func (n *Node) refresh(again bool) {
 	now := n.config.Now()
-	n.latest = n.status()
+	n.latest = nil
 	var errs []error
 	errs = append(errs, n.expire(now))
-	if n.config.Definitions != "" {
-		n.dir.look(again)
+	if n.config.Definitions != "" && n.dir.look(again) {
+		again = true // a name may be free now that another forwarder had
 	}
-	p, err := n.compute(now)
+	p, err := n.compute(now, again)
 	errs = append(errs, err)
 	if n.drain(p, now) {
-		p, err = n.compute(now)
+		p, err = n.compute(now, true)
 		errs = append(errs, err)
 	}
 	n.tell(p)
@@ -316,7 +316,7 @@ func (n *Node) dry(f *forwarder, at int) bool {
 		if at >= 0 && i != at || m.stopped() {
 			continue
 		}
-		s, ok := n.latest[m.log]
+		s, ok := n.stands()[m.log]
 		if !ok || !settled(s) {
 			done = false // the engine hasn't begun with it
 			continue

@@ -497,3 +497,46 @@ func TestDefinitionIsReadOnlyWhenItHasSettled(t *testing.T) {
 		t.Errorf("not read when it has settled: %s", path)
 	}
 }
+
+// A thousand quiet files must cost next to nothing, and a new one be seen all the same.
+func TestGlobIsLookedAtOnlyWhenItsDirectoryChanged(t *testing.T) {
+	dir := t.TempDir()
+	pattern := dir + "/*.log"
+	past := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(dir, past, past); err != nil {
+		t.Fatal(err)
+	}
+	var g glance
+	if !g.due(pattern, time.Now()) {
+		t.Error("not looked at at first")
+	}
+	g.begin(pattern)()
+	g.cost = 0
+	if g.due(pattern, time.Now()) {
+		t.Error("looked at again though nothing changed")
+	}
+	if !g.due(pattern, time.Now().Add(everyLook)) {
+		t.Error("never looked at again")
+	}
+	if err := os.WriteFile(dir+"/new.log", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !g.due(pattern, time.Now()) {
+		t.Error("a new file isn't seen")
+	}
+	// It changed a moment ago: another change could leave the same time.
+	g.begin(pattern)()
+	g.cost = 0
+	if !g.due(pattern, time.Now()) {
+		t.Error("a change in the same tick would be missed")
+	}
+	g.cost = time.Second
+	if g.due(pattern, time.Now().Add(10*time.Second)) {
+		t.Error("looks that take a second are to be rare")
+	}
+	for _, p := range []string{dir + "/*/a.log", dir + "/**", dir + "/**/*.log", dir + "/{a,b}/x*"} {
+		if d := oneDirectory(p); d != "" {
+			t.Errorf("%s lies in %s alone?", p, d)
+		}
+	}
+}

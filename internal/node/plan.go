@@ -96,7 +96,8 @@ func (p *plan) find(log string) (*forwarder, int) {
 }
 
 // compute makes the plan of this moment: files, operators, and what globs find.
-func (n *Node) compute(now time.Time) (*plan, error) {
+// again has all globs looked at, whether their directories changed or not.
+func (n *Node) compute(now time.Time, again bool) (*plan, error) {
 	definitions, problems := n.dir.definitions()
 	p := &plan{problems: append(slices.Clone(n.loadProblems), problems...)}
 	for log, m := range definitions {
@@ -127,7 +128,7 @@ func (n *Node) compute(now time.Time) (*plan, error) {
 			continue
 		}
 		globs[f.Log] = true
-		if err := n.expand(f, taken, now); err != nil {
+		if err := n.expand(f, taken, now, again); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -144,7 +145,7 @@ func (n *Node) compute(now time.Time) (*plan, error) {
 }
 
 // expand looks for a glob's files and makes their members. taken grows by their logs.
-func (n *Node) expand(f *forwarder, taken map[string]bool, now time.Time) error {
+func (n *Node) expand(f *forwarder, taken map[string]bool, now time.Time, again bool) error {
 	g := n.globs[f.Log]
 	if g == nil || g.Pattern != f.Path {
 		g = &glob{Pattern: f.Path}
@@ -154,7 +155,13 @@ func (n *Node) expand(f *forwarder, taken map[string]bool, now time.Time) error 
 	// While it is stopped nothing is at first sight: a file that is made meanwhile counts as made
 	// after the start, and is read from its beginning.
 	var err error
-	if changed := g.look(f.Log, n.find, taken, n.drained, now); changed || g.unsaved {
+	changed := false
+	if again || g.glance.due(f.Path, time.Now()) {
+		done := g.glance.begin(f.Path)
+		changed = g.look(f.Log, n.find, taken, n.drained, now)
+		done()
+	}
+	if changed || g.unsaved {
 		var b []byte
 		if b, err = g.encode(); err == nil {
 			err = n.config.State.Put(bucketGlobs, f.Log, b)
@@ -209,12 +216,21 @@ func (n *Node) known() string {
 
 // drained tells whether all that the engine read of a log is confirmed. A log that it doesn't work has nothing unread.
 func (n *Node) drained(log string) bool {
-	s, ok := n.latest[log]
+	s, ok := n.stands()[log]
 	return !ok || settled(s) && s.LagBytes == 0
 }
 
 // settled: where the log stands is known.
 func settled(s forward.Status) bool { return s.State != "starting" && s.State != "syncing" }
+
+// stands is the engine's status of this look. It is asked for only where something depends on it:
+// the engine asks every log, and a thousand quiet ones would be woken each second.
+func (n *Node) stands() map[string]forward.Status {
+	if n.latest == nil {
+		n.latest = n.status()
+	}
+	return n.latest
+}
 
 // status is the engine's, by log.
 func (n *Node) status() map[string]forward.Status {
@@ -238,9 +254,6 @@ func (n *Node) apply(p *plan) {
 	if n.set == nil || !slices.Equal(logs, n.set) {
 		n.config.Engine.Set(logs)
 		n.set = append([]forward.Log{}, logs...)
-		for log := range paused {
-			n.config.Engine.Pause(log, true)
-		}
 	}
 	for log := range n.paused {
 		if !paused[log] {

@@ -44,7 +44,7 @@ func (n *Node) change(ctx context.Context, caller control.Caller, r control.Requ
 	if reply.Changed {
 		n.config.Logger.Info("changed by an operator", "verb", r.Verb, "log", r.Log, "path", about.Path, "caller", caller.Name, "uid", caller.UID, "pid", caller.PID, "request", caller.RequestID, "reason", r.Reason, "until", reply.Until)
 	}
-	n.refresh(false)
+	n.refresh(reply.Changed)
 	return reply, nil
 }
 

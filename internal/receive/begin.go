@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"logforward/internal/broker"
 	"logforward/internal/chunk"
@@ -52,6 +54,14 @@ func (p *partition) begin(term context.Context) error {
 		if err := p.reconcile(term, l, done); err != nil {
 			return fmt.Errorf("%s/%s: %w", identity, name, err)
 		}
+		if l.rec.beyond(p.r.config.Name, &l.local.Committed) {
+			// The state is older than what this receiver has written: it came out of a backup. To cut
+			// files back to it would cut what is confirmed, so they are left as they are.
+			p.r.logger.Error("local state is older than the record; its files stay as they are, and the log goes on in new ones", "identity", identity, "log", name)
+			l.local = local{}
+			changed[k] = &l.local
+			continue
+		}
 		if p.suspect[k] {
 			if err := p.retire(l); err != nil {
 				return err
@@ -82,10 +92,11 @@ func (p *partition) begin(term context.Context) error {
 			}
 		}
 	}
+	p.known = nil
 	if !complete {
 		return p.r.markComplete(term, records, p.n)
 	}
-	p.r.setComplete()
+	p.r.setComplete(term)
 	return nil
 }
 
@@ -208,12 +219,7 @@ func (p *partition) reopen(l *log) error {
 	m := &lo.Committed
 	if c := lo.Closing; c != nil {
 		if m.File == c.From {
-			if from := filepath.Join(p.r.config.Output, c.From); c.From == c.To || !exists(filepath.Join(p.r.config.Output, c.To)) && exists(from) {
-				if err := p.cut(l, &file{name: c.From, size: c.Size}); err != nil {
-					return err
-				}
-			}
-			if err := p.r.finishClose(c); err != nil {
+			if err := p.finishClosing(l, c); err != nil {
 				return err
 			}
 			m.File = ""
@@ -229,9 +235,8 @@ func (p *partition) reopen(l *log) error {
 	if m.File != "" {
 		f := &file{name: m.File, size: m.Size, opened: m.Opened, base: p.r.naming.base(l.identity, l.name, m.Opened)}
 		switch err := p.cut(l, f); {
-		case errors.Is(err, errDamagedFile) || errors.Is(err, fs.ErrNotExist):
-			p.r.logger.Error("central file is damaged; going on in a new one", "identity", l.identity, "log", l.name, "file", m.File, "error", err)
-			l.note(Entry{Time: p.r.now(), Event: EventDamage, Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, File: m.File, Size: m.Size, Cause: err.Error()})
+		case errors.Is(err, errDamagedFile):
+			p.damaged(l, m.File, m.From, m.Size, err)
 			m.File = ""
 		case err != nil:
 			return err
@@ -243,22 +248,95 @@ func (p *partition) reopen(l *log) error {
 		}
 	}
 	if lo.LedgerFile != "" {
-		f := &file{name: lo.LedgerFile, size: m.Ledger}
-		switch err := p.cut(l, f); {
-		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamagedFile):
-			if m.Ledger > 0 {
-				p.r.logger.Error("ledger is damaged; going on in a new one", "identity", l.identity, "log", l.name, "file", lo.LedgerFile, "error", err)
-				lo.LedgerFile = ""
-			}
-			m.Ledger = 0
-		case err != nil:
+		if err := p.reopenLedger(l); err != nil {
 			return err
-		default:
-			l.ledger = f
 		}
 	}
 	lo.Prepared = nil
 	return p.flushNotes(l)
+}
+
+// finishClosing gives a file that was being closed its final name. One that somebody took away meanwhile
+// stops nobody.
+func (p *partition) finishClosing(l *log, c *closing) error {
+	if !exists(filepath.Join(p.r.config.Output, c.To)) || c.From == c.To {
+		err := p.cut(l, &file{name: c.From, size: c.Size})
+		if errors.Is(err, errDamagedFile) {
+			p.damaged(l, c.From, l.local.Committed.From, c.Size, err)
+			if !exists(filepath.Join(p.r.config.Output, c.From)) {
+				return nil
+			}
+		} else if err != nil {
+			return err
+		}
+	}
+	return p.r.finishClose(c)
+}
+
+// damaged writes down that a central file isn't what it was.
+func (p *partition) damaged(l *log, name string, from uint64, size int64, why error) {
+	m := &l.local.Committed
+	p.r.logger.Error("central file is damaged; going on in a new one", "identity", l.identity, "log", l.name, "file", name, "error", why)
+	l.note(Entry{Time: p.r.now(), Event: EventDamage, Epoch: m.Place.Epoch, From: from, To: m.Place.Position, File: name, Size: size, Cause: why.Error()})
+}
+
+// reopenLedger goes on with a log's ledger. Of one that somebody shortened what is left of it is continued,
+// and one that is gone begun anew, for a second ledger would leave the first one's open ends open for ever.
+func (p *partition) reopenLedger(l *log) error {
+	m := &l.local.Committed
+	f := &file{name: l.local.LedgerFile, size: m.Ledger}
+	err := p.cut(l, f)
+	if err == nil {
+		l.ledger = f
+		return nil
+	}
+	if !errors.Is(err, errDamagedFile) {
+		return err
+	}
+	size := m.Ledger
+	m.Ledger = 0
+	h, err2 := p.r.disk.open(filepath.Join(p.r.config.Output, f.name))
+	if err2 == nil {
+		f.size, err2 = wholeLines(h)
+		h.Close()
+		if err2 != nil {
+			return err2
+		}
+		if err := p.cut(l, f); err != nil {
+			return err
+		}
+		l.ledger, m.Ledger = f, f.size
+	} else if !errors.Is(err2, fs.ErrNotExist) {
+		l.local.LedgerFile = "" // somebody else's now
+	}
+	if size == 0 {
+		return nil // its name was chosen, and no line committed
+	}
+	p.damaged(l, f.name, 0, size, err)
+	if l.file != nil { // the line of its range may be among those that are gone
+		l.note(Entry{Time: p.r.now(), Event: EventRange, Epoch: m.Place.Epoch, From: m.From, File: m.File, Offset: m.Offset})
+	}
+	return nil
+}
+
+// wholeLines is the size of a file up to its last line's end.
+func wholeLines(f *os.File) (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	b := make([]byte, 4096)
+	for end := st.Size(); end > 0; {
+		n := min(end, int64(len(b)))
+		if _, err := f.ReadAt(b[:n], end-n); err != nil {
+			return 0, fmt.Errorf("read %s: %w", f.Name(), err)
+		}
+		if i := bytes.LastIndexByte(b[:n], '\n'); i >= 0 {
+			return end - n + int64(i) + 1, nil
+		}
+		end -= n
+	}
+	return 0, nil
 }
 
 // dropUncommitted removes a file that nothing was ever committed to. What was prepared in it is set aside.
@@ -282,12 +360,12 @@ func (p *partition) dropUncommitted(l *log, name string) error {
 // cut takes a file back to the size that is committed.
 func (p *partition) cut(l *log, f *file) error {
 	path := filepath.Join(p.r.config.Output, f.name)
+	if err := checkName(p.r.config.Output, f.name, nil, f.size); err != nil {
+		return err
+	}
 	st, err := os.Lstat(path)
 	if err != nil {
 		return err
-	}
-	if st.Size() < f.size {
-		return fmt.Errorf("%s has %d of %d bytes: %w", f.name, st.Size(), f.size, errDamagedFile)
 	}
 	if st.Size() > f.size {
 		if m := l.local.Prepared; m != nil && m.File == f.name && m.Size > f.size {
@@ -319,7 +397,8 @@ func (p *partition) endsLine(f *file) (bool, error) {
 	}
 	var b [1]byte
 	if _, err := h.ReadAt(b[:], f.size-1); err != nil {
-		return false, fmt.Errorf("read the end of %s: %w", f.name, err)
+		// A bad sector, say. One file's shall not stop its partition.
+		return false, fmt.Errorf("read the end of %s: %w: %w", f.name, err, errDamagedFile)
 	}
 	return b[0] == '\n', nil
 }
@@ -328,16 +407,20 @@ func (p *partition) endsLine(f *file) (bool, error) {
 // copy be lost, they are here.
 func (p *partition) setAside(l *log, name string, from, to int64) error {
 	return p.r.disk.do(opSetAside, func() (err error) {
-		dir := filepath.Join(p.r.config.State, "cut")
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("set aside: %w", err)
+		// A directory for each identity: both tokens in one name could be too long.
+		identity, token, _ := strings.Cut(l.key, ".")
+		dir := filepath.Join(p.r.config.State, "cut", identity)
+		for _, d := range []string{filepath.Dir(dir), dir} {
+			if err := makeDir(d); err != nil {
+				return fmt.Errorf("set aside: %w", err)
+			}
 		}
-		src, err := os.Open(filepath.Join(p.r.config.Output, name))
+		src, err := openBelow(p.r.config.Output, name, os.O_RDONLY, 0)
 		if err != nil {
 			return fmt.Errorf("set aside: %w", err)
 		}
 		defer src.Close()
-		path := filepath.Join(dir, fmt.Sprintf("%s@%d-%d@%d", l.key, l.local.Prepared.Place.Epoch, l.local.Prepared.Place.Position, to-from))
+		path := filepath.Join(dir, fmt.Sprintf("%s@%d-%d@%d", token, l.local.Prepared.Place.Epoch, l.local.Prepared.Place.Position, to-from))
 		dst, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 		if err != nil {
 			return fmt.Errorf("set aside: %w", err)

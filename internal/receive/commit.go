@@ -38,13 +38,15 @@ type item struct {
 	files    []*file    // that were appended to; f may be closed meanwhile
 	handles  []*os.File // of files, pinned; nil: closed
 	paths    []string
+	sizes    []int64
 }
 
 // outcome is what a commit came to. An error ends the term.
 type outcome struct {
 	batch *batch
 	err   error
-	sync  bool // the error is a failed sync: the items' files are suspect
+	// suspect are the keys of logs whose files can't be trusted: their sync failed, or they were replaced.
+	suspect []string
 }
 
 // startCommit begins a commit where one is due, and sets the timer for the next.
@@ -151,6 +153,7 @@ func (p *partition) item(l *log) (*item, error) {
 		f.dirty = false
 		f.pins++
 		it.files, it.handles, it.paths = append(it.files, f), append(it.handles, f.f), append(it.paths, f.name)
+		it.sizes = append(it.sizes, f.size)
 	}
 	l.dirty, l.busy, l.refresh = false, true, false
 	return it, nil
@@ -166,10 +169,17 @@ func (p *partition) stamp(r *record) ([]byte, error) {
 // commit carries a batch through all steps. It runs beside the loop.
 func (r *Receiver) commit(term context.Context, records *broker.Records, b *batch) outcome {
 	if err := r.syncBatch(b); err != nil {
-		return outcome{b, fmt.Errorf("commit: sync: %w", err), true}
+		o := outcome{batch: b, err: fmt.Errorf("commit: sync: %w", err)}
+		for _, it := range b.items {
+			o.suspect = append(o.suspect, it.key)
+		}
+		return o
+	}
+	if key, err := r.checkFiles(b); err != nil {
+		return outcome{b, fmt.Errorf("commit: %w", err), []string{key}}
 	}
 	if err := r.keepQuarantine(b.bad); err != nil {
-		return outcome{b, fmt.Errorf("commit: quarantine: %w", err), false}
+		return outcome{b, fmt.Errorf("commit: quarantine: %w", err), nil}
 	}
 	prepared := make(map[string]*local)
 	for _, it := range b.items {
@@ -178,10 +188,10 @@ func (r *Receiver) commit(term context.Context, records *broker.Records, b *batc
 		}
 	}
 	if err := r.state.put(opPrepare, prepared, nil); err != nil {
-		return outcome{b, fmt.Errorf("commit: prepare: %w", err), false}
+		return outcome{b, fmt.Errorf("commit: prepare: %w", err), nil}
 	}
 	if err := r.disk.do(opRecord, func() error { return r.updateRecords(term, records, b.items) }); err != nil {
-		return outcome{b, fmt.Errorf("commit: records: %w", err), false}
+		return outcome{b, fmt.Errorf("commit: records: %w", err), nil}
 	}
 	committed, done := make(map[string]*local), make(map[string]*closed)
 	for _, it := range b.items {
@@ -194,18 +204,18 @@ func (r *Receiver) commit(term context.Context, records *broker.Records, b *batc
 		}
 	}
 	if err := r.state.put(opCommit, committed, done); err != nil {
-		return outcome{b, fmt.Errorf("commit: state: %w", err), false}
+		return outcome{b, fmt.Errorf("commit: state: %w", err), nil}
 	}
 	if err := r.disk.do(opConfirm, func() error { r.confirm(b.items); return nil }); err != nil {
-		return outcome{b, err, false}
+		return outcome{b, err, nil}
 	}
 	if err := r.disk.do(opAck, func() error { return r.acknowledge(b) }); err != nil {
-		return outcome{b, fmt.Errorf("commit: acknowledge: %w", err), false}
+		return outcome{b, fmt.Errorf("commit: acknowledge: %w", err), nil}
 	}
 	for _, it := range b.items {
 		if it.closing != nil {
 			if err := r.disk.do(opClose, func() error { return r.finishClose(it.closing) }); err != nil {
-				return outcome{b, err, false}
+				return outcome{b, err, nil}
 			}
 		}
 	}
@@ -259,6 +269,18 @@ func (r *Receiver) syncBatch(b *batch) error {
 		}
 	}
 	return r.disk.syncDirs(dirs)
+}
+
+// checkFiles makes sure that what was synced is what others will find.
+func (r *Receiver) checkFiles(b *batch) (key string, err error) {
+	for _, it := range b.items {
+		for i, h := range it.handles {
+			if err := checkName(r.config.Output, it.paths[i], h, it.sizes[i]); err != nil {
+				return it.key, err
+			}
+		}
+	}
+	return "", nil
 }
 
 // syncFiles syncs file by file, a few at a time.
@@ -420,13 +442,12 @@ func (p *partition) afterCommit(o outcome) error {
 		}
 	}
 	if o.err != nil {
-		if o.sync {
-			p.suspect = make(map[string]bool)
-			for _, it := range o.batch.items {
-				p.suspect[it.key] = true
-			}
-		}
+		p.suspectFiles(o)
+		p.ailing = true
 		return o.err
+	}
+	if p.ailing {
+		p.well()
 	}
 	for _, it := range o.batch.items {
 		l := it.log
@@ -451,6 +472,17 @@ func (p *partition) afterCommit(o outcome) error {
 		}
 	}
 	return nil
+}
+
+// suspectFiles remembers for the next term whose files can't be trusted.
+func (p *partition) suspectFiles(o outcome) {
+	if len(o.suspect) == 0 {
+		return
+	}
+	p.suspect = make(map[string]bool)
+	for _, key := range o.suspect {
+		p.suspect[key] = true
+	}
 }
 
 // lastCommit commits what is left on a clean shutdown, so that a restart has nothing to cut.

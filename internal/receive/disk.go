@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +38,8 @@ const (
 // disk is every operation of this package on files. fault, where set, is asked before each
 // operation, and after it with done true: a test fails one call site, or stops the world right behind it.
 type disk struct {
-	fault func(op string, done bool) error
+	output string // below it no link is followed
+	fault  func(op string, done bool) error
 }
 
 func (d *disk) do(op string, f func() error) error {
@@ -53,30 +55,36 @@ func (d *disk) do(op string, f func() error) error {
 	return d.fault(op, true)
 }
 
-// create makes a new file; it is an error if there is one.
-func (d *disk) create(path string, mode, dirMode fs.FileMode) (f *os.File, err error) {
-	err = d.do(opCreate, func() error {
-		if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
-			return err
-		}
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, mode)
-		return err
-	})
-	if err != nil && f != nil {
-		f.Close()
+// parent opens the directory that a path names a file of, without following a link below the output.
+func (d *disk) parent(path string, make fs.FileMode) (*os.File, string, error) {
+	if name, ok := strings.CutPrefix(path, d.output+"/"); ok {
+		return parentBelow(d.output, name, make)
 	}
-	return f, err
+	dir, err := os.Open(filepath.Dir(path))
+	return dir, filepath.Base(path), err
 }
 
-// open opens a file that must be there. Links aren't followed: what lies below the
-// output was made by a receiver, and a link there is somebody's trap.
-func (d *disk) open(path string) (f *os.File, err error) {
-	err = d.do(opOpen, func() error {
-		f, err = os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+// create makes a new file, and its directories; it is an error if there is one.
+func (d *disk) create(path string, mode, dirMode fs.FileMode) (*os.File, error) {
+	return d.openAs(opCreate, path, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode, dirMode)
+}
+
+// open opens a file that must be there.
+func (d *disk) open(path string) (*os.File, error) { return d.openAs(opOpen, path, os.O_RDWR, 0, 0) }
+
+func (d *disk) openAs(op, path string, flags int, mode, dirMode fs.FileMode) (f *os.File, err error) {
+	err = d.do(op, func() error {
+		dir, base, err := d.parent(path, dirMode)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		f, err = openIn(dir, base, path, flags, mode)
 		return err
 	})
 	if err != nil && f != nil {
 		f.Close()
+		f = nil
 	}
 	return f, err
 }
@@ -123,12 +131,22 @@ func syncDir(dir string) error {
 // rename moves a closed file to its final name. It never replaces one.
 func (d *disk) rename(from, to string) error {
 	return d.do(opRename, func() error {
-		err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+		a, old, err := d.parent(from, 0)
+		if err != nil {
+			return err
+		}
+		defer a.Close()
+		b, name, err := d.parent(to, 0)
+		if err != nil {
+			return err
+		}
+		defer b.Close()
+		err = unix.Renameat2(int(a.Fd()), old, int(b.Fd()), name, unix.RENAME_NOREPLACE)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system without it
-			if _, err := os.Lstat(to); err == nil {
+			if exists(to) {
 				return fmt.Errorf("%s: %w", to, fs.ErrExist)
 			}
-			return os.Rename(from, to)
+			err = unix.Renameat(int(a.Fd()), old, int(b.Fd()), name)
 		}
 		if err != nil {
 			return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
@@ -137,11 +155,28 @@ func (d *disk) rename(from, to string) error {
 	})
 }
 
+// remove deletes files; one that isn't there is no error.
 func (d *disk) remove(path string) error {
 	return d.do(opRemove, func() error {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		dir, base, err := d.parent(path, 0)
+		if err == nil {
+			defer dir.Close()
+			err = unix.Unlinkat(int(dir.Fd()), base, 0)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return &fs.PathError{Op: "remove", Path: path, Err: err}
 		}
 		return nil
 	})
+}
+
+// makeDir makes a directory of the state, so that it is there after a power failure.
+func makeDir(path string) error {
+	if exists(path) {
+		return nil
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }

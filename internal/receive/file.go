@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/ncruces/go-strftime"
+	"golang.org/x/sys/unix"
 
 	"logforward/internal/chunk"
 )
@@ -21,6 +23,34 @@ type naming struct {
 	stem     string // pattern without ext
 	ext      string // literal ending from the last dot on, if nothing variable follows it
 	receiver string // this receiver's name as part of a file name
+	timed    bool   // names change with time
+	literal  int    // bytes of the longest element beside {identity} and {log}
+}
+
+// maxSuffix is the most that is added to a base name: receiver and number, time of closing and
+// number, compression and the mark of what is unfinished.
+const maxSuffix = len("@-999@20060102T150405Z-999.zst") + len(unfinished)
+
+// maxLiteral leaves room for a log name of 100 bytes.
+const maxLiteral = 60
+
+// maxElementLength is Linux's limit of one path element.
+const maxElementLength = 255
+
+// fits tells whether all names that a log's files may need are short enough.
+func (n *naming) fits(identity, log string) error {
+	over := max(len(pathName(log))+n.literal+len(n.receiver)+maxSuffix, len(pathName(identity))) - maxElementLength
+	if over > 0 {
+		return fmt.Errorf("log name %.40q… is %d bytes too long for files of the pattern %s", log, over, n.pattern)
+	}
+	return nil
+}
+
+func maxElement(path string) (longest int) {
+	for e := range strings.SplitSeq(path, "/") {
+		longest = max(longest, len(e))
+	}
+	return longest
 }
 
 // newNaming checks a pattern. {identity} must be a path element of its own and {log} come
@@ -58,10 +88,14 @@ func newNaming(pattern, receiver string) (naming, error) {
 	case strings.Count(pattern, "{identity}") != 1 || strings.Count(pattern, "{log}") != 1 || strings.ContainsAny(rest, "{}"):
 		return bad("{identity} and {log} must stand once each, and no other braces")
 	}
-	if got := strftime.Format(rest, time.Unix(0, 0).UTC()); strings.ContainsAny(got, "/\x00") != strings.Contains(rest, "/") || strings.Count(got, "/") != strings.Count(rest, "/") {
-		return bad("a conversion gives a path separator")
+	got := strftime.Format(rest, time.Unix(0, 0).UTC())
+	if strings.Count(got, "/") != strings.Count(rest, "/") || strings.ContainsFunc(got, unicode.IsControl) {
+		return bad("a path separator or control character comes out of it")
 	}
-	n := naming{pattern: pattern, stem: pattern, receiver: chunk.FileName(receiver)}
+	n := naming{pattern: pattern, stem: pattern, receiver: chunk.FileName(receiver), timed: strings.Contains(pattern, "%"), literal: maxElement(got)}
+	if n.literal > maxLiteral {
+		return bad(fmt.Sprintf("%d bytes beside identity and log in one element are too many; at most %d", n.literal, maxLiteral))
+	}
 	if i := strings.LastIndexByte(pattern, '.'); i > strings.LastIndexAny(pattern, "}/%") {
 		n.stem, n.ext = pattern[:i], pattern[i:]
 	}
@@ -127,15 +161,22 @@ func (n *naming) ledgerName(identity, log string, i int) string {
 	return name + ".jsonl"
 }
 
-// free finds the first name of a sequence that no file has.
+// free finds the first name of a sequence that no file has, in no form: a closed file that was
+// compressed still has its name.
 func free(output string, name func(i int) string) (string, error) {
+next:
 	for i := range 1000 {
 		s := name(i)
-		if _, err := os.Lstat(filepath.Join(output, s)); errors.Is(err, fs.ErrNotExist) {
-			return s, nil
-		} else if err != nil {
-			return "", err
+		for _, how := range compressions {
+			_, err := os.Lstat(filepath.Join(output, s+how.ending))
+			if err == nil {
+				continue next
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return "", err
+			}
 		}
+		return s, nil
 	}
 	return "", fmt.Errorf("%s and 999 names like it are taken: %w", name(0), fs.ErrExist)
 }
@@ -170,19 +211,66 @@ func (o *openFiles) use(f *file) (*os.File, error) {
 		return f.f, nil
 	}
 	h, err := o.disk.open(filepath.Join(o.output, f.name))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotOurs) {
+		return nil, fmt.Errorf("central file: %w: %w", err, errDamagedFile)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if st, err := h.Stat(); err != nil || st.Size() < f.size {
+	if err := checkSize(h, f.size); err != nil {
 		h.Close()
-		return nil, fmt.Errorf("central file %s: %w", f.name, errDamagedFile)
+		return nil, fmt.Errorf("central file %s: %w", f.name, err)
 	}
 	o.adopt(f, h)
 	return h, nil
 }
 
-// errDamagedFile: a central file is shorter than what was committed to it.
-var errDamagedFile = errors.New("it is shorter than what was written: somebody else changed it")
+// errDamagedFile: a central file is gone, or shorter than what was written to it.
+var errDamagedFile = errors.New("it is gone, or shorter than what was written: somebody else changed it")
+
+// checkSize tells whether a file still has what was written to it.
+func checkSize(h *os.File, size int64) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(h.Fd()), &st); err != nil {
+		return fmt.Errorf("look at %s: %w", h.Name(), err)
+	}
+	if st.Size < size {
+		return fmt.Errorf("%d of %d bytes: %w", st.Size, size, errDamagedFile)
+	}
+	return nil
+}
+
+// checkName tells whether a file still has its name and its bytes. What is written to a file that
+// somebody removed, moved or replaced would be synced, and nobody would find it.
+func checkName(output, name string, h *os.File, size int64) error {
+	for i, c := range name {
+		if c != '/' {
+			continue
+		}
+		// Every directory must still be one, too.
+		if st, err := os.Lstat(filepath.Join(output, name[:i])); err == nil && !st.IsDir() {
+			return fmt.Errorf("central directory %s: %w: %w", name[:i], errNotOurs, errDamagedFile)
+		}
+	}
+	at, err := os.Lstat(filepath.Join(output, name))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return fmt.Errorf("central file %s: %w", name, errDamagedFile)
+	}
+	if err != nil {
+		return err
+	}
+	if !at.Mode().IsRegular() || at.Size() < size {
+		return fmt.Errorf("central file %s, %d of %d bytes: %w", name, at.Size(), size, errDamagedFile)
+	}
+	if h == nil {
+		return nil
+	}
+	open, err := h.Stat()
+	if err == nil && !os.SameFile(at, open) {
+		err = fmt.Errorf("central file %s was replaced: %w", name, errDamagedFile)
+	}
+	return err
+}
 
 func (o *openFiles) adopt(f *file, h *os.File) {
 	f.f = h
@@ -218,7 +306,14 @@ func (o *openFiles) append(f *file, data []byte) error {
 	if err != nil {
 		return err
 	}
+	// Truncated meanwhile? Writing at our end would fill what is missing with zeros.
+	if err := checkSize(h, f.size); err != nil {
+		return fmt.Errorf("central file %s: %w", f.name, err)
+	}
 	if err := o.disk.append(h, data, f.size); err != nil {
+		// What was written of it goes away, should the file be closed at its old size. If that
+		// fails too, the next begin cuts it.
+		_ = h.Truncate(f.size)
 		return fmt.Errorf("append %d bytes to %s at %d: %w", len(data), f.name, f.size, err)
 	}
 	f.size += int64(len(data))

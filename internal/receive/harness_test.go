@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"logforward/internal/broker"
 	"logforward/internal/chunk"
@@ -100,6 +101,10 @@ func (s *site) startReceiver() {
 	c.Broker = broker.Options{Server: s.server}
 	s.r = New(c)
 	s.must(s.r.Open(s.t.Context()))
+	s.run()
+}
+
+func (s *site) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel, s.done = cancel, make(chan error, 1)
 	r, done := s.r, s.done
@@ -314,6 +319,15 @@ func tree(dir string) string {
 		return nil
 	})
 	return b.String()
+}
+
+func (s *site) stream(partition int) *jetstream.StreamInfo {
+	s.t.Helper()
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	stream, err := js.Stream(s.t.Context(), streamName(partition))
+	s.must(err)
+	return stream.CachedInfo()
 }
 
 func pause() { time.Sleep(5 * time.Millisecond) }

@@ -178,6 +178,10 @@ func (r *Receiver) workLeftovers(ctx, session context.Context) error {
 // knows whatever this receiver knows, and is marked so.
 func (r *Receiver) markComplete(ctx context.Context, records *broker.Records, n int) error {
 	r.mu.Lock()
+	if err := ctx.Err(); err != nil {
+		r.mu.Unlock()
+		return err // begun over the connection before: what it read says nothing of this broker
+	}
 	r.begun[n] = true
 	all := len(r.begun) == r.layout.Partitions
 	r.mu.Unlock()
@@ -194,13 +198,17 @@ func (r *Receiver) markComplete(ctx context.Context, records *broker.Records, n 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	r.setComplete()
+	r.setComplete(ctx)
 	return nil
 }
 
-func (r *Receiver) setComplete() {
+// setComplete lets syncs be answered, unless the connection that said so is over.
+func (r *Receiver) setComplete(term context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if term.Err() != nil {
+		return
+	}
 	r.complete = true
 	r.broadcast()
 }

@@ -81,8 +81,12 @@ type delivery struct {
 	err     error
 	raw     *rawMessage
 	reply   string // where the acknowledgement goes
-	bytes   int    // of the payload
+	bytes   int    // of the payload, uncompressed
+	from    int    // number of its stream
 }
+
+// weight is what a message takes of a channel's room.
+func (d *delivery) weight() int64 { return min(int64(d.bytes), inRoom) }
 
 // accept does with a chunk what judge says. An error leaves log and chunk as they were:
 // the same call can be repeated.
@@ -266,7 +270,7 @@ func (p *partition) answer(l *log, h chunk.HelloLog, gone bool) chunk.AnswerLog 
 func (p *partition) witness(l *log, h chunk.HelloLog) {
 	told := chunk.Place{Epoch: h.Epoch, Predecessor: h.Predecessor, Position: h.Confirmed, Digest: h.Digest,
 		Tail: chunk.Tail{From: h.Confirmed, Digest: h.Digest}}
-	if h.Confirmed == 0 || l.hold != free_ && l.hold != forName || !further(&told, &l.cur.Place) {
+	if h.Epoch == 0 || h.Confirmed == 0 || l.hold != free_ && l.hold != forName || !further(&told, &l.cur.Place) {
 		return
 	}
 	p.r.logger.Warn("node was told that more is central than is known here; taking its word", "identity", l.identity, "log", l.name,

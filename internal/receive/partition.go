@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nuid"
+	"golang.org/x/sync/semaphore"
 
 	"logforward/internal/broker"
 	"logforward/internal/chunk"
@@ -20,12 +21,14 @@ type partition struct {
 	r *Receiver
 	n int
 
-	in    chan *delivery // from this partition's stream, and from streams of older layouts
+	in    chan *delivery      // from this partition's stream, and from streams of older layouts
+	room  *semaphore.Weighted // bytes in it
 	asks  chan ask
 	lines chan line // for ledgers, from housekeeping
 	looks chan chan []LogStatus
 
-	suspect map[string]bool // logs whose files a sync failed on in the term before
+	ailing  bool            // the last commit failed: what it said stands until one succeeds
+	suspect map[string]bool // logs whose files the term before could not trust
 
 	// The current term.
 	term    string
@@ -69,12 +72,15 @@ type line struct {
 // maxBurst is how many messages are handled before the loop looks at anything else.
 const maxBurst = 64
 
+// inRoom is how many bytes may wait for the loop beside what is queued.
+const inRoom = 2 * chunk.MaxLength
+
 // maxAcks is how many messages may wait for a commit: below MaxAckPending, or the broker would
 // stop delivering until the interval is over.
 const maxAcks = maxAckPending / 4
 
 func newPartition(r *Receiver, n int) *partition {
-	return &partition{r: r, n: n, in: make(chan *delivery, 64), asks: make(chan ask), lines: make(chan line), looks: make(chan chan []LogStatus)}
+	return &partition{r: r, n: n, in: make(chan *delivery, 64), room: semaphore.NewWeighted(inRoom), asks: make(chan ask), lines: make(chan line), looks: make(chan chan []LogStatus)}
 }
 
 // run runs terms until ctx ends. Each failure ends a term: what was not committed is dropped,
@@ -136,11 +142,17 @@ func (p *partition) runTerm(ctx, session context.Context) error {
 	defer func() {
 		cancel()
 		p.tasks.Wait()
+		select { // a commit that the term's end overtook
+		case o := <-p.committed:
+			p.suspectFiles(o)
+		default:
+		}
 		p.open.closeAll()
 	}()
 	for drained := false; !drained; { // left from the term before; the broker delivers it again
 		select {
-		case <-p.in:
+		case d := <-p.in:
+			p.room.Release(d.weight())
 		default:
 			drained = true
 		}
@@ -153,7 +165,9 @@ func (p *partition) runTerm(ctx, session context.Context) error {
 		source.Close()
 		return err
 	}
-	p.r.setTerm(p.n, nil)
+	if !p.ailing {
+		p.r.setTerm(p.n, nil)
+	}
 	p.tasks.Go(func() {
 		if err := source.run(term, p.r.route); err != nil {
 			select {
@@ -226,6 +240,7 @@ func (p *partition) loop(ctx, term context.Context) error {
 // burst handles a message and those that wait behind it.
 func (p *partition) burst(d *delivery) error {
 	for i := 0; ; i++ {
+		p.room.Release(d.weight())
 		if err := p.handle(d); err != nil {
 			return err
 		}
@@ -245,9 +260,9 @@ func (p *partition) handle(d *delivery) error {
 		p.quarantine(d)
 		return nil
 	}
-	l := p.log(d.subject.Identity, d.subject.Log)
-	if l == nil {
-		d.err = fmt.Errorf("identity %q has %d logs already, which is the limit (max_logs_per_identity)", d.subject.Identity, p.r.config.MaxLogs)
+	l, err := p.log(d.subject.Identity, d.subject.Log)
+	if err != nil {
+		d.err = err
 		p.quarantine(d)
 		return nil
 	}
@@ -293,16 +308,19 @@ func (p *partition) release(l *log) error {
 	return nil
 }
 
-// log finds a log, or makes one that was never seen. nil: its identity has too many.
-func (p *partition) log(identity, name string) *log {
+// log finds a log, or makes one that was never seen. The error says why it can't be one.
+func (p *partition) log(identity, name string) (*log, error) {
 	k := key(identity, name)
 	if l, ok := p.logs[k]; ok {
-		return l
+		return l, nil
 	}
 	if p.perNode[identity] >= p.r.config.MaxLogs {
-		return nil
+		return nil, fmt.Errorf("identity %q has %d logs already, which is the limit (max_logs_per_identity)", identity, p.r.config.MaxLogs)
 	}
-	return p.add(&log{key: k, identity: identity, name: name, from: unplaced})
+	if err := p.r.naming.fits(identity, name); err != nil {
+		return nil, err
+	}
+	return p.add(&log{key: k, identity: identity, name: name, from: unplaced}), nil
 }
 
 func (p *partition) add(l *log) *log {
@@ -365,12 +383,21 @@ func (p *partition) resume() error {
 	return nil
 }
 
+// well takes back what a failed commit reported.
+func (p *partition) well() {
+	p.ailing = false
+	p.r.setTerm(p.n, nil)
+}
+
 // learntAfter is how long a log must be quiet before its record is brought up to what was learnt.
 const learntAfter = 5 * time.Second
 
 // tick looks after quiet logs: files whose period is over, records whose Learnt lags behind.
 func (p *partition) tick() {
 	now := p.r.now()
+	if p.ailing && p.since.IsZero() && !p.running {
+		p.well() // nothing is left that could show it
+	}
 	for _, l := range p.logs {
 		if l.hold != free_ || l.busy {
 			continue
@@ -394,8 +421,10 @@ func (p *partition) answerHello(a ask) map[string]chunk.AnswerLog {
 			continue // ParseHello has checked it
 		}
 		l := p.logs[key(a.identity, name)]
-		if l == nil && h.Confirmed > 0 {
-			l = p.log(a.identity, name)
+		if l == nil && h.Epoch > 0 && h.Confirmed > 0 {
+			if l, err = p.log(a.identity, name); err != nil {
+				p.r.logger.Warn("a node's word isn't taken", "identity", a.identity, "log", name, "error", err)
+			}
 		}
 		if l != nil {
 			p.witness(l, h)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // quarantine takes a message that can never be appended out of the way. It is kept whole, by the
@@ -21,7 +22,7 @@ func (p *partition) quarantine(d *delivery) {
 	p.bad = append(p.bad, raw)
 	p.r.metrics.quarantined.Inc()
 	p.r.logger.Error("message can't be used and goes into quarantine", "subject", raw.subject, "bytes", len(raw.payload), "error", raw.err)
-	p.pending += int64(len(raw.payload))
+	p.pending += int64(len(raw.text()))
 	p.touchAcks()
 }
 
@@ -32,21 +33,39 @@ func (r *Receiver) keepQuarantine(bad []*rawMessage) error {
 		return nil
 	}
 	dir := filepath.Join(r.config.State, "quarantine")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return err
 	}
 	r.quarantineLock.Lock()
 	defer r.quarantineLock.Unlock()
+	// Many are synced at once: a node that sends nothing but rubbish shall not hold up the commits of
+	// others for an fsync each.
+	var all *os.File
+	if len(bad) > fewFiles && r.syncfs != nil {
+		f, err := os.Open(dir) // before the first write, for its errors
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		all = f
+	}
 	kept := false
 	for _, m := range bad {
 		text := m.text()
+		if r.quarantined+int64(len(text)) > r.config.QuarantineSize && r.now().Sub(r.measured) > measureEvery {
+			n, err := dirSize(dir) // somebody may have cleared it
+			if err != nil {
+				return err
+			}
+			r.quarantined, r.measured = n, r.now()
+		}
 		if r.quarantined+int64(len(text)) > r.config.QuarantineSize {
 			r.logger.Error("quarantine is full; the message is dropped", "subject", m.subject, "bytes", len(m.payload), "directory", dir, "limit", r.config.QuarantineSize)
 			r.metrics.quarantineDropped.Inc()
 			continue
 		}
 		name := filepath.Join(dir, r.now().UTC().Format("20060102T150405.000000Z")+"-"+ackName(m.reply)+".msg")
-		if err := r.disk.do(opQuarantine, func() error { return writeSynced(name, text) }); err != nil {
+		if err := r.disk.do(opQuarantine, func() error { return writeFile(name, text, all == nil) }); err != nil {
 			return err
 		}
 		r.quarantined += int64(len(text))
@@ -55,8 +74,16 @@ func (r *Receiver) keepQuarantine(bad []*rawMessage) error {
 	if !kept {
 		return nil
 	}
+	if all != nil {
+		if err := r.disk.syncFS(all); err != nil {
+			return err
+		}
+	}
 	return r.disk.do(opSyncDir, func() error { return syncDir(dir) })
 }
+
+// measureEvery is how often a full quarantine is looked at again.
+const measureEvery = time.Minute
 
 // ackName makes a file name of an acknowledgement's subject: consumer and sequences, unique enough.
 func ackName(reply string) string {
@@ -91,13 +118,13 @@ func (m *rawMessage) text() []byte {
 	return b.Bytes()
 }
 
-func writeSynced(name string, data []byte) error {
+func writeFile(name string, data []byte, sync bool) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	if err == nil {
+	if err == nil && sync {
 		err = f.Sync()
 	}
 	if err2 := f.Close(); err == nil {

@@ -10,8 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -66,84 +66,16 @@ func Ledger(path string) ([]Entry, error) {
 	}
 }
 
-// Extent is a run of a log's positions in one central file.
-type Extent struct {
-	Epoch  uint64
-	From   uint64 // position of the byte at Offset
-	File   string // below the output, as it is named now
-	Offset int64
-	End    int64 // offset behind the run; -1: the file's end
-	Gone   bool  // retention has deleted the file
-}
-
-// Extents puts the files of a log together in the order of its bytes, from all of its ledgers.
-func Extents(output, identity, log string) ([]Extent, error) {
-	ledgers, err := Ledgers(output, identity, log)
-	if err != nil {
-		return nil, err
-	}
-	var all []Extent
-	for _, name := range ledgers {
-		entries, err := Ledger(filepath.Join(output, name))
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, extents(entries)...)
-	}
-	slices.SortStableFunc(all, func(a, b Extent) int {
-		switch {
-		case a.Epoch != b.Epoch && a.Epoch < b.Epoch, a.Epoch == b.Epoch && a.From < b.From:
-			return -1
-		case a.Epoch == b.Epoch && a.From == b.From:
-			return 0
-		}
-		return 1
-	})
-	return all, nil
-}
-
-// extents follows one ledger: a range ends where the next in the same file begins.
-func extents(entries []Entry) []Extent {
-	var all []Extent
-	open := make(map[string][]int) // extents of the file that has this name now
-	for i := range entries {
-		switch e := &entries[i]; e.Event {
-		case EventRange:
-			if list := open[e.File]; len(list) > 0 {
-				all[list[len(list)-1]].End = e.Offset
-			}
-			open[e.File] = append(open[e.File], len(all))
-			all = append(all, Extent{Epoch: e.Epoch, From: e.From, File: e.File, Offset: e.Offset, End: -1})
-		case EventClose:
-			list := open[e.File]
-			delete(open, e.File)
-			open[e.Name] = list
-			for n, j := range list {
-				all[j].File = e.Name
-				if n == len(list)-1 {
-					all[j].End = e.Size
-				}
-			}
-		case EventExpire:
-			for _, j := range open[e.File] {
-				all[j].Gone = true
-			}
-		}
-	}
-	return all
-}
-
-// OpenCentral opens a central file, in its compressed form where that is what is left.
+// OpenCentral opens a central file, in its compressed form where that is what is left. Links aren't followed.
 func OpenCentral(output, name string) (io.ReadCloser, error) {
-	path := filepath.Join(output, name)
-	f, err := os.Open(path)
+	f, err := openBelow(output, name, os.O_RDONLY, 0)
 	if err == nil {
 		return f, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if f, err2 := os.Open(path + ".zst"); err2 == nil {
+	if f, err2 := openBelow(output, name+".zst", os.O_RDONLY, 0); err2 == nil {
 		z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1))
 		if err != nil {
 			f.Close()
@@ -151,7 +83,7 @@ func OpenCentral(output, name string) (io.ReadCloser, error) {
 		}
 		return &decompressed{z.IOReadCloser(), f}, nil
 	}
-	if f, err2 := os.Open(path + ".gz"); err2 == nil {
+	if f, err2 := openBelow(output, name+".gz", os.O_RDONLY, 0); err2 == nil {
 		z, err := gzip.NewReader(f)
 		if err != nil {
 			f.Close()
@@ -171,31 +103,78 @@ func (d *decompressed) Close() error {
 	return errors.Join(d.ReadCloser.Close(), d.f.Close())
 }
 
-// Cat writes a log's central bytes in order, over all of its files, rotated and compressed ones too.
-// What retention has deleted is left out and counted in missing.
+// Cat writes a log's central bytes in order, over all of its files, rotated and compressed ones too. It
+// may run while a receiver writes. Runs whose file isn't there any more are left out and counted in missing.
 func Cat(w io.Writer, output, identity, log string) (missing int, err error) {
 	all, err := Extents(output, identity, log)
 	if err != nil {
 		return 0, err
 	}
-	for _, x := range all {
-		if x.Gone {
+	for i := 0; i < len(all); i++ {
+		f, err := openExtent(output, &all[i])
+		if all[i].End < 0 || errors.Is(err, fs.ErrNotExist) {
+			// A receiver may have closed the file since, and its name may be another's. The line that
+			// says so is there before the name is used again: look, and if so, open what it is now.
+			for try := 0; ; try++ {
+				now, err2 := Extents(output, identity, log)
+				if err2 != nil {
+					return missing, closeWith(f, err2)
+				}
+				same := i < len(now) && now[i] == all[i]
+				if i < len(now) && now[i].Epoch == all[i].Epoch && now[i].From == all[i].From {
+					all = now
+				}
+				if same && (err == nil || try == maxLooks) {
+					break
+				}
+				if f != nil {
+					f.Close()
+				}
+				if same {
+					time.Sleep(lookAgain) // between a rename and its line
+				}
+				f, err = openExtent(output, &all[i])
+			}
+		}
+		if all[i].Gone || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotOurs) {
 			missing++
+			if f != nil {
+				f.Close()
+			}
 			continue
 		}
-		if err := catExtent(w, output, x); err != nil {
+		if err == nil {
+			err = closeWith(f, catExtent(w, f, all[i]))
+		}
+		if err != nil {
 			return missing, fmt.Errorf("%s/%s: %w", identity, log, err)
 		}
 	}
 	return missing, nil
 }
 
-func catExtent(w io.Writer, output string, x Extent) error {
-	f, err := OpenCentral(output, x.File)
-	if err != nil {
+// A file that isn't there is looked for again: its new name may not be in the ledger yet.
+const (
+	maxLooks  = 10
+	lookAgain = 20 * time.Millisecond
+)
+
+// openExtent opens a run's file; nil where it is known to be gone.
+func openExtent(output string, x *Extent) (io.ReadCloser, error) {
+	if x.Gone {
+		return nil, nil
+	}
+	return OpenCentral(output, x.File)
+}
+
+func closeWith(c io.Closer, err error) error {
+	if c == nil {
 		return err
 	}
-	defer f.Close()
+	return errors.Join(err, c.Close())
+}
+
+func catExtent(w io.Writer, f io.Reader, x Extent) error {
 	if s, ok := f.(io.Seeker); ok {
 		if _, err := s.Seek(x.Offset, io.SeekStart); err != nil {
 			return err
@@ -204,7 +183,7 @@ func catExtent(w io.Writer, output string, x Extent) error {
 		return fmt.Errorf("%s: %w", x.File, err)
 	}
 	if x.End < 0 {
-		_, err = io.Copy(w, f)
+		_, err := io.Copy(w, f)
 		return err
 	}
 	if _, err := io.CopyN(w, f, x.End-x.Offset); err != nil {

@@ -115,6 +115,8 @@ type Receiver struct {
 
 	quarantineLock sync.Mutex
 	quarantined    int64
+	measured       time.Time // when quarantined was last counted
+	swept          bool      // once; belongs to sweep
 
 	// Constant while partitions run.
 	layout     broker.Layout
@@ -164,6 +166,11 @@ func (r *Receiver) Open(ctx context.Context) (err error) {
 	if r.config.Output, err = filepath.Abs(r.config.Output); err != nil {
 		return fmt.Errorf("output directory: %w", err)
 	}
+	// Its name must outlast a power failure, or its files are lost with it.
+	if err := syncDir(filepath.Dir(r.config.Output)); err != nil {
+		return fmt.Errorf("output directory: %w", err)
+	}
+	r.disk.output = r.config.Output
 	var note error
 	if r.state, note, err = openState(r.config.State, &r.disk); err != nil {
 		return err

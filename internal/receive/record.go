@@ -65,10 +65,35 @@ func (r *record) covers(receiver string, m *mark) bool {
 	return false
 }
 
+// beyond tells whether the record knows of bytes in the file of a mark of this receiver that
+// the mark doesn't.
+func (r *record) beyond(receiver string, m *mark) bool {
+	for _, s := range r.Ranges {
+		if s.Receiver == receiver && m.File != "" && s.File == m.File && (s.Epoch > m.Place.Epoch || s.Epoch == m.Place.Epoch && s.To > m.Place.Position) {
+			return true
+		}
+	}
+	return false
+}
+
 func parseRecord(b []byte) (*record, error) {
 	r := new(record)
 	if err := json.Unmarshal(b, r); err != nil {
 		return nil, fmt.Errorf("record: %w", err)
+	}
+	places := []*chunk.Place{&r.Place}
+	if r.Learnt != nil {
+		places = append(places, r.Learnt)
+	}
+	for _, p := range places {
+		if p.Epoch > chunk.MaxPosition || p.Position > chunk.MaxPosition || p.Tail.From > p.Position {
+			return nil, fmt.Errorf("record: epoch %d, position %d, tail from %d can't be", p.Epoch, p.Position, p.Tail.From)
+		}
+	}
+	for _, s := range r.Ranges {
+		if s.From > s.To || s.To > chunk.MaxPosition {
+			return nil, fmt.Errorf("record: range from %d to %d of %s can't be", s.From, s.To, s.File)
+		}
 	}
 	return r, nil
 }

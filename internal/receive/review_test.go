@@ -131,7 +131,7 @@ func TestCutTailIsSetAsideUntilItCameAgain(t *testing.T) {
 
 func cutFiles(t *testing.T, s *site) (contents []string) {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(s.config.State, "cut", "*"))
+	paths, err := filepath.Glob(filepath.Join(s.config.State, "cut", "*", "*"))
 	s.must(err)
 	for _, p := range paths {
 		b, err := os.ReadFile(p)
@@ -285,7 +285,12 @@ func TestForkOverwritesNothing(t *testing.T) {
 		name string
 		fork func(n *node) *chunk.Chunk
 	}{
-		{"continues other bytes", func(n *node) *chunk.Chunk { c := n.make("x\n"); n.written = n.written[:len(n.written)-2]; c.Digest++; return c }},
+		{"continues other bytes", func(n *node) *chunk.Chunk {
+			c := n.make("x\n")
+			n.written = n.written[:len(n.written)-2]
+			c.Digest++
+			return c
+		}},
 		{"same positions, other bytes", func(n *node) *chunk.Chunk {
 			clone := &node{s: n.s, epoch: n.epoch, file: n.file}
 			return clone.make("COMMITTED\n")
@@ -402,6 +407,9 @@ func TestWipedBrokerIsRebuiltFromTheReceiver(t *testing.T) {
 					if _, err := js.Stream(t.Context(), "KV_LOGFORWARD_POSITIONS"); err == nil {
 						t.Fatal("the log was called unknown")
 					}
+				}
+				if !a.Ready {
+					return false, "not yet"
 				}
 				if _, _, err := s.records().Get(t.Context(), key("web1", "syslog")); err != nil {
 					return false, err.Error()

@@ -21,7 +21,7 @@ func (p *partition) mustRotate(l *log, now time.Time) bool {
 	if c.RotateEvery > 0 && now.Truncate(c.RotateEvery).After(f.opened) {
 		full = true
 	}
-	if !full && p.r.naming.base(l.identity, l.name, now) == f.base {
+	if !full && (!p.r.naming.timed || p.r.naming.base(l.identity, l.name, now) == f.base) {
 		return false
 	}
 	return f.newline || c.RotateSize > 0 && f.size >= c.RotateSize+overdue

@@ -21,6 +21,7 @@ const maxAckPending = 200_000
 type source struct {
 	r        *Receiver
 	stream   string
+	n        int // of the stream
 	messages jetstream.MessagesContext
 }
 
@@ -64,7 +65,7 @@ func (r *Receiver) newConsumer(ctx context.Context, partition int) (*source, err
 	if err != nil {
 		return nil, fmt.Errorf("fetch from stream %s: %w", name, err)
 	}
-	return &source{r, name, messages}, nil
+	return &source{r, name, partition, messages}, nil
 }
 
 // streamError says what to do about a stream that isn't there.
@@ -91,7 +92,7 @@ func (s *source) run(ctx context.Context, hand func(context.Context, *delivery) 
 		if err != nil {
 			return fmt.Errorf("fetch from stream %s: %w", s.stream, err)
 		}
-		if !hand(ctx, s.r.decode(s.stream, m)) {
+		if !hand(ctx, s.r.decode(s.stream, s.n, m)) {
 			return nil
 		}
 	}
@@ -108,8 +109,8 @@ type rawMessage struct {
 }
 
 // decode takes a message apart, off the loop: checksums and decompression are most of its work.
-func (r *Receiver) decode(stream string, m jetstream.Msg) *delivery {
-	d := &delivery{reply: m.Reply(), bytes: len(m.Data())}
+func (r *Receiver) decode(stream string, n int, m jetstream.Msg) *delivery {
+	d := &delivery{reply: m.Reply(), from: n, bytes: len(m.Data())}
 	d.subject, d.err = chunk.ParseSubject(r.config.Prefix, m.Subject())
 	if d.err == nil {
 		d.chunk, d.err = r.decompressor.Decode(m.Headers(), m.Data())
@@ -117,20 +118,28 @@ func (r *Receiver) decode(stream string, m jetstream.Msg) *delivery {
 	if d.err != nil {
 		d.raw = &rawMessage{stream: stream, subject: m.Subject(), header: m.Headers(), payload: m.Data(), reply: m.Reply(), err: d.err}
 	}
+	if d.chunk != nil {
+		d.bytes = max(d.bytes, len(d.chunk.Data)) // a few hundred bytes can be megabytes of zeros
+	}
 	return d
 }
 
 // route hands a message to the loop of its identity's partition: that is another one's
 // where the message lies in a stream of an older layout, or its sender chose the wrong one.
 func (r *Receiver) route(ctx context.Context, d *delivery) bool {
-	p := 0
+	n := d.from % len(r.partitions) // what can't be understood holds up nobody else's loop
 	if d.chunk != nil {
-		p = r.partitionOf(d.subject.Identity)
+		n = r.partitionOf(d.subject.Identity)
+	}
+	p := r.partitions[n]
+	if p.room.Acquire(ctx, d.weight()) != nil {
+		return false
 	}
 	select {
-	case r.partitions[p].in <- d:
+	case p.in <- d:
 		return true
 	case <-ctx.Done():
+		p.room.Release(d.weight())
 		return false
 	}
 }

@@ -1,9 +1,11 @@
 package receive
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,7 +78,7 @@ var (
 // openState opens or makes the database. A file that can't be read is set aside, for then
 // the records say where to go on; the error of that is returned as note.
 func openState(dir string, d *disk) (s *state, note error, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, nil, fmt.Errorf("state directory %s: %w", dir, err)
 	}
 	path := filepath.Join(dir, "receive.db")
@@ -94,6 +96,10 @@ func openState(dir string, d *disk) (s *state, note error, err error) {
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("state %s: %w", path, err)
+	}
+	if err := syncDir(dir); err != nil { // the database's name
+		db.Close()
+		return nil, nil, fmt.Errorf("state directory %s: %w", dir, err)
 	}
 	return &state{db: db, disk: d}, note, nil
 }
@@ -116,6 +122,9 @@ func openBolt(path string) (db *bolt.DB, err error) {
 			db, err = nil, fmt.Errorf("%w: %v", errDamaged, p)
 		}
 	}()
+	if err := checkPages(path); err != nil {
+		return nil, err
+	}
 	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: 500 * time.Millisecond, FreelistType: bolt.FreelistMapType})
 	if err != nil {
 		return nil, err
@@ -136,6 +145,40 @@ func openBolt(path string) (db *bolt.DB, err error) {
 		return nil, err
 	}
 	return db, nil
+}
+
+// checkPages looks whether a database has all of its pages: reading one behind the file's end would
+// end the process. The two meta pages lie at 0 and one page on; what is used here of their layout
+// (bbolt's db.go and internal/common/meta.go) is its file format, and doesn't change: 16 bytes of page
+// header, then magic, version, page size and flags of four bytes each, root (16), free list (8), and the number of pages (8).
+func checkPages(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || st.Size() == 0 {
+		return err
+	}
+	const magic, header, pages = 0xED0CDAED, 16, 16 + 16 + 16 + 8
+	size := int64(os.Getpagesize())
+	for i := range int64(2) {
+		b := make([]byte, pages+8)
+		if _, err := f.ReadAt(b, i*size); err != nil {
+			return fmt.Errorf("%w: %d bytes: %w", errDamaged, st.Size(), err)
+		}
+		if binary.NativeEndian.Uint32(b[header:]) != magic {
+			continue // bbolt says what is wrong
+		}
+		if n := binary.NativeEndian.Uint64(b[pages:]); n > uint64(st.Size()/size) {
+			return fmt.Errorf("%w: %d bytes of %d pages", errDamaged, st.Size(), n)
+		}
+	}
+	return nil
 }
 
 func closeDamaged(db *bolt.DB) {

@@ -30,7 +30,7 @@ var compressions = map[string]struct {
 }
 
 // unfinished ends the name of a file that is being compressed.
-const unfinished = "@unfinished"
+const unfinished = "@new"
 
 // sweep looks after closed files until ctx ends: compresses them, deletes what retention doesn't
 // keep, and drops what was set aside and is central by now.
@@ -64,27 +64,32 @@ func (r *Receiver) sweepOnce(ctx context.Context) error {
 		}
 		return strings.Compare(a, b)
 	})
-	if names, err = r.expire(ctx, names, files); err != nil {
-		return err
-	}
-	if how := compressions[r.config.Compress]; how.writer != nil {
-		for _, name := range names {
-			if files[name].Compressed != "" {
-				continue
+	names, err = r.expire(ctx, names, files)
+	all := []error{err} // one file's trouble isn't the others'
+	how := compressions[r.config.Compress]
+	for _, name := range names {
+		if errors.Is(errors.Join(all...), errStopped) || ctx.Err() != nil {
+			break
+		}
+		switch c := files[name]; {
+		case c.Compressed != "" && !r.swept:
+			// A crash behind the compression may have left the plain file.
+			if path := filepath.Join(r.config.Output, name); exists(path) && exists(filepath.Join(r.config.Output, c.Compressed)) {
+				all = append(all, r.disk.remove(path))
 			}
-			if err := r.compress(ctx, name, files[name], how.ending, how.writer); err != nil {
-				return err
-			}
+		case c.Compressed == "" && how.writer != nil:
+			all = append(all, r.compress(ctx, name, c, how.ending, how.writer))
 		}
 	}
-	return r.dropCovered()
+	r.swept = true
+	return errors.Join(append(all, r.dropCovered())...)
 }
 
 // compress replaces a closed file by a compressed one. Until the new one is synced and the state knows of
 // it, the old one stays.
 func (r *Receiver) compress(ctx context.Context, name string, c *closed, ending string, writer func(io.Writer) (io.WriteCloser, error)) error {
 	path := filepath.Join(r.config.Output, name)
-	src, err := os.Open(path)
+	src, err := openBelow(r.config.Output, name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		r.logger.Error("closed file is gone: somebody else removed it", "file", name)
 		return r.state.put(opCompress, nil, map[string]*closed{name: nil})
@@ -94,7 +99,7 @@ func (r *Receiver) compress(ctx context.Context, name string, c *closed, ending 
 	}
 	defer src.Close()
 	err = r.disk.do(opCompress, func() (err error) {
-		dst, err := os.OpenFile(path+ending+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, r.config.FileMode)
+		dst, err := openBelow(r.config.Output, name+ending+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, r.config.FileMode)
 		if err != nil {
 			return err
 		}
@@ -156,16 +161,25 @@ func (i *interruptible) Read(p []byte) (int, error) {
 func (r *Receiver) expire(ctx context.Context, names []string, files map[string]*closed) ([]string, error) {
 	c := &r.config
 	perLog := make(map[string]int)
+	away := make(map[*partition]bool) // these take no lines now
+	var failed []error
 	var total int64
 	for _, name := range names {
 		perLog[files[name].Key]++
-		total += r.sizeOnDisk(name, files[name])
+		if c.RetainSize > 0 {
+			total += r.sizeOnDisk(name, files[name])
+		}
 	}
 	kept := names[:0:0]
 	for _, name := range names {
 		f := files[name]
 		why := ""
 		switch {
+		case ctx.Err() != nil || r.now().Sub(f.Time) < 2*time.Second:
+			// A name that is free again within its second could be given once more, and the ledger
+			// would mean two files by it.
+			kept = append(kept, name)
+			continue
 		case c.RetainAge > 0 && r.now().Sub(f.Time) > c.RetainAge:
 			why = "older than " + c.RetainAge.String()
 		case c.RetainCount > 0 && perLog[f.Key] > c.RetainCount:
@@ -177,32 +191,48 @@ func (r *Receiver) expire(ctx context.Context, names []string, files map[string]
 			continue
 		}
 		size := r.sizeOnDisk(name, f)
-		if err := r.disk.remove(filepath.Join(c.Output, name)); err != nil {
-			return nil, err
+		// The line first: a crash in between says it twice, which does no harm. Between terms nobody
+		// takes it, and the file stays until somebody does.
+		if !r.noteExpired(ctx, away, f.Key, Entry{Time: r.now(), Event: EventExpire, Epoch: f.Epoch, To: f.To, File: name, Size: f.Size, Cause: why}) {
+			kept = append(kept, name)
+			continue
 		}
-		if f.Compressed != "" {
-			if err := r.disk.remove(filepath.Join(c.Output, f.Compressed)); err != nil {
-				return nil, err
-			}
+		if err := r.removeClosed(name); err != nil {
+			failed = append(failed, err)
+			continue
 		}
 		perLog[f.Key]--
 		total -= size
-		if err := r.state.put(opRemove, nil, map[string]*closed{name: nil}); err != nil {
-			return nil, err
-		}
 		r.metrics.expired.Inc()
 		r.logger.Info("closed file expired", "file", name, "because", why)
-		r.noteExpired(ctx, f.Key, Entry{Time: r.now(), Event: EventExpire, Epoch: f.Epoch, To: f.To, File: name, Size: f.Size, Cause: why})
 	}
-	return kept, nil
+	return kept, errors.Join(failed...)
 }
 
-// noteExpired hands a ledger line to the log's partition. Between terms there is none to take it; the
-// file's absence then speaks for itself.
-func (r *Receiver) noteExpired(ctx context.Context, key string, e Entry) {
+// removeClosed deletes a closed file in whatever form it is there: a crash while it was compressed
+// may have left two.
+func (r *Receiver) removeClosed(name string) error {
+	path := filepath.Join(r.config.Output, name)
+	for _, how := range compressions {
+		for _, end := range []string{"", unfinished} {
+			if path := path + how.ending + end; exists(path) {
+				if err := r.disk.remove(path); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := r.disk.syncDirs(map[string]bool{filepath.Dir(path): true}); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return r.state.put(opRemove, nil, map[string]*closed{name: nil})
+}
+
+// noteExpired hands a ledger line to the log's partition, unless it is between terms.
+func (r *Receiver) noteExpired(ctx context.Context, away map[*partition]bool, key string, e Entry) bool {
 	identity, _, err := splitKey(key)
 	if err != nil {
-		return
+		return true // nobody's
 	}
 	r.mu.Lock()
 	var p *partition
@@ -210,14 +240,17 @@ func (r *Receiver) noteExpired(ctx context.Context, key string, e Entry) {
 		p = r.partitions[r.partitionOf(identity)]
 	}
 	r.mu.Unlock()
-	if p == nil {
-		return
+	if p == nil || away[p] {
+		return false
 	}
 	select {
 	case p.lines <- line{key, e}:
+		return true
 	case <-time.After(5 * time.Second):
 	case <-ctx.Done():
 	}
+	away[p] = true
+	return false
 }
 
 func (r *Receiver) sizeOnDisk(name string, c *closed) int64 {
@@ -232,29 +265,26 @@ func (r *Receiver) sizeOnDisk(name string, c *closed) int64 {
 
 // dropCovered removes what begin set aside once the log is committed beyond it: it came again.
 func (r *Receiver) dropCovered() error {
-	dir := filepath.Join(r.config.State, "cut")
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) || len(entries) == 0 {
-		return nil
-	}
-	if err != nil {
+	paths, err := fs.Glob(os.DirFS(r.config.State), "cut/*/*")
+	if err != nil || len(paths) == 0 {
 		return err
 	}
 	logs, _, err := r.state.logs()
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		parts := strings.Split(e.Name(), "@")
-		if len(parts) != 3 || logs[parts[0]] == nil {
+	for _, path := range paths {
+		parts := strings.Split(filepath.Base(path), "@")
+		key := filepath.Base(filepath.Dir(path)) + "." + parts[0]
+		if len(parts) != 3 || logs[key] == nil {
 			continue
 		}
 		var epoch, position uint64
 		if _, err := fmt.Sscanf(parts[1], "%d-%d", &epoch, &position); err != nil {
 			continue
 		}
-		if p := &logs[parts[0]].Committed.Place; p.Epoch == epoch && p.Position >= position {
-			if err := r.disk.remove(filepath.Join(dir, e.Name())); err != nil {
+		if p := &logs[key].Committed.Place; p.Epoch == epoch && p.Position >= position {
+			if err := r.disk.remove(filepath.Join(r.config.State, path)); err != nil {
 				return err
 			}
 		}

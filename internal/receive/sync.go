@@ -45,10 +45,19 @@ func (r *Receiver) answerSyncs(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for syncs: %w", err)
 	}
+	ended := make(chan struct{})
+	sub.SetClosedHandler(func(string) { close(ended) })
 	<-ctx.Done()
-	if err := sub.Unsubscribe(); err != nil && r.nc.IsConnected() {
-		return fmt.Errorf("stop listening for syncs: %w", err)
+	if !sub.IsValid() {
+		return nil // the connection is closed
 	}
+	if err := sub.Unsubscribe(); err != nil {
+		if r.nc.IsConnected() {
+			return fmt.Errorf("stop listening for syncs: %w", err)
+		}
+		return nil
+	}
+	<-ended // a callback that still runs may begin an answer
 	return nil
 }
 

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -85,8 +85,8 @@ func (c *candidate) known() GenerationState {
 
 // candidates lists the files beside the log's that may be rotated forms or
 // copies of it, newest first. With inodes it also lists the files of any name that
-// have one of them. Directories that can't be listed have none.
-func (l *Log) candidates(inodes map[uint64]bool) []*candidate {
+// have one of them. Directories that are gone or that we may not list have none.
+func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
 	type place struct{ dir, base string }
 	var places []place
 	add := func(path string) {
@@ -109,14 +109,28 @@ func (l *Log) candidates(inodes map[uint64]bool) []*candidate {
 		if slices.ContainsFunc(places[:i], func(q place) bool { return q.dir == p.dir }) {
 			continue // listed already, for all names
 		}
-		entries, err := listDir(p.dir)
-		if err != nil {
+		var bases []string
+		for _, q := range places[i:] {
+			if q.dir == p.dir {
+				bases = append(bases, q.base)
+			}
+		}
+		entries, err := listDir(p.dir, func(name []byte, ino uint64) bool {
+			return inodes[ino] || slices.ContainsFunc(bases, func(base string) bool {
+				stem := strings.TrimSuffix(base, filepath.Ext(base))
+				return len(name) >= len(stem) && string(name[:len(stem)]) == stem
+			})
+		})
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, unix.ENOTDIR):
 			continue
+		case err != nil:
+			return nil, err // it must not look as if there were no files
 		}
 		for _, e := range entries {
 			path := filepath.Join(p.dir, e.name)
-			related := inodes[e.ino] || slices.ContainsFunc(places, func(q place) bool {
-				return q.dir == p.dir && (e.name == q.base || isRelated(e.name, q.base))
+			related := inodes[e.ino] || slices.ContainsFunc(bases, func(base string) bool {
+				return e.name == base || isRelated(e.name, base)
 			})
 			if !related || seen[path] {
 				continue
@@ -131,7 +145,7 @@ func (l *Log) candidates(inodes map[uint64]bool) []*candidate {
 		}
 	}
 	slices.SortStableFunc(list, func(a, b *candidate) int { return -l.age(a, b) })
-	return list
+	return list, nil
 }
 
 // age orders by time of last change, oldest first; where that is equal by the
@@ -154,7 +168,10 @@ func (l *Log) findCopy(g *generation) (twin, part *candidate, err error) {
 	if g.head.length == 0 {
 		return nil, nil, nil
 	}
-	list := l.candidates(nil)
+	list, err := l.candidates(nil)
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, packedOnes := range []bool{false, true} {
 		for _, c := range list {
 			if (c.kind != "") != packedOnes || l.holds(c) || c.at.same(g.dev, g.ino) {
@@ -208,9 +225,13 @@ func isScarce(err error) bool {
 // hold nothing known.
 func (l *Log) between(since, next *generation, until time.Time, except ...*candidate) ([]*generation, error) {
 	base := filepath.Base(l.cfg.Path)
-	list := l.candidates(nil)
+	list, err := l.candidates(nil)
+	if err != nil {
+		return nil, err
+	}
 	slices.Reverse(list)
 	var found []*generation
+	var denied []*candidate
 	fail := func(err error) ([]*generation, error) {
 		for _, g := range found {
 			g.close()
@@ -232,10 +253,9 @@ func (l *Log) between(since, next *generation, until time.Time, except ...*candi
 		}
 		ok, err := c.open(l.cfg.Allowed)
 		if errors.Is(err, fs.ErrPermission) {
-			found = append(found, &generation{
-				path: c.path, gone: true, drained: true, cause: "rotated file can't be read: permission denied",
-				loss: bytesLoss("rotated file can't be read: permission denied", -1, false, c.path),
-			})
+			const why = "no permission to read the rotated file"
+			found = append(found, &generation{path: c.path, gone: true, drained: true, cause: why, loss: bytesLoss(why, -1, false, c.path)})
+			denied = append(denied, c)
 			continue
 		}
 		if err != nil {
@@ -249,6 +269,11 @@ func (l *Log) between(since, next *generation, until time.Time, except ...*candi
 			gens = append(gens, next)
 		}
 		known, err := l.isKnown(c, gens)
+		if !known && err != nil && c.kind != "" && l.cfg.Now().Sub(c.at.changed) < time.Minute {
+			// It is being written. The file that it is made from is still there, and is found as such.
+			c.close()
+			continue
+		}
 		if err != nil {
 			l.cfg.Logger.Warn("rotated file can't be compared with what is known", "file", c.path, "error", err)
 		}
@@ -270,6 +295,9 @@ func (l *Log) between(since, next *generation, until time.Time, except ...*candi
 		found = append(found, g)
 		l.cfg.Logger.Info("found a file that was rotated away unseen", "file", c.path, "size", c.at.size)
 	}
+	for _, c := range denied {
+		l.pass(c) // only now that their losses are sure to be handed out
+	}
 	return found, nil
 }
 
@@ -277,7 +305,8 @@ func (l *Log) between(since, next *generation, until time.Time, except ...*candi
 // and that their times don't show to be older. Only those need remembering.
 func (l *Log) olderThan(g *generation) []OlderFile {
 	var list []OlderFile
-	for _, c := range l.candidates(nil) {
+	all, _ := l.candidates(nil) // without them at worst something old is sent
+	for _, c := range all {
 		if !isRotation(filepath.Base(c.path), filepath.Base(l.cfg.Path)) || c.at.mtime.Before(g.birth) || len(list) == olderMax {
 			continue
 		}
@@ -287,6 +316,14 @@ func (l *Log) olderThan(g *generation) []OlderFile {
 		}
 	}
 	return list
+}
+
+// pass remembers a file that is dealt with though it was never read.
+func (l *Log) pass(c *candidate) {
+	if born := birthOf(unix.AT_FDCWD, c.path, 0); !born.IsZero() {
+		l.older = append(l.older, OlderFile{c.at.dev, c.at.ino, nanos(born)})
+		l.older = l.older[max(0, len(l.older)-olderMax):]
+	}
 }
 
 // isKnown says that c holds a copy, compressed or not, of a generation that is
@@ -362,185 +399,4 @@ func isPrefix(c *candidate, g *generation) (bool, error) {
 		return false, nil
 	}
 	return bytes.Equal(head, other), nil
-}
-
-// locate finds the generations of an earlier run again. Until all are found, or
-// it is sure that they can't be, nothing is read: the order would be broken.
-func (l *Log) locate(now time.Time) {
-	if err := l.find(now); err != nil {
-		l.pathErr = err
-		return
-	}
-	l.missing, l.pathErr = false, nil
-}
-
-func (l *Log) searching() error {
-	return fmt.Errorf("find the files of %s again: %w", l.cfg.Name, l.pathErr)
-}
-
-func (l *Log) find(now time.Time) error {
-	for _, g := range l.wanted() {
-		if g.head.length == 0 && g.offset == 0 && g.loss == nil {
-			// It was empty: there is nothing to know it by, for its inode may hold something
-			// later by now. What came into it is found as something new, in its turn.
-			g.gone, g.drained = true, true
-		}
-	}
-	live := &candidate{path: l.cfg.Path}
-	there, liveErr := live.open(l.cfg.Allowed)
-	if liveErr == nil && !there {
-		if _, err := statPath(l.cfg.Path); err != nil {
-			liveErr = err
-		}
-	}
-	defer live.close()
-	if there {
-		for _, g := range l.wanted() {
-			if live.content != nil && live.at.ino == g.ino && l.fits(live, g) {
-				if err := l.found(g, live, now); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if len(l.wanted()) == 0 {
-		return nil
-	}
-	inodes := map[uint64]bool{}
-	for _, g := range l.wanted() {
-		inodes[g.ino] = true
-	}
-	list := l.candidates(inodes)
-	defer func() {
-		for _, c := range list {
-			c.close()
-		}
-	}()
-	if live.content != nil {
-		list = append(list, live)
-	}
-	var unsure error
-	try := func(fits func(*candidate, *generation) bool) error {
-		for _, g := range l.wanted() {
-			for _, c := range list {
-				if g.content != nil || !fits(c, g) || l.holds(c) {
-					continue
-				}
-				if _, err := c.open(l.cfg.Allowed); err != nil {
-					// It may be the one: what can't be opened now isn't given up.
-					if !c.at.mtime.Before(g.mtime) {
-						unsure = errors.Join(unsure, err)
-					}
-					continue
-				}
-				if c.content == nil || !l.fits(c, g) {
-					continue
-				}
-				if err := l.found(g, c, now); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	err := try(func(c *candidate, g *generation) bool { return c.kind == "" && c.at.ino == g.ino })
-	if err == nil {
-		err = try(func(c *candidate, g *generation) bool {
-			return c.kind == "" && g.head.length > 0 && (c != live || g.offset >= telling)
-		})
-	}
-	if err == nil {
-		err = try(func(c *candidate, g *generation) bool { return c.kind != "" && g.head.length > 0 })
-	}
-	if err != nil {
-		return err
-	}
-	if rest := l.wanted(); len(rest) > 0 {
-		switch {
-		case unsure != nil:
-			return unsure
-		case liveErr != nil:
-			// A file system that isn't mounted yet looks like this. There is nothing else to read anyway.
-			return liveErr
-		}
-		for _, g := range rest {
-			l.abandon(g)
-		}
-	}
-	return nil
-}
-
-// wanted lists the generations that aren't found yet.
-func (l *Log) wanted() []*generation {
-	var list []*generation
-	for _, g := range l.gens {
-		if g.content == nil && !g.gone {
-			list = append(list, g)
-		}
-	}
-	return list
-}
-
-// fits says that c is g by its content.
-func (l *Log) fits(c *candidate, g *generation) bool {
-	if g.head.length == 0 {
-		return false
-	}
-	same, err := contentMatches(c.content, g.head, nil, g.want, g.offset)
-	if err != nil || !same {
-		return false
-	}
-	return g.verify == nil || g.verify(func(p []byte, off int64) (int, error) { return readAt(c.content, p, off) })
-}
-
-// found gives g the candidate's file.
-func (l *Log) found(g *generation, c *candidate, now time.Time) error {
-	g.content = c.content
-	if err := g.load(); err != nil {
-		g.content = nil
-		return err
-	}
-	if _, err := g.fingerprint(); err != nil {
-		g.content = nil
-		return err
-	}
-	c.content = nil
-	g.settled = c.kind != "" || c.at.ino != g.ino
-	g.dev, g.ino, g.path = c.at.dev, c.at.ino, c.path
-	g.size = max(g.size, g.offset)
-	if f, ok := g.content.(*file); ok {
-		g.path, g.size = f.real, c.at.size
-	}
-	if g.mtime.IsZero() {
-		g.mtime = c.at.mtime
-	}
-	if g.birth.IsZero() {
-		// That of a copy or of a compressed form is no sign of the age.
-		g.birth = birthOf(g.content.descriptor(), "", atEmptyPath)
-	}
-	g.noticed, g.changed, g.deleted = now, c.at.changed, false
-	g.live = c.path == l.cfg.Path
-	if g.live {
-		g.settled, g.drained = false, false
-		g.mtime = c.at.mtime
-		i := slices.Index(l.gens, g)
-		l.gens = append(append(l.gens[:i:i], l.gens[i+1:]...), g)
-	}
-	return nil
-}
-
-// abandon gives up a generation of an earlier run that is nowhere. If the last
-// positions were its own there is a loss in any case: more of it may have been
-// handed out than the state says.
-func (l *Log) abandon(g *generation) {
-	const why = "not found after a restart"
-	unread := g.size - g.offset
-	switch {
-	case unread > 0:
-		g.loss = bytesLoss(why, unread, false, g.path)
-	case l.sticky() == g || !g.drained:
-		g.loss = bytesLoss(why, -1, false, g.path)
-	}
-	l.cfg.Logger.Warn("file of an earlier run is not found", "file", g.path, "generation", g.id, "offset", g.offset)
-	g.gone, g.cause, g.drained = true, why, true
 }

@@ -3,8 +3,10 @@ package tail
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,6 +14,8 @@ const (
 	quietDefault  = 500 * time.Millisecond
 	lingerDefault = time.Hour
 	finishedMax   = 8
+	retryMin      = time.Second
+	retryMax      = 30 * time.Second
 )
 
 // Log is one log as one endless sequence of bytes. It belongs to one
@@ -30,21 +34,23 @@ type Log struct {
 
 	gens     []*generation     // unfinished, in reading order; the live one is the last
 	finished []GenerationState // newest last; remembered so that their copies aren't taken for something new
-	older    []OlderFile         // rotated forms that were there before the log was begun
+	older    []OlderFile       // rotated forms that were there before the log was begun
 	since    Since             // of the newest generation that was let go
 	missing  bool              // gens of an earlier run are still to be found
 	begun    bool              // the start rule was applied
 	scanned  time.Time         // the directory's time when, with no file under the path, it was searched
 	serial   uint64            // of the last id
 
-	pathErr error // why the path can't be followed now
-	lastErr error // what Peek returned last
-	looked  time.Time
+	pathErr error  // why the path can't be followed now
+	lastErr error  // what Peek returned last
 	shrinks uint64 // shrinkings that weren't confirmed
 	timer   *time.Timer
+	due     time.Time     // when timer fires
+	wait    time.Duration // before the path's trouble is looked at again
 	check   [checkRead]byte
 	watch   *watch
 	wake    chan struct{}
+	poked   atomic.Bool // a signal came, whoever took it from wake
 
 	statAt func(g *generation, at info) info // tests only: what stat says instead
 }
@@ -157,6 +163,7 @@ func (l *Log) Close() error {
 func (l *Log) Wake() <-chan struct{} { return l.wake }
 
 func (l *Log) signal() {
+	l.poked.Store(true)
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -166,11 +173,27 @@ func (l *Log) signal() {
 // signalAfter wakes the caller when a wait that only the clock ends is over.
 func (l *Log) signalAfter(d time.Duration) {
 	d += time.Millisecond // not a moment too early, or it would wait again
+	now := time.Now()
+	if now.Before(l.due) && l.due.Before(now.Add(d)) {
+		return // it wakes before that
+	}
+	l.due = now.Add(d)
 	if l.timer == nil {
 		l.timer = time.AfterFunc(d, l.signal)
 		return
 	}
 	l.timer.Reset(d)
+}
+
+// retryLater wakes the caller as long as there is a trouble that no event ends: a
+// missing permission, a file that waits to be found. Ever more rarely.
+func (l *Log) retryLater() {
+	if l.pathErr == nil || errors.Is(l.pathErr, fs.ErrNotExist) && !l.missing {
+		l.wait = 0
+		return
+	}
+	l.wait = min(max(retryMin, l.wait*2), retryMax)
+	l.signalAfter(l.wait)
 }
 
 func (l *Log) live() *generation {
@@ -196,7 +219,7 @@ func (l *Log) name(g *generation) {
 	g.id = newID(g.dev, g.ino, g.head, l.serial)
 }
 
-// opened generations start here: from is the offset of the first byte wanted.
+// adopt makes a generation of an open file; from is the offset of the first byte that is wanted.
 func (l *Log) adopt(c content, real string, at info, from int64) (*generation, error) {
 	now := l.cfg.Now()
 	g := &generation{
@@ -215,5 +238,3 @@ func (l *Log) adopt(c content, real string, at info, from int64) (*generation, e
 	}
 	return g, nil
 }
-
-func isTemporary(err error) bool { return err != nil && !errors.Is(err, ErrGone) }

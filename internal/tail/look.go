@@ -19,10 +19,6 @@ func (l *Log) Look() error {
 	if err := l.usable("look at"); err != nil {
 		return err
 	}
-	select {
-	case <-l.wake:
-	default:
-	}
 	l.look()
 	if l.missing {
 		return l.searching()
@@ -32,7 +28,12 @@ func (l *Log) Look() error {
 
 func (l *Log) look() {
 	now := l.cfg.Now()
-	l.looked = now
+	// Before anything is looked at: a signal that comes meanwhile must not be lost.
+	l.poked.Store(false)
+	select {
+	case <-l.wake:
+	default:
+	}
 	if l.missing {
 		l.locate(now)
 	}
@@ -43,8 +44,8 @@ func (l *Log) look() {
 		if g.content == nil {
 			continue
 		}
-		if !g.live {
-			// An error shows when it is read.
+		if !g.live || l.pathErr != nil {
+			// The path said nothing of it. An error shows when it is read.
 			if at, err := l.stat(g); err == nil {
 				l.note(g, at, now)
 			}
@@ -53,6 +54,7 @@ func (l *Log) look() {
 	}
 	l.tidy()
 	l.watch.set(l.gens, l.cfg.Linger)
+	l.retryLater()
 }
 
 // note takes over what stat said; a shrunk file is settled at once, so that
@@ -260,7 +262,10 @@ func (l *Log) vacant(now time.Time) error {
 		return err
 	}
 	l.gens = append(l.gens, unseen...)
-	l.scanned = dir.changed
+	// Within a tick of the file system's clock more may happen that this time doesn't show.
+	if l.scanned = dir.changed; now.Sub(dir.changed) < time.Second {
+		l.scanned = time.Time{}
+	}
 	return nil
 }
 

@@ -30,6 +30,7 @@ type packed struct {
 	pos    int64  // unpacked so far in this pass
 	total  int64  // the most that was ever unpacked
 	ended  bool   // total is the whole length
+	broken bool   // the stream failed behind pos
 }
 
 func newPacked(f *file, kind string) *packed { return &packed{file: f, kind: kind} }
@@ -75,13 +76,13 @@ func (p *packed) release() {
 	if p.done != nil {
 		p.done()
 	}
-	p.stream, p.done, p.pos = nil, nil, 0
+	p.stream, p.done, p.pos, p.broken = nil, nil, 0, false
 	p.window = p.window[:0]
 }
 
 // at fills b with the unpacked bytes from off on.
 func (p *packed) at(b []byte, off int64) (int, error) {
-	if p.stream == nil || off < p.pos-int64(len(p.window)) {
+	if p.stream == nil || p.broken && off >= p.pos || off < p.pos-int64(len(p.window)) {
 		if err := p.open(); err != nil {
 			return 0, err
 		}
@@ -93,7 +94,7 @@ func (p *packed) at(b []byte, off int64) (int, error) {
 		}
 	}
 	n := copy(b, p.window[int64(len(p.window))-(p.pos-off):])
-	for n < len(b) {
+	for n < len(b) && !p.broken {
 		m, err := p.next(b[n:], keep)
 		n += m
 		if err == io.EOF || n > 0 && err != nil { // an error comes again when it is its turn
@@ -121,7 +122,9 @@ func (p *packed) next(b []byte, keep int) (int, error) {
 		p.ended = true
 		return n, io.EOF
 	case err != nil:
-		return n, fmt.Errorf("unpack %s at %d: %w", p.file.real, p.pos, err)
+		err = fmt.Errorf("unpack %s at %d: %w", p.file.real, p.pos, err)
+		p.broken = true // the next read starts anew: it may have been in the making
+		return n, err
 	}
 	return n, nil
 }

@@ -23,7 +23,7 @@ type State struct {
 	Segments    []SegmentState    `json:"segments,omitempty"`    // from Released on; the last is open-ended
 	Generations []GenerationState `json:"generations,omitempty"` // unfinished, in reading order
 	Finished    []GenerationState `json:"finished,omitempty"`
-	Older       []OlderFile         `json:"older,omitempty"`
+	Older       []OlderFile       `json:"older,omitempty"`
 	Since       Since             `json:"since,omitzero"`
 	Serial      uint64            `json:"serial,omitempty"`
 	Begun       bool              `json:"begun,omitempty"` // the start rule was applied

@@ -367,7 +367,7 @@ func (e *watch) look(now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	changed := (err == nil) != (e.err == nil) || err == nil &&
-		(!at.same(e.last.dev, e.last.ino) || at.size != e.last.size || !at.mtime.Equal(e.last.mtime))
+		(!at.same(e.last.dev, e.last.ino) || at.size != e.last.size || !at.mtime.Equal(e.last.mtime) || !at.changed.Equal(e.last.changed))
 	e.last, e.err = at, err
 	for i := range e.old {
 		o := &e.old[i]

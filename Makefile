@@ -1,0 +1,48 @@
+# make help lists the targets.
+
+GO          ?= go
+VERSION     ?=
+LDFLAGS     := $(if $(VERSION),-X main.release=$(VERSION))
+RUN_SECONDS ?= 20
+FUZZ_TIME   ?= 10s
+TEST_TIME   ?= 15m
+SHELL       := /bin/bash
+
+.DEFAULT_GOAL := build
+.PHONY: help build run test bench fuzz docs clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/logforward; VERSION=1.2.3 sets what it calls itself
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/logforward ./cmd/logforward
+
+run: build ## Forward a log that grows, and one of this machine's, for RUN_SECONDS (0: until Ctrl-C)
+	@set -e; mkdir -p demo; \
+	( n=0; while :; do n=$$((n+1)); printf '%s demo line %d\n' "$$(date -Is)" $$n; sleep 0.05; done >> demo/demo.log ) & writer=$$!; \
+	trap 'kill $$writer 2>/dev/null || true' EXIT; \
+	logs=demo/demo.log; [ ! -f /var/log/dpkg.log ] || logs="$$logs /var/log/dpkg.log"; \
+	until [ -s demo/demo.log ]; do sleep 0.05; done; \
+	bin/logforward run $$logs --output received --seconds $(RUN_SECONDS)
+
+test: ## Vet and test everything, with the race detector
+	test/prepare
+	$(GO) vet ./...
+	$(GO) test -race -timeout $(TEST_TIME) ./...
+
+bench: ## Run the benchmarks; they print, they don't judge
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./internal/...
+
+fuzz: ## Fuzz each parser for FUZZ_TIME
+	@set -e; for dir in $$($(GO) list -f '{{.Dir}}' ./...); do \
+		for name in $$(grep -hos '^func Fuzz[A-Za-z0-9]*' $$dir/*_test.go | sed 's/^func //'); do \
+			echo "$$dir $$name"; (cd $$dir && $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZ_TIME) .); \
+		done; \
+	done
+
+docs: build ## Write docs/settings.md from the settings themselves
+	bin/logforward config --markdown > docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
+
+clean: ## Remove what was built, and what run made
+	rm -rf bin demo received

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/choria-io/fisk"
+
+	"logforward/internal/control"
+)
+
+// why adds the flags that every change has.
+func why(c *fisk.CmdClause, forHow, reason *string) {
+	c.Flag("for", "End by itself after this long: 90m, 2h, 1d").StringVar(forHow)
+	c.Flag("reason", "Why, for those who look at status later").StringVar(reason)
+}
+
+func parseWhy(text string, into *control.Duration) error {
+	if text == "" {
+		return nil
+	}
+	d, err := control.ParseDuration(text)
+	if err != nil {
+		return usage("--for: %v", err)
+	}
+	*into = d
+	return nil
+}
+
+// client is the node daemon's, on the socket that is set.
+func (p *program) client(set *given) (*control.Client, error) {
+	v, err := p.load(set)
+	if err != nil {
+		return nil, err
+	}
+	return control.NewClient(v.Text("socket")), nil
+}
+
+// ask sends one change and prints its reply.
+func (p *program) ask(ctx context.Context, set *given, do func(context.Context, *control.Client) (control.Reply, error)) error {
+	client, err := p.client(set)
+	if err != nil {
+		return err
+	}
+	reply, err := do(ctx, client)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.print(reply)
+	}
+	text := reply.Message
+	if len(reply.Logs) > 1 {
+		text += "\nlogs: " + strings.Join(reply.Logs, ", ")
+	}
+	_, err = fmt.Fprintln(p.out, text)
+	return err
+}
+
+// said renders an operator's word.
+func said(o *control.Override) string {
+	if o == nil {
+		return ""
+	}
+	s := fmt.Sprintf("%s by %s since %s", o.Verb, o.By, o.Since.Local().Format(time.DateTime))
+	if !o.Until.IsZero() {
+		s += " until " + o.Until.Local().Format(time.DateTime)
+	}
+	if o.Reason != "" {
+		s += ": " + o.Reason
+	}
+	return s
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/choria-io/fisk"
+	"golang.org/x/sync/errgroup"
+
+	"logforward/internal/broker"
+	"logforward/internal/settings"
+)
+
+func (p *program) brokerCommand(app *fisk.Application) {
+	var set *given
+	c := p.command(app, "broker", "Run a NATS broker with JetStream, where there is none", `
+For small sites and tests: one server, files on its own disk. Larger ones use the
+NATS or Choria broker that they have.
+
+    logforward broker --listen 0.0.0.0:4222 --store /var/lib/logforward/broker
+    logforward setup --url nats://localhost:4222
+`, func(ctx context.Context) error {
+		v, err := p.load(set)
+		if err != nil {
+			return err
+		}
+		log := p.logger(v)
+		o, err := serverOptions(v, log)
+		if err != nil {
+			return misconfigured(err)
+		}
+		s, err := broker.Serve(ctx, o)
+		if err != nil {
+			return err
+		}
+		log.Info("broker is up", "url", s.URL(), "store", o.Store, "version", version())
+		if !p.json {
+			fmt.Fprintf(p.out, "broker at %s\n", s.URL())
+		} else if err := p.print(map[string]string{"url": s.URL()}); err != nil {
+			return err
+		}
+		group, ctx := errgroup.WithContext(ctx)
+		if err := serveMetrics(ctx, group, v.Text("metrics_listen"), metricsHandler(registry()), func(context.Context) []string { return nil }, log); err != nil {
+			return errors.Join(err, s.Shutdown())
+		}
+		group.Go(func() error { <-ctx.Done(); return nil })
+		return errors.Join(group.Wait(), s.Shutdown())
+	})
+	set = p.settings(c, settings.Broker)
+}
+
+func serverOptions(v *values, log *slog.Logger) (broker.ServerOptions, error) {
+	o := broker.ServerOptions{Listen: v.Text("listen"), Store: v.Text("store"), MaxPayload: int(v.Number("max_payload")), MaxStore: v.Number("max_store"), Logger: log}
+	if sync := v.Text("sync"); sync == "always" {
+		o.SyncAlways = true
+	} else {
+		d, err := settings.ParseDuration(sync)
+		if err != nil {
+			return o, fmt.Errorf("sync = %s (%s): want always, or how often, such as 10s", sync, v.Where("sync"))
+		}
+		o.SyncInterval = d
+	}
+	return o, nil
+}

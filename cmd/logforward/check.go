@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/choria-io/fisk"
+
+	"logforward/internal/control"
+	"logforward/internal/settings"
+)
+
+func (p *program) checkCommand(app *fisk.Application) {
+	var set *given
+	c := p.command(app, "check", "Check this node's forwarding, as a monitoring plugin", `
+Prints one line, and exits with 0 ok, 1 warning, 2 critical, 3 unknown. A daemon that
+isn't running is critical.
+`, func(ctx context.Context) error {
+		client, err := p.client(set)
+		if err != nil {
+			return &exitError{3, err}
+		}
+		r, err := client.Check(ctx)
+		switch {
+		case errors.Is(err, control.ErrNotRunning), errors.Is(err, control.ErrTimeout):
+			r = control.CheckReply{Status: control.Critical, Text: err.Error()}
+		case err != nil:
+			r = control.CheckReply{Status: control.Unknown, Text: err.Error()}
+		}
+		if p.json {
+			err = p.print(r)
+		} else {
+			_, err = fmt.Fprintf(p.out, "logforward %s: %s | lag_bytes=%dB lag_seconds=%.3fs logs=%d\n", r.Status, harmless(r.Text), r.LagBytes, r.LagSeconds, r.Logs)
+		}
+		if err != nil || r.ExitCode() == 0 {
+			return err
+		}
+		return &exitError{code: r.ExitCode()}
+	})
+	set = p.settings(c, settings.Client)
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/choria-io/fisk"
+
+	"logforward/internal/settings"
+)
+
+func (p *program) configCommand(app *fisk.Application) {
+	var match, command, file string
+	var markdown bool
+	c := p.command(app, "config", "Show settings: what they mean, and what is in force", `
+REGEX is searched in names and helps. What is in force is that of a command, the node's
+daemon if --for says nothing else, with the file and the environment of now. Secrets are masked.
+
+    logforward config rotate --for receive
+    logforward config 'destination|path' --config /etc/choria/plugin.d/logforward.cfg
+`, func(context.Context) error {
+		if markdown {
+			_, err := fmt.Fprint(p.out, settings.Reference())
+			return err
+		}
+		re, err := regexp.Compile("(?i)" + match)
+		if err != nil {
+			return usage("%q is no regular expression: %v", match, err)
+		}
+		v, err := p.load(&given{command: command, file: file})
+		if err != nil {
+			return err
+		}
+		list := settings.Describe(v.Values, re)
+		if len(list) == 0 {
+			return usage("no setting matches %q", match)
+		}
+		if p.json {
+			return p.print(list)
+		}
+		for _, d := range list {
+			fmt.Fprintf(p.out, "%s (%s)\n    %s\n", d.Name, d.Type, d.Help)
+			if d.Default != "" {
+				fmt.Fprintf(p.out, "    default: %s\n", d.Default)
+			}
+			if d.Where != "" && d.Where != "default" {
+				fmt.Fprintf(p.out, "    now:     %s (%s)\n", harmless(d.Value), harmless(d.Where))
+			}
+			fmt.Fprintf(p.out, "    of:      %s\n\n", strings.Join(d.Commands, ", "))
+		}
+		return nil
+	})
+	c.Arg("regex", "Show those whose name or help matches").StringVar(&match)
+	c.Flag("for", "The command whose settings are in force").Default(settings.Forward).EnumVar(&command, settings.Forward, settings.Receive, settings.Broker, settings.Setup, settings.Run, settings.Client, settings.Reader)
+	c.Flag("config", "File with settings, one key = value a line").PlaceHolder("FILE").StringVar(&file)
+	c.Flag("markdown", "Write the whole reference as Markdown: docs/settings.md").UnNegatableBoolVar(&markdown)
+}

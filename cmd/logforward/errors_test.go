@@ -1,0 +1,224 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Every error says what, where and what to do, and has its exit code.
+func TestErrors(t *testing.T) {
+	s := newSite(t)
+	other := s.dir + "/other.cfg"
+	for _, c := range []struct {
+		name   string
+		config string
+		args   []string
+		code   int
+		says   []string
+	}{
+		{"no command", "", nil, exitOK, []string{"--help", "Exit codes"}},
+		{"unknown command", "", []string{"explode"}, exitUsage, []string{"explode"}},
+		{"unknown flag", "", []string{"status", "--colour"}, exitUsage, []string{"colour"}},
+		{"missing argument", "", []string{"stop"}, exitUsage, []string{"log"}},
+		{"bad duration", "", []string{"stop", "a", "--for", "soon"}, exitUsage, []string{"--for", "90m"}},
+		{"bad rate", "", []string{"start", "a", "/var/log/a", "--rate", "fast"}, exitUsage, []string{"--rate", "5MiB/s"}},
+		{"pause of nothing", "", []string{"pause"}, exitUsage, []string{"either"}},
+		{"bad setting", "window = wide\n", []string{"forward"}, exitConfig, []string{"window", "wide", other + ":1"}},
+		{"unknown setting", "# comment\nalowed_paths = /var/log/**\n", []string{"forward"}, exitConfig, []string{"alowed_paths", "allowed_paths", other + ":2"}},
+		{"unreadable file", "", []string{"forward", "--config", s.dir}, exitConfig, []string{s.dir}},
+		{"missing file", "", []string{"forward", "--config", s.dir + "/none.cfg"}, exitConfig, []string{"none.cfg"}},
+		{"socket missing", "socket = " + s.dir + "/none.sock\n", []string{"status"}, exitUnreachable, []string{"isn't running", "none.sock", "systemctl start"}},
+		{"start without daemon", "socket = " + s.dir + "/none.sock\n", []string{"start", "a", "/var/log/a"}, exitUnreachable, []string{"isn't running"}},
+		{"check without daemon", "socket = " + s.dir + "/none.sock\n", []string{"check"}, 2, []string{"critical", "isn't running"}},
+		{"unreachable broker", "", []string{"setup", "--url", "nats://127.0.0.1:" + freePort(t)}, exitUnreachable, []string{"127.0.0.1", "reach"}},
+		{"run without such a file", "", []string{"run", s.dir + "/none.log"}, exitFailure, []string{"none.log", "no such file"}},
+		{"run of a directory", "", []string{"run", s.dir}, exitUsage, []string{"directory", "*.log"}},
+		{"cat of nothing", "", []string{"cat", "n1/none", "--output", s.dir}, exitFailure, []string{"no ledger", "n1/none", "--output"}},
+		{"cat of no log", "", []string{"cat", "n1"}, exitUsage, []string{"IDENTITY/LOG"}},
+		{"ledger of nothing", "", []string{"ledger", "n1/none", "--output", s.dir}, exitFailure, []string{"no ledger"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := c.args
+			if c.config != "" {
+				write(t, other, c.config)
+				args = append(args, "--config", other)
+			}
+			code, out, errText := once(t, args...)
+			if code != c.code {
+				t.Errorf("exit %d; want %d", code, c.code)
+			}
+			for _, want := range c.says {
+				if !strings.Contains(out+errText, want) {
+					t.Errorf("%q doesn't say %q", out+errText, want)
+				}
+			}
+			if strings.Contains(errText, "panic") || strings.Contains(errText, "goroutine ") {
+				t.Errorf("a panic: %s", errText)
+			}
+		})
+	}
+}
+
+func TestPathThatIsNotPermittedIsRefused(t *testing.T) {
+	s := newSite(t)
+	s.startNode()
+	code, _, errText := once(t, "start", "shadow", "/etc/shadow", "--config", s.config)
+	if code != exitRefused || !strings.Contains(errText, "/etc/shadow") || !strings.Contains(errText, "allowed_paths") {
+		t.Errorf("%d %s", code, errText)
+	}
+	code, _, errText = once(t, "start", "app", s.logs+"/app.log", "--destination", "moon", "--config", s.config)
+	if code != exitRefused || !strings.Contains(errText, "known: central") {
+		t.Errorf("%d %s", code, errText)
+	}
+	code, _, errText = once(t, "stop", "none", "--config", s.config)
+	if code != exitUsage || !strings.Contains(errText, "not known") {
+		t.Errorf("%d %s", code, errText)
+	}
+}
+
+func TestStateOfAnotherProcessIsLeftAlone(t *testing.T) {
+	s := newSite(t)
+	s.startNode()
+	code, _, errText := once(t, "forward", "--config", s.config)
+	if code != exitFailure || !strings.Contains(errText, s.dir+"/forward") || !strings.Contains(errText, "pid ") {
+		t.Errorf("%d %s", code, errText)
+	}
+}
+
+func TestSocketOfAnotherProcessIsLeftAlone(t *testing.T) {
+	s := newSite(t)
+	s.startNode()
+	code, _, errText := once(t, "forward", "--config", s.config, "--state", s.dir+"/forward2")
+	if code != exitFailure || !strings.Contains(errText, "forward.sock") || !strings.Contains(errText, "answers there") {
+		t.Errorf("%d %s", code, errText)
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	s := newSite(t)
+	s.startBroker()
+	listen := strings.TrimPrefix(s.url, "nats://")
+	code, _, errText := once(t, "broker", "--listen", listen, "--store", s.dir+"/b2")
+	if code != exitFailure || !strings.Contains(errText, listen) || !strings.Contains(errText, "in use") {
+		t.Errorf("%d %s", code, errText)
+	}
+	code, _, errText = once(t, "broker", "--listen", "127.0.0.1:0", "--store", s.dir+"/broker")
+	if code != exitFailure || !strings.Contains(errText, "another broker uses it") {
+		t.Errorf("%d %s", code, errText)
+	}
+	code, _, errText = once(t, "forward", "--config", s.config, "--metrics-listen", listen)
+	if code != exitFailure || !strings.Contains(errText, "metrics_listen") {
+		t.Errorf("%d %s", code, errText)
+	}
+}
+
+func TestCorruptStateIsSetAside(t *testing.T) {
+	s := newSite(t)
+	write(t, s.dir+"/forward/forward.db", strings.Repeat("this is no database\n", 2000))
+	s.startNode()
+	if !strings.Contains(s.node.err.String(), "corrupt") {
+		t.Errorf("it isn't told: %s", s.node.err.String())
+	}
+	if found, _ := filepath.Glob(s.dir + "/forward/forward.db.corrupt-*"); len(found) != 1 {
+		t.Errorf("set aside: %v", found)
+	}
+}
+
+func TestMissingStreamsAreTold(t *testing.T) {
+	s := newSite(t)
+	s.startBroker()
+	code, out, _ := once(t, "validate", "--config", s.config)
+	if code != exitConfig || !strings.Contains(out, "run logforward setup") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, out, _ = once(t, "setup", "--url", s.url, "--dry-run"); code != 0 || !strings.Contains(out, "nothing was done") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, out, _ = once(t, "setup", "--url", s.url); code != 0 || !strings.Contains(out, "changes done") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, out, _ = once(t, "setup", "--url", s.url); code != 0 || !strings.Contains(out, "as it should be") {
+		t.Errorf("%d %s", code, out)
+	}
+	// No receiver is a warning: the node may be restarted.
+	code, out, _ = once(t, "validate", "--config", s.config)
+	if code != 0 || !strings.Contains(out, "no receiver listens") {
+		t.Errorf("%d %s", code, out)
+	}
+}
+
+func TestValidateFindsEveryFault(t *testing.T) {
+	s := newSite(t)
+	s.define("bad", "log: bad\nurl: x\n")
+	s.define("outside", "log: outside\npath: /etc/passwd\n")
+	s.define("moon", "log: moon\npath: LOGS/moon\ndestination: moon\n")
+	s.define("good", "log: good\npath: LOGS/good\n")
+	code, out, _ := once(t, "validate", "--config", s.config)
+	if code != exitConfig {
+		t.Errorf("exit %d", code)
+	}
+	for _, want := range []string{"bad.yaml:2", "/etc/passwd", "known: central", "ok       log good", "reach"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%s doesn't say %q", out, want)
+		}
+	}
+}
+
+func TestWrongCredentials(t *testing.T) {
+	s := newSite(t)
+	url := guarded(t)
+	code, _, errText := once(t, "setup", "--url", url, "--user", "n1", "--password", "wrong")
+	if code != exitRefused || !strings.Contains(errText, "credentials") || strings.Contains(errText, "wrong\"") {
+		t.Errorf("%d %s", code, errText)
+	}
+	write(t, s.config+".2", strings.ReplaceAll(read(t, s.config), s.url, url)+"destination.central.user = n1\ndestination.central.password = wrong\n")
+	code, out, _ := once(t, "validate", "--config", s.config+".2")
+	if code != exitConfig || !strings.Contains(out, "credentials") {
+		t.Errorf("%d %s", code, out)
+	}
+	// A node without the right to say hello.
+	write(t, s.config+".3", strings.ReplaceAll(read(t, s.config), s.url, url)+"destination.central.user = mute\ndestination.central.password = right\n")
+	code, out, _ = once(t, "validate", "--config", s.config+".3")
+	if code != exitConfig || !strings.Contains(out, "permit to publish logs.sync.n1") {
+		t.Errorf("%d %s", code, out)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestShutdownTimeIsBelowSystemds(t *testing.T) {
+	if shutdownTime >= 90*time.Second {
+		t.Error("systemd kills after 90 s")
+	}
+}
+
+// guarded is a broker with two users whose password is "right"; mute may only ask JetStream.
+func guarded(t *testing.T) (url string) {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+		Users: []*server.User{
+			{Username: "n1", Password: "right"},
+			{Username: "mute", Password: "right", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: []string{"$JS.API.>"}}}},
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the broker doesn't start")
+	}
+	return s.ClientURL()
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"logforward/internal/broker"
+	"logforward/internal/control"
+)
+
+// Exit codes; exitCodes tells them in the help.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitRefused     = 3
+	exitUnreachable = 4
+	exitConfig      = 78 // as EX_CONFIG in sysexits.h
+	exitInterrupted = 130
+)
+
+const exitCodes = `
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused or not permitted, 4 not
+running or not reachable, 78 wrong configuration. "logforward check" exits as
+a monitoring plugin does: 0 ok, 1 warning, 2 critical, 3 unknown.`
+
+// exitError is an error with its exit code. A nil err prints nothing.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func usage(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+func misconfigured(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{exitConfig, err}
+}
+
+// exitCode says what kind of failure an error is.
+func exitCode(err error) int {
+	var e *exitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &e):
+		return e.code
+	case errors.Is(err, control.ErrInvalid), errors.Is(err, control.ErrUnknownLog):
+		return exitUsage
+	case errors.Is(err, control.ErrRefused), errors.Is(err, broker.ErrAuthentication), errors.Is(err, broker.ErrPermission):
+		return exitRefused
+	case errors.Is(err, control.ErrNotRunning), errors.Is(err, control.ErrTimeout), errors.Is(err, control.ErrBusy), errors.Is(err, broker.ErrUnreachable):
+		return exitUnreachable
+	}
+	return exitFailure
+}
+
+// report writes an error for a person, or as JSON where that was asked for.
+func (p *program) report(err error) int {
+	code := exitCode(err)
+	if err == nil || errors.Is(err, context.Canceled) && code == exitFailure {
+		return exitOK // a signal asked for the end, and it came in order
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintf(p.err, "logforward: %s\n", text)
+		if p.json {
+			doc := &control.Error{Message: text}
+			var e *control.Error
+			if errors.As(err, &e) {
+				doc = e
+			}
+			_ = json.NewEncoder(p.out).Encode(doc)
+		}
+	}
+	return code
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/choria-io/fisk"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"logforward/internal/control"
+	"logforward/internal/forward"
+	"logforward/internal/node"
+	"logforward/internal/settings"
+	"logforward/internal/tail"
+)
+
+func (p *program) forwardCommand(app *fisk.Application) {
+	var set *given
+	c := p.command(app, "forward", "Run the node's daemon: all forwarders of this machine", `
+Forwards what the definitions directory and operators say to the configured destinations, and
+answers on its socket. SIGHUP reads all definitions again.
+
+    logforward forward --config /etc/choria/plugin.d/logforward.cfg
+`, func(ctx context.Context) error {
+		v, err := p.load(set)
+		if err != nil {
+			return err
+		}
+		log := p.logger(v)
+		smallMemory()
+		c, err := forwardConfig(v, log)
+		if err != nil {
+			return misconfigured(err)
+		}
+		f := &forwarding{config: c, log: log, definitions: v.Text("forwarders"), socket: v.Text("socket"), state: v.Text("state"), metrics: registry()}
+		return f.run(ctx, v.Text("metrics_listen"), nil)
+	})
+	set = p.settings(c, settings.Forward)
+}
+
+// forwarding is the node's daemon with all of its parts.
+type forwarding struct {
+	config      forward.Config // without State and Registerer
+	log         *slog.Logger
+	definitions string
+	socket      string // empty: none
+	state       string
+	metrics     *prometheus.Registry
+
+	node *node.Node
+}
+
+// run opens the parts, from the disk outwards, runs them until ctx ends, and closes them in the
+// opposite order: first nobody can change anything, then the engine sends its last checkpoint to
+// the state, then the state is closed. ready is called once all are open; nil: nobody is.
+func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err error) {
+	state, err := forward.OpenState(f.state, f.log)
+	if err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, state.Close()) }()
+	f.config.State, f.config.Registerer = state, f.metrics
+	engine := forward.New(f.config)
+	if err := engine.Open(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	f.node = node.New(node.Config{
+		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Definitions: f.definitions, Allowed: f.config.Allowed,
+		Destinations: destinationNames(f.config.Destinations), Engine: engine, State: state, Rate: f.config.Limits.Rate, Logger: f.log,
+		Connected: func() map[string]bool {
+			up := map[string]bool{}
+			for _, d := range engine.Destinations() {
+				up[d.Name] = d.Connected
+			}
+			return up
+		},
+	})
+	if err := f.node.Open(ctx); err != nil {
+		return err
+	}
+	if f.socket != "" {
+		server := control.New(control.Config{Socket: f.socket, Node: f.node, Metrics: metricsHandler(f.metrics), Logger: f.log})
+		if err := server.Open(ctx); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, server.Close()) }()
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	if err := serveMetrics(ctx, group, listen, metricsHandler(f.metrics), func(ctx context.Context) []string { return f.node.Health(ctx).Reasons }, f.log); err != nil {
+		return err
+	}
+	group.Go(func() error { return f.node.Run(ctx) })
+	group.Go(func() error { hangups(ctx, f.node.Reload); return nil })
+	f.log.Info("forwarding", "identity", f.config.Identity, "version", version(), "definitions", f.definitions, "state", f.state, "allowed", f.config.Allowed.String())
+	if ready != nil {
+		ready()
+	}
+	err = group.Wait()
+	ended(f.log, err)
+	return err
+}
+
+func destinationNames(m map[string]forward.Destination) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	return names
+}
+
+// forwardConfig is the engine's configuration as it is set.
+func forwardConfig(v *values, log *slog.Logger) (forward.Config, error) {
+	allowed, err := tail.ParseAllowed(v.List("allowed_paths"))
+	if err != nil {
+		return forward.Config{}, fmt.Errorf("allowed_paths: %w", err)
+	}
+	identity, err := v.identity()
+	if err != nil {
+		return forward.Config{}, err
+	}
+	destinations, err := v.destinations()
+	if err != nil {
+		return forward.Config{}, err
+	}
+	held := v.Number("held_deleted")
+	if held == 0 {
+		held = -1 // the engine takes 0 as its default
+	}
+	return forward.Config{
+		Identity: identity, Destinations: destinations, Allowed: allowed, Logger: log,
+		Limits: forward.Limits{
+			Rate: v.Number("rate"), NodeRate: v.Number("node_rate"), Window: v.Number("window"), ChunkSize: int(v.Number("chunk_size")),
+			Linger: v.soon("linger"), PartialWait: v.soon("partial_wait"), Checkpoint: v.Duration("checkpoint_interval"),
+			HeldDeleted: held, Quiet: v.soon("quiet"), LateWrites: v.soon("late_writes"),
+			Poll: v.Duration("poll"), SyncInterval: v.Duration("sync_interval"),
+		},
+	}, nil
+}

@@ -1,0 +1,68 @@
+// Command logforward brings the bytes of log files from a fleet's nodes to one
+// file per node and log at the centre.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/choria-io/fisk"
+)
+
+func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// program is one invocation: what was asked for, and where it writes.
+type program struct {
+	out, err io.Writer
+	json     bool
+	// do is the chosen command; parsing sets it and nothing else, so that a wrong argument is
+	// never found after something was done.
+	do func(context.Context) error
+}
+
+const about = `Brings the bytes of log files to a central place: one file per host and log,
+complete, in order, each byte once, and able to prove it.
+
+Try it in one line, with everything in one process:
+
+    logforward run /var/log/syslog
+`
+
+func execute(args []string, out, errw io.Writer) int {
+	p := &program{out: out, err: errw}
+	app := fisk.New("logforward", about+exitCodes).Version(version())
+	app.HelpFlag.Short('h')
+	app.UsageWriter(out).ErrorWriter(errw)
+	app.Flag("json", "Write results as JSON, one document, to standard output").UnNegatableBoolVar(&p.json)
+	for _, register := range []func(*fisk.Application){
+		p.runCommand, p.forwardCommand, p.receiveCommand, p.brokerCommand, p.setupCommand,
+		p.startCommand, p.stopCommand, p.pauseCommand, p.resumeCommand, p.statusCommand, p.listCommand, p.checkCommand,
+		p.configCommand, p.validateCommand, p.ledgerCommand, p.catCommand, p.versionCommand,
+	} {
+		register(app)
+	}
+	if _, err := app.Parse(args); err != nil {
+		fmt.Fprintf(errw, "logforward: %v\n", err)
+		if errors.Is(err, fisk.ErrSubCommandRequired) || errors.Is(err, fisk.ErrExpectedKnownCommand) {
+			fmt.Fprintln(errw, "Try: logforward --help")
+		} else {
+			fmt.Fprintln(errw, "Try the command with --help")
+		}
+		return exitUsage
+	}
+	if p.do == nil { // --help and --version have ended already
+		return exitOK
+	}
+	ctx, end := signals(context.Background(), errw)
+	defer end()
+	return p.report(p.do(ctx))
+}
+
+// command adds a command whose work is do.
+func (p *program) command(app *fisk.Application, name, help, long string, do func(context.Context) error) *fisk.CmdClause {
+	c := app.Command(name, help).HelpLong(long)
+	return c.Action(func(*fisk.ParseContext) error { p.do = do; return nil })
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"logforward/internal/control"
+)
+
+func TestFileArrivesAndIsControlled(t *testing.T) {
+	s := newSite(t)
+	s.append("app.log", "one\n")
+	s.define("app", "log: app\npath: LOGS/app.log\nstart: beginning\n")
+	s.startAll()
+	s.arrives("app", "one\n")
+	s.append("app.log", "two\n")
+	s.arrives("app", "one\ntwo\n")
+
+	var status control.StatusReply
+	eventually(t, "status says that all is confirmed", func() bool {
+		s.ask(&status, "status")
+		return len(status.Logs) == 1 && status.Logs[0].Confirmed == 8 && status.Logs[0].LagBytes == 0
+	})
+	if l := status.Logs[0]; l.Destination != "central" || filepath.Base(l.Managed) != "app.yaml" || status.Identity != "n1.example.net" {
+		t.Errorf("%+v", status)
+	}
+	if code, out, _ := once(t, "check", "--config", s.config); code != 0 || !strings.Contains(out, "logforward ok") {
+		t.Errorf("check: %d %s", code, out)
+	}
+
+	// Live reload of a definition, and an operator's start of a glob.
+	s.append("web/a.log", "")
+	var reply control.Reply
+	s.append("late.log", "late\n")
+	s.define("late", "log: late\npath: LOGS/late.log\nstart: beginning\n")
+	s.arrives("late", "late\n")
+	s.ask(&reply, "start", "web", s.logs+"/web/*.log", "--for", "1h", "--reason", "a test")
+	if !reply.Changed || len(reply.Logs) != 1 || reply.Until.IsZero() {
+		t.Errorf("start: %+v", reply)
+	}
+	s.append("web/b.log", "b\n")
+	s.arrives("web.b.log", "b\n")
+
+	// Pause, write, restart: nothing comes; resume: it comes.
+	s.ask(&reply, "pause", "app", "--reason", "storm")
+	s.append("app.log", "three\n")
+	s.node.signal(term())
+	if code := s.node.ended(20 * time.Second); code != 0 {
+		t.Fatalf("SIGTERM: exit %d", code)
+	}
+	s.startNode()
+	s.ask(&status, "status", "app")
+	if l := status.Logs[0]; l.State != "paused" || l.Override == nil || l.Override.Reason != "storm" {
+		t.Errorf("after a restart: %+v", l)
+	}
+	if code, out, _ := once(t, "check", "--config", s.config); code != 1 || !strings.Contains(out, "paused by root") {
+		t.Errorf("check while paused: %d %s", code, out)
+	}
+	s.arrives("app", "one\ntwo\n")
+	s.ask(&reply, "resume", "app")
+	s.arrives("app", "one\ntwo\nthree\n")
+
+	// Stop with drain, and the log's ledger and bytes.
+	s.append("app.log", "four\n")
+	s.ask(&reply, "stop", "app", "--drain")
+	s.arrives("app", "one\ntwo\nthree\nfour\n")
+	eventually(t, "the drained log is stopped", func() bool {
+		s.ask(&status, "status", "app")
+		return status.Logs[0].State == "stopped"
+	})
+	if code, out, errText := once(t, "cat", "n1.example.net/app", "--output", s.output); code != 0 || out != "one\ntwo\nthree\nfour\n" {
+		t.Errorf("cat: %d %q %s", code, out, errText)
+	}
+	if code, out, errText := once(t, "ledger", "n1.example.net/app", "--output", s.output); code != 0 || !strings.Contains(out, "app.log") {
+		t.Errorf("ledger: %d %q %s", code, out, errText)
+	}
+	var list control.ListReply
+	s.ask(&list, "list")
+	if len(list.Forwarders) != 3 {
+		t.Errorf("list: %+v", list)
+	}
+	if code, out, errText := once(t, "validate", "--config", s.config); code != 0 || !strings.Contains(out, "receiver r1 answers") {
+		t.Errorf("validate: %d %s %s", code, out, errText)
+	}
+	for _, p := range []*process{s.node, s.receiver, s.broker} {
+		p.signal(term())
+		if code := p.ended(20 * time.Second); code != 0 {
+			t.Errorf("%v: SIGTERM: exit %d", p.cmd.Args[1], code)
+		}
+	}
+	if _, err := os.Lstat(s.dir + "/forward.sock"); err == nil {
+		t.Error("the socket is left behind")
+	}
+}
+
+func TestHangupReadsDefinitionsAgain(t *testing.T) {
+	s := newSite(t)
+	s.startNode() // without a broker: the node must come up all the same
+	s.define("bad", "log: bad\nurl: x\n")
+	s.node.signal(syscall.SIGHUP)
+	eventually(t, "the fault is told", func() bool {
+		_, out, _ := once(t, "status", "--config", s.config)
+		return strings.Contains(out, "bad.yaml:2") && strings.Contains(out, "unknown field")
+	})
+	if code, out, _ := once(t, "check", "--config", s.config); code == 0 {
+		t.Errorf("check: %d %s", code, out)
+	}
+	s.node.signal(term())
+	if code := s.node.ended(20 * time.Second); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
+func TestKilledNodeStartsAgain(t *testing.T) {
+	s := newSite(t)
+	s.append("app.log", strings.Repeat("line\n", 1000))
+	s.define("app", "log: app\npath: LOGS/app.log\nstart: beginning\n")
+	s.startAll()
+	s.arrives("app", strings.Repeat("line\n", 1000))
+	s.node.signal(syscall.SIGKILL)
+	s.node.ended(10 * time.Second)
+	s.append("app.log", "more\n")
+	s.startNode() // over the socket that the killed one left
+	s.arrives("app", strings.Repeat("line\n", 1000)+"more\n")
+}
+
+func TestRunComparesBothSides(t *testing.T) {
+	s := newSite(t)
+	s.append("app.log", strings.Repeat("a line\n", 5000))
+	s.append("web/app.log", "another\n")
+	code, out, errText := once(t, "run", s.logs+"/app.log", s.logs+"/web/*.log", "--output", s.output, "--seconds", "4")
+	if code != 0 {
+		t.Fatalf("%d %s %s", code, out, errText)
+	}
+	if strings.Count(out, "identical") != 2 || !strings.Contains(out, "app-2") || !strings.Contains(out, "35000") {
+		t.Errorf("%s", out)
+	}
+	// The next run continues where this one ended.
+	s.append("app.log", "more\n")
+	code, out, errText = once(t, "run", s.logs+"/app.log", "--output", s.output, "--seconds", "4", "--json")
+	if code != 0 || strings.Count(out, `"identical"`) != 1 || !strings.Contains(out, `"confirmed": 35005`) {
+		t.Errorf("%d %s %s", code, out, errText)
+	}
+}
+
+func TestRunEndsWithSignalAndAnswersOnItsSocket(t *testing.T) {
+	s := newSite(t)
+	s.append("app.log", "line\n")
+	p := start(t, "run", s.logs+"/app.log", "--output", s.output)
+	p.says("app ")
+	code, out, errText := once(t, "status", "--socket", s.output+"/.logforward/forward.sock")
+	if code != 0 || !strings.Contains(out, "app") {
+		t.Errorf("status: %d %s %s", code, out, errText)
+	}
+	if code, _, errText := once(t, "run", s.logs+"/app.log", "--output", s.output); code != exitFailure || !strings.Contains(errText, "another broker uses it") {
+		t.Errorf("a second run on the same output: %d %s", code, errText)
+	}
+	eventually(t, "it has arrived", func() bool { return strings.Contains(p.out.String(), "5 B received") })
+	p.signal(os.Interrupt)
+	if code := p.ended(20 * time.Second); code != 0 || !strings.Contains(p.out.String(), "identical") {
+		t.Errorf("exit %d", code)
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	p := startAs(t, "hang")
+	p.says("waiting")
+	p.signal(term())
+	p.says("hanging")
+	p.signal(os.Interrupt)
+	if code := p.ended(10 * time.Second); code != exitInterrupted || !strings.Contains(p.err.String(), "second interrupt") {
+		t.Errorf("exit %d: %s", code, p.err.String())
+	}
+}
+
+func TestBuiltWithoutTestsItIsTheSame(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the binary")
+	}
+	bin := filepath.Join(t.TempDir(), "logforward")
+	if out, err := exec.Command("go", "build", "-ldflags", "-X main.release=9.8.7", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	out, err := exec.Command(bin, "version").CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "logforward 9.8.7 go") {
+		t.Errorf("%v %s", err, out)
+	}
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/choria-io/fisk"
+
+	"logforward/internal/broker"
+	"logforward/internal/settings"
+)
+
+// setupTime bounds the whole of setup.
+const setupTime = time.Minute
+
+func (p *program) setupCommand(app *fisk.Application) {
+	var set *given
+	c := p.command(app, "setup", "Make or change the streams and buckets that logforward needs", `
+Compares what is there with what is wanted, prints the steps, and takes them. What is as
+it should be stays untouched, so it may be run as often as one likes. Nothing that holds
+messages is ever deleted.
+
+    logforward setup --url nats://broker:4222 --partitions 8 --replicas 3 --dry-run
+`, func(ctx context.Context) error {
+		v, err := p.load(set)
+		if err != nil {
+			return err
+		}
+		log := p.logger(v)
+		options, _, err := v.centre()
+		if err != nil {
+			return misconfigured(err)
+		}
+		options.Name, options.Logger = "logforward setup", log
+		w := broker.Wanted{MaxBytes: v.Number("max_bytes")}
+		// What isn't said stays as it is; a default must not undo what an earlier setup was told.
+		if v.IsSet("prefix") {
+			w.Prefix = v.Text("prefix")
+		}
+		if v.IsSet("partitions") {
+			w.Partitions = int(v.Number("partitions"))
+		}
+		if v.IsSet("replicas") {
+			w.Replicas = int(v.Number("replicas"))
+		}
+		return p.setup(ctx, options, w, v.Bool("dry_run"))
+	})
+	set = p.settings(c, settings.Setup)
+}
+
+func (p *program) setup(ctx context.Context, o broker.Options, w broker.Wanted, dry bool) error {
+	ctx, cancel := context.WithTimeout(ctx, setupTime)
+	defer cancel()
+	plan, err := applySetup(ctx, o, w, dry)
+	if plan == nil && err != nil {
+		return err
+	}
+	if p.json {
+		return errors.Join(err, p.print(struct {
+			Changes []broker.Change `json:"changes"`
+			Applied bool            `json:"applied"`
+		}{append([]broker.Change{}, plan...), err == nil && !dry && len(plan) > 0}))
+	}
+	for _, c := range plan {
+		fmt.Fprintln(p.out, c)
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(plan) == 0:
+		fmt.Fprintln(p.out, "everything is as it should be")
+	case dry:
+		fmt.Fprintf(p.out, "%d changes; nothing was done (--dry-run)\n", len(plan))
+	default:
+		fmt.Fprintf(p.out, "%d changes done\n", len(plan))
+	}
+	return nil
+}
+
+// applySetup gives the plan, and takes its steps unless dry. With an error and a plan some steps may be done.
+func applySetup(ctx context.Context, o broker.Options, w broker.Wanted, dry bool) ([]broker.Change, error) {
+	nc, err := broker.Connect(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer nc.Close()
+	js, err := broker.JetStream(nc, "")
+	if err != nil {
+		return nil, err
+	}
+	plan, err := broker.Plan(ctx, js, w)
+	if err != nil || dry {
+		return plan, err
+	}
+	return plan, broker.Apply(ctx, js, plan)
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/choria-io/fisk"
+
+	"logforward/internal/control"
+	"logforward/internal/settings"
+)
+
+func (p *program) statusCommand(app *fisk.Application) {
+	var r control.StatusRequest
+	var set *given
+	c := p.command(app, "status", "Show where each log of this node stands", `
+One row per log: what it does, how far the centre has confirmed it, and how far
+behind that is, in bytes and in seconds.
+
+    logforward status
+    logforward status nginx-access --history
+    logforward status --json
+`, func(ctx context.Context) error {
+		client, err := p.client(set)
+		if err != nil {
+			return err
+		}
+		s, err := client.Status(ctx, r)
+		if err != nil {
+			return err
+		}
+		if p.json {
+			return p.print(s)
+		}
+		return p.showStatus(s)
+	})
+	c.Arg("log", "Only this log; a glob's name means all of its logs").StringVar(&r.Log)
+	c.Flag("history", "With the last changes that operators made").UnNegatableBoolVar(&r.History)
+	set = p.settings(c, settings.Client)
+}
+
+func (p *program) showStatus(s control.StatusReply) error {
+	fmt.Fprintf(p.out, "%s, logforward %s, pid %d, since %s\n", harmless(s.Identity), s.Version, s.PID, s.Started.Local().Format(time.DateTime))
+	if s.Pause != nil {
+		fmt.Fprintln(p.out, "ALL PAUSED:", harmless(said(s.Pause)))
+	}
+	for _, d := range s.Destinations {
+		state := "connected"
+		if !d.Connected {
+			state = "NOT CONNECTED"
+			if d.Logs == 0 {
+				state = "not in use"
+			}
+		}
+		fmt.Fprintf(p.out, "destination %s: %s, %d logs\n", harmless(d.Name), state, d.Logs)
+	}
+	fmt.Fprintln(p.out)
+	rows := [][]string{{"LOG", "STATE", "CONFIRMED", "LAG", "SECONDS", "RATE", "GAPS", "DESTINATION", "BY", "PATH"}}
+	for _, l := range s.Logs {
+		by := "operator"
+		if l.Managed != "" {
+			by = filepath.Base(l.Managed)
+		}
+		rows = append(rows, []string{l.Log, l.State, size(l.Confirmed), size(l.LagBytes), strconv.FormatFloat(l.LagSeconds, 'f', 1, 64),
+			speed(l.Rate), strconv.FormatUint(l.Gaps, 10), l.Destination, by, l.Path})
+	}
+	if err := table(p.out, rows...); err != nil {
+		return err
+	}
+	for _, l := range s.Logs {
+		if l.Override != nil {
+			fmt.Fprintf(p.out, "%s: %s\n", harmless(l.Log), harmless(said(l.Override)))
+		}
+		if l.Promise != "" {
+			fmt.Fprintf(p.out, "%s: %s\n", harmless(l.Log), harmless(l.Promise))
+		}
+		if l.Error != "" {
+			fmt.Fprintf(p.out, "%s: %s\n", harmless(l.Log), harmless(l.Error))
+		}
+		for _, h := range l.History {
+			ended := ""
+			if h.Ended != "" {
+				ended = " (" + h.Ended + ")"
+			}
+			fmt.Fprintf(p.out, "%s: %s%s\n", harmless(l.Log), harmless(said(&h.Override)), ended)
+		}
+	}
+	p.showProblems(s.Problems)
+	return nil
+}
+
+func (p *program) showProblems(problems []control.Problem) {
+	for _, q := range problems {
+		fmt.Fprintf(p.out, "problem: %s: %s\n", harmless(q.Where), harmless(q.Problem))
+	}
+}

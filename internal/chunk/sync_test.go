@@ -1,0 +1,125 @@
+package chunk
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseHelloRefusesWhatCantBe(t *testing.T) {
+	many := Hello{Logs: map[string]HelloLog{}}
+	for i := range MaxHelloLogs + 1 {
+		many.Logs[fmt.Sprintf("log%d", i)] = HelloLog{}
+	}
+	tooMany, err := json.Marshal(many)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"empty": "", "no JSON": "x", "no object": "[]", "too many logs": string(tooMany), "too long": `{"instance":"` + strings.Repeat("x", MaxControl) + `"}`,
+		"instance": `{"instance":"` + strings.Repeat("x", 65) + `"}`, "layout": `{"layout":"` + strings.Repeat("x", 65) + `"}`,
+		"path": `{"logs":{"..=2F":{}}}`, "dots": `{"logs":{"=2E=2E":{}}}`, "empty log": `{"logs":{"":{}}}`,
+		"epoch": `{"logs":{"a":{"epoch":9223372036854775808}}}`, "predecessor": `{"logs":{"a":{"epoch":1,"predecessor":2}}}`, "negative": `{"logs":{"a":{"stored":-1}}}`,
+		"confirmed": `{"logs":{"a":{"stored":1,"confirmed":2}}}`, "stored": `{"logs":{"a":{"stored":9223372036854775808}}}`,
+		"partition": `{"logs":{"a":{"partition":-1}}}`, "large partition": `{"logs":{"a":{"partition":65537}}}`, "digest": `{"logs":{"a":{"digest":"x"}}}`,
+	} {
+		if h, err := ParseHello([]byte(text)); err == nil {
+			t.Errorf("%s: %+v", name, h)
+		}
+	}
+}
+
+func TestParseAnswerRefusesWhatCantBe(t *testing.T) {
+	for name, text := range map[string]string{
+		"no JSON": "x", "layout without id": `{"layout":{"prefix":"logs","partitions":1}}`, "no prefix": `{"layout":{"id":"x","partitions":1}}`,
+		"no partitions": `{"layout":{"id":"x","prefix":"logs"}}`, "many partitions": `{"layout":{"id":"x","prefix":"logs","partitions":65537}}`,
+		"path": `{"logs":{"..=2F":{}}}`, "epoch 0": `{"logs":{"a":{"known":true}}}`, "epoch": `{"logs":{"a":{"known":true,"epoch":9223372036854775808}}}`,
+		"position": `{"logs":{"a":{"known":true,"epoch":1,"position":9223372036854775808}}}`, "tail": `{"logs":{"a":{"known":true,"epoch":1,"tail":{"from":1}}}}`,
+	} {
+		if a, err := ParseAnswer([]byte(text)); err == nil {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+}
+
+func TestPauseActive(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for name, test := range map[string]struct {
+		p    *Pause
+		want bool
+	}{"none": {nil, false}, "lifted": {&Pause{}, false}, "for good": {&Pause{Since: now}, true},
+		"until later": {&Pause{Since: now, Until: now.Add(1)}, true}, "until now": {&Pause{Since: now, Until: now}, false}} {
+		if got := test.p.Active(now); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// stable says that what was read writes and reads as the same.
+func stable[T any](t *testing.T, v *T, err error, parse func([]byte) (*T, error)) {
+	if err != nil {
+		return
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > MaxControl {
+		return
+	}
+	again, err := parse(b)
+	if err != nil {
+		t.Fatalf("%s: %v", b, err)
+	}
+	if c, err := json.Marshal(again); err != nil || !bytes.Equal(b, c) {
+		t.Fatalf("%s, then %s, %v", b, c, err)
+	}
+}
+
+func FuzzParseHello(f *testing.F) {
+	f.Add([]byte(`{"instance":"x","layout":"y","logs":{"syslog":{"epoch":2,"predecessor":1,"partition":3,"stored":9,"confirmed":5,"digest":"00000000000000ab","round":1}}}`))
+	f.Add([]byte(`{"logs":{"=2E":{}}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := ParseHello(b)
+		if err == nil {
+			for token, l := range h.Logs {
+				if name, err := ParseToken(token); err != nil || CheckName(name) != nil || l.Confirmed > l.Stored || l.Stored > MaxPosition {
+					t.Fatalf("%q: %+v", token, l)
+				}
+			}
+		}
+		stable(t, h, err, ParseHello)
+	})
+}
+
+func FuzzParseAnswer(f *testing.F) {
+	f.Add([]byte(`{"ready":true,"receiver":"r","layout":{"id":"x","prefix":"logs","partitions":4},"pause":{"since":"2026-01-01T00:00:00Z"},"logs":{"a":{"known":true,"epoch":1,"position":2,"digest":"00000000000000ab","tail":{"from":0,"digest":"0000000000000000"},"sources":[{"file":"f","offset":2}],"resend":{"epoch":1,"from":0,"round":2}}}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := ParseAnswer(b)
+		stable(t, a, err, ParseAnswer)
+	})
+}
+
+func FuzzParseControl(f *testing.F) {
+	f.Add([]byte(`{"confirm":[{"log":"a","epoch":1,"position":2,"digest":"00000000000000ab"}],"resend":[{"log":"a","epoch":1,"from":0,"round":0}],"fork":[{"log":"a","epoch":1,"known":2}],"hello":true}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ParseControl(b)
+		stable(t, c, err, ParseControl)
+	})
+}
+
+func TestControlRoundTrip(t *testing.T) {
+	c := &Control{Confirm: []Confirm{{"a", 1, 2, 3}}, Resend: []Resend{{"a", 1, 2, 3}}, Fork: []Fork{{"a", 1, 2}}, Pause: &Pause{}, Layout: &Layout{"x", "logs", 3}, Hello: true}
+	b, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseControl(b)
+	if err != nil || !reflect.DeepEqual(c, got) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

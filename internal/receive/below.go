@@ -1,0 +1,102 @@
+package receive
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Below the output no link is followed, neither in a file's place nor in that of a directory: what
+// lies there was made by a receiver, and a link is somebody's trap. The output itself may be one.
+
+// errNotOurs: something lies where a receiver's file or directory should be.
+var errNotOurs = errors.New("it is a link, or no regular file: somebody else put it there")
+
+// openBelow opens name below root as openat does, element by element.
+func openBelow(root, name string, flags int, mode fs.FileMode) (*os.File, error) {
+	dir, base, err := parentBelow(root, name, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return openIn(dir, base, filepath.Join(root, name), flags, mode)
+}
+
+// openIn opens a regular file in a directory. A pipe in its place doesn't block.
+func openIn(dir *os.File, base, path string, flags int, mode fs.FileMode) (*os.File, error) {
+	fd, err := again(func() (int, error) {
+		return unix.Openat(int(dir.Fd()), base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, uint32(mode.Perm()))
+	})
+	if err != nil {
+		return nil, pathError("open", path, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(fd)
+		return nil, pathError("open", path, errors.Join(err, errNotOurs))
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		unix.Close(fd)
+		return nil, pathError("open", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// parentBelow opens the directory of name below root. With a mode, directories that are missing are made.
+func parentBelow(root, name string, make fs.FileMode) (dir *os.File, base string, err error) {
+	dir, err = os.Open(root)
+	if err != nil {
+		return nil, "", err
+	}
+	elements := strings.Split(filepath.Clean(name), "/")
+	path := root
+	for _, e := range elements[:len(elements)-1] {
+		path = filepath.Join(path, e)
+		next, err := openDir(dir, e, path, make)
+		dir.Close()
+		if err != nil {
+			return nil, "", err
+		}
+		dir = next
+	}
+	return dir, elements[len(elements)-1], nil
+}
+
+func openDir(dir *os.File, name, path string, make fs.FileMode) (*os.File, error) {
+	for made := false; ; made = true {
+		fd, err := again(func() (int, error) {
+			return unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		})
+		if err == nil {
+			return os.NewFile(uintptr(fd), path), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || make == 0 || made {
+			return nil, pathError("open directory", path, err)
+		}
+		if err := unix.Mkdirat(int(dir.Fd()), name, uint32(make.Perm())); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, pathError("make directory", path, err)
+		}
+	}
+}
+
+// pathError names the file, and says of a link what it is.
+func pathError(op, path string, err error) error {
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+		err = fmt.Errorf("%w: %w", err, errNotOurs)
+	}
+	return &fs.PathError{Op: op, Path: path, Err: err}
+}
+
+// again repeats a call that a signal interrupted.
+func again(f func() (int, error)) (int, error) {
+	for {
+		if n, err := f(); err != unix.EINTR {
+			return n, err
+		}
+	}
+}
