@@ -6,10 +6,12 @@ LDFLAGS     := $(if $(VERSION),-X main.release=$(VERSION))
 RUN_SECONDS ?= 20
 FUZZ_TIME   ?= 10s
 TEST_TIME   ?= 15m
+CHAOS_SECONDS ?= 120
+STATICCHECK ?= v0.8.2
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test bench fuzz docs clean
+.PHONY: help build run test lint chaos bench fuzz docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +32,14 @@ test: ## Vet and test everything, with the race detector
 	$(GO) vet ./...
 	$(GO) test -race -timeout $(TEST_TIME) ./...
 
-bench: ## Run the benchmarks; they print, they don't judge
+lint: ## Look for mistakes and leftovers with staticcheck
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) ./...
+
+chaos: ## Faults at random for CHAOS_SECONDS; LOGFORWARD_SEED repeats a run
+	LOGFORWARD_CHAOS_SECONDS=$(CHAOS_SECONDS) $(GO) test -run UnderFaults -v -timeout 2h ./test/pipe
+
+bench: ## Measure: the whole pipe first, as ratios to this machine's own speed, then the parts
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/pipe
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./internal/...
 
 fuzz: ## Fuzz each parser for FUZZ_TIME

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"logforward/internal/broker"
+	"logforward/internal/quantity"
 	"logforward/internal/settings"
 )
 
@@ -56,7 +57,7 @@ func serverOptions(v *values, log *slog.Logger) (broker.ServerOptions, error) {
 	if sync := v.Text("sync"); sync == "always" {
 		o.SyncAlways = true
 	} else {
-		d, err := settings.ParseDuration(sync)
+		d, err := quantity.Duration(sync)
 		if err != nil {
 			return o, fmt.Errorf("sync = %s (%s): want always, or how often, such as 10s", sync, v.Where("sync"))
 		}

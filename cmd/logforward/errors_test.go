@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"logforward/internal/control"
 )
 
 // Every error says what, where and what to do, and has its exit code.
@@ -221,4 +224,39 @@ func guarded(t *testing.T) (url string) {
 		t.Fatal("the broker doesn't start")
 	}
 	return s.ClientURL()
+}
+
+// With --json standard output is one document, whatever went wrong.
+func TestJSONIsOneDocument(t *testing.T) {
+	s := newSite(t)
+	for _, args := range [][]string{
+		{"validate", "--json", "--config", s.config},
+		{"status", "--json", "--config", s.config},
+		{"check", "--json", "--config", s.config},
+		{"version", "--json"},
+		{"config", "--json"},
+		{"setup", "--json", "--url", s.url},
+	} {
+		_, out, errText := once(t, args...)
+		if !json.Valid([]byte(out)) {
+			t.Errorf("%v: %q %s", args, out, errText)
+		}
+	}
+}
+
+func TestLiveViewFitsItsWindow(t *testing.T) {
+	var out strings.Builder
+	s := &solo{program: &program{out: &out}, output: "/out"}
+	var logs []control.LogStatus
+	for range 100 {
+		logs = append(logs, control.LogStatus{Log: strings.Repeat("long", 30), State: "idle", Error: "an error\x1b[2J"})
+	}
+	if n := s.draw(logs, 0, time.Second); n > 23 || n != strings.Count(out.String(), "\n") {
+		t.Errorf("%d lines drawn, %d written", n, strings.Count(out.String(), "\n"))
+	}
+	for line := range strings.Lines(out.String()) {
+		if len([]rune(line)) > 80 || strings.Contains(line, "\x1b") {
+			t.Errorf("%q", line)
+		}
+	}
 }

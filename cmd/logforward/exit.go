@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -78,13 +77,13 @@ func (p *program) report(err error) int {
 	}
 	if text := err.Error(); text != "" {
 		fmt.Fprintf(p.err, "logforward: %s\n", text)
-		if p.json {
-			doc := &control.Error{Message: text}
+		if p.json && !p.printed {
+			doc := &control.Error{Message: text, Code: "failed"}
 			var e *control.Error
 			if errors.As(err, &e) {
 				doc = e
 			}
-			_ = json.NewEncoder(p.out).Encode(doc)
+			_ = p.print(doc) // what it is about is said already
 		}
 	}
 	return code

@@ -53,31 +53,42 @@ func (s *solo) watch(ctx context.Context) []control.LogStatus {
 	}
 }
 
-// draw writes the table over the one before, which had drawn lines.
+// draw writes the table over the one before, which had drawn lines. What doesn't fit the window is
+// left out: a line that wraps, or scrolls away, couldn't be drawn over.
 func (s *solo) draw(logs []control.LogStatus, drawn int, since time.Duration) int {
-	var b strings.Builder
-	if drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", drawn)
-	}
+	columns, height := window(s.out)
 	rows := [][]string{{"LOG", "STATE", "RECEIVED", "RATE", "LAG", "SECONDS"}}
 	for _, l := range logs {
 		rows = append(rows, []string{l.Log, l.State, size(l.Confirmed), speed(l.Rate), size(l.LagBytes), strconv.FormatFloat(l.LagSeconds, 'f', 1, 64)})
 	}
-	if err := table(&b, rows...); err != nil {
+	var text strings.Builder
+	if err := table(&text, rows...); err != nil {
 		return drawn
 	}
-	lines := len(rows)
 	for _, l := range logs {
 		if l.Error != "" {
-			fmt.Fprintf(&b, "%s: %s\n", harmless(l.Log), harmless(l.Error))
-			lines++
+			fmt.Fprintf(&text, "%s: %s\n", harmless(l.Log), harmless(l.Error))
 		}
 	}
-	fmt.Fprintf(&b, "%s, into %s; Ctrl-C ends\n", since.Round(time.Second), s.output)
+	lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
+	if room := max(height-2, 1); len(lines) > room {
+		lines = append(lines[:room-1], fmt.Sprintf("… and %d more lines", len(lines)-room+1))
+	}
+	lines = append(lines, fmt.Sprintf("%s, into %s; Ctrl-C ends", since.Round(time.Second), s.output))
+	var b strings.Builder
+	if drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", drawn)
+	}
+	for _, line := range lines {
+		if r := []rune(line); len(r) >= columns {
+			line = string(r[:columns-1])
+		}
+		b.WriteString(line + "\n")
+	}
 	if _, err := io.WriteString(s.out, b.String()); err != nil {
 		return 0
 	}
-	return lines + 1
+	return len(lines)
 }
 
 // outcome is one row of the final table.

@@ -18,6 +18,7 @@ func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
 type program struct {
 	out, err io.Writer
 	json     bool
+	printed  bool // there is a JSON document on out, and there shall be one only
 	// do is the chosen command; parsing sets it and nothing else, so that a wrong argument is
 	// never found after something was done.
 	do func(context.Context) error

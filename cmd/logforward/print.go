@@ -17,6 +17,8 @@ import (
 func (p *program) print(v any) error {
 	e := json.NewEncoder(p.out)
 	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	p.printed = true
 	if err := e.Encode(v); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
@@ -54,6 +56,16 @@ func size[T int64 | uint64 | int](n T) string {
 
 func speed(bytesPerSecond float64) string {
 	return humanize.IBytes(uint64(max(bytesPerSecond, 0))) + "/s"
+}
+
+// window is a terminal's size; 80 by 24 where it doesn't say.
+func window(w io.Writer) (columns, lines int) {
+	if f, ok := w.(*os.File); ok {
+		if s, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && s.Col > 0 && s.Row > 0 {
+			return int(s.Col), int(s.Row)
+		}
+	}
+	return 80, 24
 }
 
 // isTerminal tells whether w is one.

@@ -2,10 +2,11 @@ package control
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"logforward/internal/quantity"
 )
 
 // Duration is a time span that is written as people write it: "90s", "90m", "2h",
@@ -21,57 +22,16 @@ type Rate int64
 // MaxRate is the greatest that is accepted: 1 TiB/s.
 const MaxRate = 1 << 40
 
-type unit struct {
-	name string
-	size float64
-}
-
-func timeUnits() []unit {
-	return []unit{
-		{"ms", float64(time.Millisecond)}, {"s", float64(time.Second)}, {"m", float64(time.Minute)},
-		{"h", float64(time.Hour)}, {"d", 24 * float64(time.Hour)}, {"w", 7 * 24 * float64(time.Hour)},
-	}
-}
-
-func byteUnits() []unit {
-	return []unit{
-		{"", 1}, {"b", 1}, {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12},
-		{"k", 1 << 10}, {"m", 1 << 20}, {"g", 1 << 30}, {"t", 1 << 40},
-		{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30}, {"tib", 1 << 40},
-	}
-}
-
 // ParseDuration reads what [Duration] writes.
 func ParseDuration(s string) (Duration, error) {
 	bad := func() (Duration, error) {
 		return 0, fmt.Errorf("%.40q is no duration like 90s, 90m, 2h, 1d or 1h30m, at most ten years", s)
 	}
-	if s == "0" {
-		return 0, nil
-	}
-	if s == "" || len(s) > 40 {
+	d, err := quantity.Duration(s)
+	if err != nil || d > MaxDuration {
 		return bad()
 	}
-	total, rest := 0.0, s
-	for rest != "" {
-		n, tail, ok := number(rest)
-		if !ok {
-			return bad()
-		}
-		end := strings.IndexAny(tail, "0123456789.")
-		if end < 0 {
-			end = len(tail)
-		}
-		size, ok := lookup(timeUnits(), tail[:end])
-		if !ok {
-			return bad()
-		}
-		total, rest = total+n*size, tail[end:]
-	}
-	if total > float64(MaxDuration) {
-		return bad()
-	}
-	return Duration(math.Round(total)), nil
+	return Duration(d), nil
 }
 
 // ParseRate reads what [Rate] writes, with or without "/s".
@@ -79,46 +39,11 @@ func ParseRate(s string) (Rate, error) {
 	bad := func() (Rate, error) {
 		return 0, fmt.Errorf("%.40q is no rate like 5MiB/s, 800kB/s or unlimited, at most 1TiB/s", s)
 	}
-	if s == "unlimited" {
-		return 0, nil
-	}
-	if len(s) > 40 {
+	n, err := quantity.Rate(s)
+	if err != nil || n > MaxRate {
 		return bad()
 	}
-	n, tail, ok := number(strings.TrimSuffix(s, "/s"))
-	if !ok {
-		return bad()
-	}
-	size, ok := lookup(byteUnits(), strings.ToLower(strings.TrimSpace(tail)))
-	if !ok || n*size > MaxRate || n > 0 && n*size < 1 {
-		return bad()
-	}
-	return Rate(math.Round(n * size)), nil
-}
-
-// number splits a plain decimal number off the front of s: digits, at most one dot.
-func number(s string) (float64, string, bool) {
-	end, dots := 0, 0
-	for end < len(s) && (s[end] >= '0' && s[end] <= '9' || s[end] == '.') {
-		if s[end] == '.' {
-			dots++
-		}
-		end++
-	}
-	if end == 0 || end > 20 || dots > 1 || s[0] == '.' || s[end-1] == '.' {
-		return 0, "", false
-	}
-	n, err := strconv.ParseFloat(s[:end], 64)
-	return n, s[end:], err == nil
-}
-
-func lookup(units []unit, name string) (float64, bool) {
-	for _, u := range units {
-		if u.name == name {
-			return u.size, true
-		}
-	}
-	return 0, false
+	return Rate(n), nil
 }
 
 func (d Duration) String() string {
@@ -149,9 +74,12 @@ func (d *Duration) UnmarshalText(b []byte) (err error) {
 }
 
 func (r Rate) String() string {
-	for _, u := range []unit{{"GiB/s", 1 << 30}, {"MiB/s", 1 << 20}, {"KiB/s", 1 << 10}} {
-		if n := int64(u.size); r >= Rate(n) && int64(r)%n == 0 {
-			return strconv.FormatInt(int64(r)/n, 10) + u.name
+	for _, u := range []struct {
+		name string
+		size Rate
+	}{{"GiB/s", 1 << 30}, {"MiB/s", 1 << 20}, {"KiB/s", 1 << 10}} {
+		if r >= u.size && r%u.size == 0 {
+			return strconv.FormatInt(int64(r/u.size), 10) + u.name
 		}
 	}
 	if r == 0 {

@@ -37,19 +37,15 @@ func newSaver(state *State, every time.Duration, log *slog.Logger) *saver {
 	return &saver{state: state, every: every, log: log, wake: make(chan struct{}, 1), waiting: make(map[string]saving)}
 }
 
-// save takes over a record. done is called once this or a newer record of
-// the same log is on disk; it must not block, and may never be called.
+// save takes over a record. done is called once it is on disk, unless a newer record of the same
+// log takes its place first, whose done then says more; it must not block, and may never be called.
 func (s *saver) save(one saving, urgent bool) {
 	key := recordKey(one.destination, one.log)
 	s.mu.Lock()
 	first := len(s.waiting) == 0
 	s.order++
 	one.order = s.order
-	if old, ok := s.waiting[key]; ok && old.done != nil {
-		done := one.done
-		one.done = func() { old.done(); done() }
-	}
-	s.waiting[key] = one
+	s.waiting[key] = one // its done stands for that of an older one, too
 	signal := first || urgent && !s.urgent
 	s.urgent = s.urgent || urgent
 	s.mu.Unlock()
@@ -131,14 +127,9 @@ func (s *saver) flush() error {
 	if err != nil {
 		s.urgent = s.urgent || urgent
 		for key, one := range waiting {
-			newer, ok := s.waiting[key]
-			if !ok {
+			if _, newer := s.waiting[key]; !newer {
 				s.waiting[key] = one
-				continue
 			}
-			done := newer.done
-			newer.done = func() { one.done(); done() }
-			s.waiting[key] = newer
 		}
 	}
 	s.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 )
 
@@ -129,8 +130,8 @@ func (s *State) setAside(path string, why error) error {
 // corruption tells a damaged file from one that can't be had now: only the
 // former is set aside.
 func corruption(err error) bool {
-	return errors.Is(err, errCorrupt) || errors.Is(err, bolt.ErrInvalid) || errors.Is(err, bolt.ErrChecksum) ||
-		errors.Is(err, bolt.ErrVersionMismatch) || errors.Is(err, io.ErrUnexpectedEOF)
+	return errors.Is(err, errCorrupt) || errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) ||
+		errors.Is(err, berrors.ErrVersionMismatch) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func openWhole(path string) (db *bolt.DB, err error) {
@@ -175,7 +176,7 @@ func openWhole(path string) (db *bolt.DB, err error) {
 // known tells the errors that aren't about the file's content.
 func known(err error) bool {
 	var errno unix.Errno
-	return errors.As(err, &errno) && errno != unix.EINVAL || errors.Is(err, bolt.ErrTimeout) || errors.Is(err, os.ErrPermission)
+	return errors.As(err, &errno) && errno != unix.EINVAL || errors.Is(err, berrors.ErrTimeout) || errors.Is(err, os.ErrPermission)
 }
 
 // guard turns what bbolt does on a damaged file into an error: it panics, and

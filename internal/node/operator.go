@@ -74,11 +74,6 @@ func (r *record) expire(now time.Time) (ended []control.Override) {
 	return ended
 }
 
-// said tells whether anything is in force.
-func (r *record) said() bool {
-	return r != nil && (r.Wish != nil || r.Stop != nil || r.Pause != nil || r.Resume != nil)
-}
-
 // override is the strongest word in force; nil: none.
 func (r *record) override() *control.Override {
 	switch {

@@ -140,19 +140,6 @@ func TestErrorsSayWhatWhereAndWhatToDo(t *testing.T) {
 	}
 }
 
-func TestDurations(t *testing.T) {
-	for text, want := range map[string]time.Duration{"90m": 90 * time.Minute, "1d": 24 * time.Hour, "1d12h": 36 * time.Hour, "0s": 0, "0": 0, "500ms": 500 * time.Millisecond} {
-		if got, err := ParseDuration(text); err != nil || got != want {
-			t.Errorf("%s: %s, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"", "d", "1", "-1s", "1h1d", "999999d", "1x", "9999999999h", "1d-1h", "+1h"} {
-		if got, err := ParseDuration(text); err == nil {
-			t.Errorf("%q gave %s", text, got)
-		}
-	}
-}
-
 func TestBytesAndRates(t *testing.T) {
 	bytes, rate := &Setting{Name: "x", Type: Bytes}, &Setting{Name: "x", Type: Rate}
 	for text, want := range map[string]int64{"0": 0, "4096": 4096, "64MiB": 64 << 20, "64M": 64 << 20, "1GB": 1e9, "1 kB": 1000, "5k": 5120,

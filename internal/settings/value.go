@@ -1,17 +1,16 @@
 package settings
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
 	"github.com/dustin/go-humanize"
+
+	"logforward/internal/quantity"
 )
 
 // Type is how a setting's text is read.
@@ -51,22 +50,19 @@ func (s *Setting) parse(text string) (any, error) {
 		}
 		return n, s.inRange(text, n)
 	case Bytes:
-		n, err := parseBytes(text)
+		n, err := quantity.Bytes(text)
 		if err != nil {
 			return nil, s.bad(text, err.Error())
 		}
 		return n, s.inRange(text, n)
 	case Rate:
-		if text == "unlimited" {
-			return int64(0), nil
-		}
-		n, err := parseBytes(strings.TrimSuffix(text, "/s"))
+		n, err := quantity.Rate(text)
 		if err != nil {
 			return nil, s.bad(text, err.Error())
 		}
 		return n, s.inRange(text, n)
 	case Duration:
-		d, err := ParseDuration(text)
+		d, err := quantity.Duration(text)
 		if err != nil {
 			return nil, s.bad(text, err.Error())
 		}
@@ -152,91 +148,4 @@ func split(text string, braces bool) []string {
 		}
 		return depth == 0 && (r == ',' || r == ' ' || r == '\t')
 	})
-}
-
-// byteUnit is the bytes of a unit in lower case, as definitions of forwarders take them too; 0: none.
-func byteUnit(name string) int64 {
-	switch name {
-	case "", "b":
-		return 1
-	case "kb":
-		return 1e3
-	case "mb":
-		return 1e6
-	case "gb":
-		return 1e9
-	case "tb":
-		return 1e12
-	case "k", "kib":
-		return 1 << 10
-	case "m", "mib":
-		return 1 << 20
-	case "g", "gib":
-		return 1 << 30
-	case "t", "tib":
-		return 1 << 40
-	}
-	return 0
-}
-
-func parseBytes(text string) (int64, error) {
-	end := strings.IndexFunc(text, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
-	if end < 0 {
-		end = len(text)
-	}
-	number := text[:end]
-	unit := byteUnit(strings.ToLower(strings.TrimLeft(text[end:], " ")))
-	if number == "" || unit == 0 {
-		return 0, errors.New("it is no number of bytes")
-	}
-	if n, err := strconv.ParseInt(number, 10, 64); err == nil {
-		if n > math.MaxInt64/unit {
-			return 0, errors.New("it is too large")
-		}
-		return n * unit, nil
-	}
-	f, err := strconv.ParseFloat(number, 64)
-	if err != nil || !strings.Contains(number, ".") {
-		return 0, errors.New("it is no number of bytes, or too large")
-	}
-	f *= float64(unit)
-	switch {
-	case f >= math.MaxInt64:
-		return 0, errors.New("it is too large")
-	case f > 0 && f < 1:
-		// Rounded to 0 it would mean "no limit" in most places.
-		return 0, errors.New("it is less than one byte")
-	}
-	return int64(math.Round(f)), nil
-}
-
-var days = regexp.MustCompile(`^(\d{1,6})d`)
-
-// ParseDuration reads a duration as people write it: what Go takes (90m, 1h30m, 500ms), and days in
-// front (1d, 1d12h). A negative one is refused.
-func ParseDuration(text string) (time.Duration, error) {
-	if strings.ContainsAny(text, "+-") {
-		return 0, errors.New("it has a sign")
-	}
-	var d time.Duration
-	rest := text
-	if m := days.FindStringSubmatch(text); m != nil {
-		n, err := strconv.Atoi(m[1])
-		if err != nil || n > 100_000 {
-			return 0, fmt.Errorf("%q is more than 100,000 days", text)
-		}
-		d = time.Duration(n) * 24 * time.Hour
-		rest = text[len(m[0]):]
-	}
-	if rest != "" || d == 0 && text == "" {
-		more, err := time.ParseDuration(rest)
-		if err != nil {
-			return 0, fmt.Errorf("it is no duration")
-		}
-		d += more
-	}
-	if d < 0 {
-		return 0, fmt.Errorf("it is negative")
-	}
-	return d, nil
 }
