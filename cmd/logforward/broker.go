@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 
 	"github.com/choria-io/fisk"
 	"golang.org/x/sync/errgroup"
@@ -53,7 +54,12 @@ NATS or Choria broker that they have.
 }
 
 func serverOptions(v *values, log *slog.Logger) (broker.ServerOptions, error) {
-	o := broker.ServerOptions{Listen: v.Text("listen"), Store: v.Text("store"), MaxPayload: int(v.Number("max_payload")), MaxStore: v.Number("max_store"), Logger: log}
+	o := broker.ServerOptions{Listen: v.Text("listen"), Store: v.Text("store"), MaxPayload: int(v.Number("max_payload")), MaxStore: v.Number("max_store"), Logger: log,
+		User: v.Text("user"), Password: v.Text("password"), Token: v.Text("token"),
+		TLS: broker.TLS{CA: v.Text("ca"), Certificate: v.Text("certificate"), Key: v.Text("key")}}
+	if o.User == "" && o.Token == "" && o.TLS.CA == "" && !loopback(o.Listen) {
+		log.Warn("anybody who reaches this broker may read and write everything: set user and password, a token, or certificate, key and ca", "listen", o.Listen)
+	}
 	if sync := v.Text("sync"); sync == "always" {
 		o.SyncAlways = true
 	} else {
@@ -64,4 +70,14 @@ func serverOptions(v *values, log *slog.Logger) (broker.ServerOptions, error) {
 		o.SyncInterval = d
 	}
 	return o, nil
+}
+
+// loopback tells whether only this machine reaches an address.
+func loopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false // Serve says what is wrong with it
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -108,5 +108,9 @@ func ledgerRow(e receive.Entry) []string {
 		}
 		cause += ": " + lost + " of " + e.Path
 	}
-	return []string{e.Time.UTC().Format(time.RFC3339), e.Event, number(e.Epoch), number(e.From), number(e.To), file, cause}
+	to := ""
+	if e.To > 0 { // a range has no end before its file has one
+		to = number(e.To)
+	}
+	return []string{e.Time.UTC().Format(time.RFC3339), e.Event, number(e.Epoch), number(e.From), to, file, cause}
 }

@@ -83,6 +83,12 @@ func All() []Setting {
 		{Name: "fetch_bytes", Type: Bytes, Default: "16MiB", Min: 2 * mib, Max: 1 << 30, Commands: []string{Receive}, Help: "Bytes that each partition fetches ahead."},
 
 		{Name: "listen", Type: Text, Default: "127.0.0.1:4222", Commands: []string{Broker}, Help: "Address (host:port) that the broker serves clients at."},
+		{Name: "user", Type: Text, Commands: []string{Broker}, Help: "User name that clients must send; empty: anybody who reaches the address may publish and read."},
+		{Name: "password", Type: Text, Secret: true, Commands: []string{Broker}, Help: "Password that clients must send."},
+		{Name: "token", Type: Text, Secret: true, Commands: []string{Broker}, Help: "Token that clients must send, instead of user and password."},
+		{Name: "certificate", Type: Path, Commands: []string{Broker}, Help: "PEM file with the broker's certificate; clients must then use TLS."},
+		{Name: "key", Type: Path, Commands: []string{Broker}, Help: "PEM file with its key."},
+		{Name: "ca", Type: Path, Commands: []string{Broker}, Help: "PEM file with the authorities that clients' certificates must come from; empty: clients need none."},
 		{Name: "store", Type: Path, Default: "/var/lib/logforward/broker", Commands: []string{Broker}, Help: "Directory of the broker's streams."},
 		{Name: "sync", Type: Text, Default: "2m", Commands: []string{Broker}, Help: "How often the broker syncs its store, or always. The promises don't rest on it."},
 		{Name: "max_payload", Type: Bytes, Default: "1MiB", Min: 64 << 10, Max: 8 * mib, Commands: []string{Broker}, Help: "Most bytes in one message."},
