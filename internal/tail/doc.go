@@ -11,7 +11,23 @@
 //
 // What can't be seen can't be reported: bytes that were written and truncated
 // away between two looks at a file, and with copytruncate the bytes written
-// between the copy and the truncation.
+// between the copy and the truncation. The same holds for late writes to a file
+// that was rotated away longer than Config.Linger ago, and for an unseen file
+// whose clock says that it is older than the last one that was followed.
+// Where it is unclear whether a small file (below 64 bytes) is a copy of another it is sent
+// again: twice is better than not at all.
+//
+// # How a log is driven
+//
+//	Open(state) → save State
+//	Peek → Advance → (NewSegment: save State) → send → … → Release when confirmed
+//
+// A State that is older than what was sent is harmless as long as each segment that was
+// sent is in it: the last segment is open-ended, and after a restart its generation is
+// read to its end before any other. If that file can't be found there is a [Loss], and
+// [Log.AdvanceTo] lays it over everything that may have been sent.
+// A caller that doesn't read (paused, limited) calls [Log.Look] on each Wake instead, so that
+// each new file is opened before somebody deletes it.
 //
 // # Words
 //
@@ -19,6 +35,12 @@
 // starts the next. It is named by device, inode and a fingerprint of its first
 // bytes, so that a reused inode or a copy isn't taken for it. A segment is a run
 // of positions that lie at consecutive offsets of one generation.
+//
+// Rotation is seen by device and inode, truncation by size and by the 64 bytes
+// in front of each read. Files are found again by inode and content under rotated names:
+// app.log.1, app.log-20261122, app-2026-11-22.log, app.log.old, and these
+// compressed with gzip, zstd, bzip2 or xz, in the directory of the path, of its link's target, and of
+// where the file was last.
 //
 // # Who may call what
 //

@@ -71,18 +71,6 @@ func (c *candidate) length() (int64, error) {
 	return p.total, nil
 }
 
-// known describes a candidate that has nothing new.
-func (c *candidate) known() GenerationState {
-	g := &generation{dev: c.at.dev, ino: c.at.ino, path: c.path, offset: c.at.size, size: c.at.size, mtime: c.at.mtime, content: c.content}
-	if _, err := g.fingerprint(); err != nil {
-		return GenerationState{}
-	}
-	if err := g.load(); err != nil {
-		return GenerationState{}
-	}
-	return stateOf(g)
-}
-
 // candidates lists the files beside the log's that may be rotated forms or
 // copies of it, newest first. With inodes it also lists the files of any name that
 // have one of them. Directories that are gone or that we may not list have none.
@@ -163,14 +151,14 @@ func (l *Log) age(a, b *candidate) int {
 }
 
 // findCopy looks for the file that a truncated generation was copied to before.
-// part is a copy that ends before our offset: it was made before we read the rest.
-func (l *Log) findCopy(g *generation) (twin, part *candidate, err error) {
+// A copy that ends before our offset isn't one: it has nothing new, and is older than what was read last.
+func (l *Log) findCopy(g *generation) (*candidate, error) {
 	if g.head.length == 0 {
-		return nil, nil, nil
+		return nil, nil
 	}
 	list, err := l.candidates(nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, packedOnes := range []bool{false, true} {
 		for _, c := range list {
@@ -179,35 +167,19 @@ func (l *Log) findCopy(g *generation) (twin, part *candidate, err error) {
 			}
 			ok, err := c.open(l.cfg.Allowed)
 			if isScarce(err) {
-				part.close()
-				return nil, nil, err
+				return nil, err
 			}
 			if !ok || err != nil {
 				continue
 			}
 			same, err := contentMatches(c.content, g.head, g.before, g.want, g.offset)
 			if err == nil && same {
-				part.close()
-				return c, nil, nil
-			}
-			if part == nil && c.kind == "" && c.at.size > 0 && c.at.size < g.offset && l.begins(c, g) {
-				part = c
-				continue
+				return c, nil
 			}
 			c.close()
 		}
 	}
-	return nil, part, nil
-}
-
-// begins says that c holds the beginning of what was read of g.
-func (l *Log) begins(c *candidate, g *generation) bool {
-	n := min(int64(len(g.start)), c.at.size)
-	buf := make([]byte, n)
-	if _, err := readAt(c.content, buf, 0); err != nil || n == 0 {
-		return false
-	}
-	return bytes.Equal(buf, g.start[:n])
+	return nil, nil
 }
 
 // holds says that c is the very file of a generation that is open.
@@ -223,7 +195,7 @@ func isScarce(err error) bool {
 // between returns the generations that came and went between since and next,
 // oldest first: rotated forms that are newer than since, not newer than until (if it isn't zero), and
 // hold nothing known.
-func (l *Log) between(since, next *generation, until time.Time, except ...*candidate) ([]*generation, error) {
+func (l *Log) between(since, next *generation, until time.Time, except *candidate) ([]*generation, error) {
 	base := filepath.Base(l.cfg.Path)
 	list, err := l.candidates(nil)
 	if err != nil {
@@ -243,7 +215,7 @@ func (l *Log) between(since, next *generation, until time.Time, except ...*candi
 			!until.IsZero() && c.at.mtime.After(until) {
 			continue
 		}
-		if slices.ContainsFunc(except, func(e *candidate) bool { return e != nil && c.at.same(e.at.dev, e.at.ino) }) {
+		if except != nil && c.at.same(except.at.dev, except.at.ino) {
 			continue
 		}
 		if born := birthOf(unix.AT_FDCWD, c.path, 0); c.kind == "" && !born.IsZero() && born.Before(since.birth) {

@@ -4,6 +4,9 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // inode sets the inode that the state says, as if the file system had used it again.
@@ -105,6 +108,65 @@ func TestIdentitySameShortContent(t *testing.T) {
 		r.rename("app.log", "app.log."+string(rune('9'-i)))
 	}
 	r.want(strings.Repeat("header\n", 4))
+}
+
+// Small files that begin alike and come and go unseen are all sent.
+func TestIdentitySmallFilesThatBeginAlike(t *testing.T) {
+	r := newRig(t).open()
+	r.write("app.log", "h\n")
+	r.drain()
+	r.release()
+	r.rename("app.log", "app.log.2")
+	r.write("app.log.1", "h\n")
+	later := time.Now().Add(time.Second) // else both have the same time, as a compressed form has
+	r.must(os.Chtimes(r.name("app.log.1"), later, later))
+	r.write("app.log", "h\n")
+	r.drain()
+	r.want("h\nh\nh\n")
+	// The same with a generation that is finished.
+	r = newRig(t).open()
+	r.write("app.log", "h\n")
+	r.drain()
+	r.release()
+	r.remove("app.log")
+	r.drain()
+	if len(r.log.gens) != 0 || len(r.log.finished) != 1 {
+		t.Fatalf("%d generations, %d finished", len(r.log.gens), len(r.log.finished))
+	}
+	r.write("app.log.1", "h\nother\n")
+	r.write("app.log", "x\n")
+	r.drain()
+	r.want("h\nh\nother\nx\n")
+}
+
+// An older file that is written to once more isn't one that came between.
+func TestIdentityOlderFileWrittenLate(t *testing.T) {
+	r := newRig(t)
+	r.write("app.log.1", "old\n")
+	born := func(name string) time.Time { return birthOf(unix.AT_FDCWD, r.name(name), 0) }
+	if born("app.log.1").IsZero() {
+		t.Skip("this file system doesn't say when a file was made")
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; { // until the file system's clock has moved on
+		r.write("probe", "x")
+		if born("probe").After(born("app.log.1")) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the file system's clock stands still")
+		}
+		r.remove("probe")
+	}
+	r.write("app.log", "one\n")
+	r.open()
+	r.drain()
+	r.log.older = nil
+	r.write("app.log.1", "old and late\n")
+	r.rename("app.log.1", "app.log.2")
+	r.rename("app.log", "app.log.1")
+	r.write("app.log", "two\n")
+	r.drain()
+	r.want("one\ntwo\n")
 }
 
 // The directory was moved to another file system: other inodes, same content.
@@ -217,13 +279,16 @@ func TestIdentityResume(t *testing.T) {
 		r.crash()
 		r.write("app.log", "three\n")
 		r.write("app.log.1", "later\n")
-		l := New(r.cfg)
-		r.must(l.Resume(13, src[0], src[1:], nil))
-		t.Cleanup(func() { _ = l.Close() })
-		r.log, r.out, r.pieces = l, nil, nil
-		r.drain()
-		if string(r.out) != "later\nthree\n" {
-			t.Fatalf("%q", r.out)
+		for i, want := range []string{"later\nthree\n", "three\nlater\n"} {
+			// What the last bytes came from is read on first.
+			l := New(r.cfg)
+			r.must(l.Resume(13, src[i], src[1-i:2-i], nil))
+			t.Cleanup(func() { _ = l.Close() })
+			r.log, r.out, r.pieces = l, nil, nil
+			r.drain()
+			if string(r.out) != want {
+				t.Fatalf("%d: %q", i, r.out)
+			}
 		}
 	})
 }

@@ -194,7 +194,7 @@ func (l *Log) arrive(now time.Time) error {
 	}
 	var unseen []*generation
 	if since := l.newest(); since != nil && l.begun {
-		if unseen, err = l.between(since, g, time.Time{}); err != nil {
+		if unseen, err = l.between(since, g, time.Time{}, nil); err != nil {
 			g.close() // without them the order would be broken: the new file waits
 			return err
 		}
@@ -236,7 +236,7 @@ func (l *Log) insert(live *generation, at info) error {
 	if live.size > 0 || at.mtime.Equal(live.mtime) {
 		return nil
 	}
-	unseen, err := l.between(live, live, at.mtime)
+	unseen, err := l.between(live, live, at.mtime, nil)
 	if err == nil && len(unseen) > 0 {
 		n := len(l.gens) - 1
 		l.gens = append(append(l.gens[:n:n], unseen...), live)
@@ -257,7 +257,7 @@ func (l *Log) vacant(now time.Time) error {
 	if err != nil || dir.changed.Equal(l.scanned) {
 		return nil
 	}
-	unseen, err := l.between(since, nil, time.Time{})
+	unseen, err := l.between(since, nil, time.Time{}, nil)
 	if err != nil {
 		return err
 	}

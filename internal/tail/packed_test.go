@@ -77,11 +77,44 @@ func TestPackedDamagedIsALoss(t *testing.T) {
 	r.wantBytes(append(bytes.Clone(a[:got]), "two\n"...))
 }
 
+// While down the file is compressed, which takes longer than the start: the rest
+// comes when it is there.
+func TestPackedUnfinishedIsWaitedFor(t *testing.T) {
+	r := newRig(t).open()
+	rnd := rand.New(rand.NewSource(1))
+	a := make([]byte, 400_000)
+	rnd.Read(a)
+	r.writeBytes("app.log", a[:1000])
+	r.drain()
+	r.release()
+	r.save()
+	r.crash()
+	r.writeBytes("app.log", a[1000:])
+	r.rename("app.log", "tmp")
+	r.pack("tmp", "gz")
+	whole, err := os.ReadFile(r.name("tmp.gz"))
+	r.must(err)
+	r.remove("tmp.gz")
+	r.writeBytes("app.log.1.gz", whole[:200_000])
+	r.write("app.log", "two\n")
+	r.now = time.Now()
+	r.open()
+	for r.step() {
+	}
+	if r.err == nil {
+		t.Fatal("no error")
+	}
+	r.writeBytes("app.log.1.gz", whole[200_000:])
+	r.drain()
+	r.wantLosses(0)
+	r.wantBytes(append(bytes.Clone(a), "two\n"...))
+}
+
 // Reading anywhere gives what is there, however far back.
 func TestPackedReadsAnywhere(t *testing.T) {
 	r := newRig(t)
 	rnd := rand.New(rand.NewSource(2))
-	a := []byte(lines("a", 12_000))
+	a := []byte(lines("a", 30_000))
 	for _, how := range []string{"gz", "zst", "bz2", "xz"} {
 		t.Run(how, func(t *testing.T) {
 			r.writeBytes("x", a)

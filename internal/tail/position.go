@@ -41,6 +41,14 @@ func (l *Log) Advance(n uint64) error {
 	g := p.gen
 	g.remember(p.data[:n])
 	g.offset += int64(n)
+	if g.gone && g.loss != nil && g.loss.Bytes > 0 {
+		// It was given up between Peek and Advance: these bytes came out after all.
+		if left := g.loss.Bytes - int64(n); left > 0 {
+			g.loss = bytesLoss(g.loss.Cause, left, g.loss.Exact, g.loss.File)
+		} else {
+			g.loss = nil
+		}
+	}
 	l.record(segment{position: p.position, length: n, gen: g, offset: p.offset})
 	if g.head.length < headMax {
 		// A failure shows at the next read.

@@ -223,6 +223,26 @@ func TestPositionCrashWithAnOldState(t *testing.T) {
 	r.want(a + "more\nnew\n")
 }
 
+// The same where an older file was written to meanwhile: what was sent of the last
+// segment beyond the state must get its positions again.
+func TestPositionCrashContinuesTheLastSegment(t *testing.T) {
+	r := newRig(t).open()
+	r.write("app.log", "one\n")
+	r.drain()
+	r.rename("app.log", "app.log.1")
+	r.write("app.log", "two\n")
+	r.drain()
+	r.save()
+	r.write("app.log", "sent and not in the state\n")
+	r.step()
+	r.crash()
+	r.write("app.log.1", "late\n")
+	r.open()
+	r.out, r.pieces = nil, nil
+	r.drain()
+	r.want("one\ntwo\nsent and not in the state\nlate\n")
+}
+
 func TestPositionPendingAndStatus(t *testing.T) {
 	r := newRig(t).open()
 	r.write("app.log", "0123456789")
@@ -305,5 +325,59 @@ func TestPositionBeginWithALoss(t *testing.T) {
 	}
 	if err := l.Begin(0, nil); err == nil {
 		t.Fatal("begun twice")
+	}
+}
+
+// Bytes that Pending told of are a loss if they are truncated away before they
+// were read, and come from the copy if there is one.
+func TestPositionPendingIsAPromise(t *testing.T) {
+	for _, copied := range []bool{false, true} {
+		r := newRig(t)
+		r.write("app.log", "")
+		r.open()
+		r.drain()
+		r.write("app.log", "0123456789")
+		if n := r.log.Pending(); n != 10 {
+			t.Fatalf("%d pending", n)
+		}
+		if copied {
+			r.copy("app.log", "app.log.1")
+		}
+		r.truncate("app.log")
+		r.write("app.log", "new\n")
+		r.drain()
+		if copied {
+			r.want("0123456789new\n")
+			r.wantLosses(0)
+			continue
+		}
+		r.want("new\n")
+		r.wantLosses(1)
+		if l := r.losses[0]; l.Bytes != 10 {
+			t.Fatalf("%+v", l)
+		}
+	}
+}
+
+// Given up between Peek and Advance: what was shown came out, the rest is lost.
+func TestPositionGivenUpBetweenPeekAndAdvance(t *testing.T) {
+	budget := NewBudget(10)
+	r := newRig(t, func(c *Config) { c.Budget = budget }).open()
+	a := lines("a", 10)
+	r.write("app.log", a)
+	p, err := r.log.Peek(r.buf[:100])
+	r.must(err)
+	r.remove("app.log")
+	_ = r.log.Look()
+	_ = r.log.Look()
+	r.out = append(r.out, p.Data...)
+	r.must(r.log.Advance(100))
+	r.drain()
+	if string(r.out) != a[:100] {
+		t.Fatalf("got %s", brief(r.out))
+	}
+	r.wantLosses(1)
+	if l := r.losses[0]; l.Bytes != int64(len(a)-100) || l.Length != uint64(l.Bytes) || !l.Exact {
+		t.Fatalf("%+v", l)
 	}
 }

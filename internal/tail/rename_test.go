@@ -47,6 +47,10 @@ func TestRenameOldFileComesFirst(t *testing.T) {
 	if r.step() {
 		t.Fatalf("new file was begun before the old one was quiet: %q", r.out)
 	}
+	r.now = r.now.Add(quietDefault / 2)
+	if r.step() {
+		t.Fatalf("new file was begun before the quiet time was over: %q", r.out)
+	}
 	_, err = f.WriteString("two\n")
 	r.must(err)
 	r.drain()

@@ -21,8 +21,25 @@ type GenerationStatus struct {
 }
 
 // Pending returns how many bytes there are beyond the current point, as far as is known
-// without unpacking compressed files.
+// without unpacking compressed files. Who was told of bytes hears of their loss, should
+// they be truncated away before the next look.
 func (l *Log) Pending() int64 {
+	now := l.cfg.Now()
+	for _, g := range l.gens {
+		if g.content == nil {
+			continue
+		}
+		// Only growth: what else there is to notice waits for the next look. The wake
+		// signal isn't taken, for the caller may sleep after this.
+		at, err := l.stat(g)
+		if err != nil || at.partial || at.size <= g.size {
+			continue
+		}
+		if g.live && l.insert(g, at) != nil {
+			continue
+		}
+		l.note(g, at, now)
+	}
 	var sum int64
 	for i := range l.segments {
 		if s := &l.segments[i]; s.loss == nil && s.end() > l.next {
@@ -30,16 +47,9 @@ func (l *Log) Pending() int64 {
 		}
 	}
 	for _, g := range l.gens {
-		if g.gone {
-			continue
+		if !g.gone {
+			sum += max(0, g.size-g.offset)
 		}
-		size := g.size
-		if g.content != nil {
-			if at, err := l.stat(g); err == nil {
-				size = max(at.size, size)
-			}
-		}
-		sum += max(0, size-g.offset)
 	}
 	return sum
 }

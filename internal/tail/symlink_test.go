@@ -77,6 +77,9 @@ func TestSymlinkToForbiddenFile(t *testing.T) {
 	r.drain()
 	isErr(t, r.err, ErrNotAllowed)
 	r.want("one\ntwo\n")
+	if r.log.live() != nil {
+		t.Fatal("the old file still counts as the live one")
+	}
 	r.link(r.name("day1"), "app.log")
 	r.write("day1", "three\n")
 	r.drain()

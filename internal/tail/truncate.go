@@ -113,7 +113,7 @@ func (l *Log) freshly(g *generation) (*file, info, error) {
 // truncated makes the next generation out of a truncated file, and reads the
 // old one on from its copy. Without a copy what wasn't read of it is lost.
 func (l *Log) truncated(g *generation, fresh *file, at info, now time.Time) error {
-	twin, part, err := l.findCopy(g)
+	twin, err := l.findCopy(g)
 	if err != nil {
 		_ = fresh.close()
 		return fmt.Errorf("look for the copy of %s: %w", g.path, err)
@@ -126,16 +126,11 @@ func (l *Log) truncated(g *generation, fresh *file, at info, now time.Time) erro
 			if now, err := statPath(l.cfg.Path); err != nil || !now.same(next.dev, next.ino) {
 				until = next.mtime
 			}
-			unseen, err = l.between(g, next, until, twin, part)
+			unseen, err = l.between(g, next, until, twin)
 		}
 	}
 	if err != nil || next == nil {
 		_ = fresh.close()
-	}
-	if part != nil {
-		// It ends before our offset, so it has nothing new. Remembered, so that it isn't taken for a new file.
-		l.keep(part.known())
-		part.close()
 	}
 	if err != nil {
 		if twin != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -14,6 +15,10 @@ import (
 )
 
 const pollDefault = time.Second
+
+// relaxed is how many polls pass between two looks at a file for which inotify
+// works: local, no link, nothing open besides. Then the look is only there in case.
+const relaxed = 5
 
 // WatcherConfig describes a [Watcher]. The zero value works.
 type WatcherConfig struct {
@@ -47,14 +52,16 @@ type watchedDir struct {
 	path     string
 	names    map[string][]*watch
 	watched  bool
+	local    bool // changes made elsewhere are impossible
 	dev, ino uint64
 }
 
 // watch is one log's part in a Watcher.
 type watch struct {
-	path string
-	wake func()
-	w    *Watcher
+	path, dir string
+	wake      func()
+	w         *Watcher
+	relaxed   atomic.Bool
 
 	mu   sync.Mutex // guards what the log changes and the sweep reads
 	last info
@@ -143,7 +150,7 @@ func (w *Watcher) add(path string, wake func()) *watch {
 	if w == nil {
 		return nil
 	}
-	e := &watch{path: path, wake: wake, w: w}
+	e := &watch{path: path, dir: filepath.Dir(path), wake: wake, w: w}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.logs[e] = struct{}{}
@@ -221,7 +228,7 @@ func (w *Watcher) attach(d *watchedDir) bool {
 		}
 		return false
 	}
-	d.watched, d.dev, d.ino = true, at.dev, at.ino
+	d.watched, d.dev, d.ino, d.local = true, at.dev, at.ino, isLocal(d.path)
 	return true
 }
 
@@ -312,16 +319,19 @@ func (w *Watcher) poll() {
 		case <-w.stop:
 			return
 		case <-t.C:
-			w.Sweep()
+			w.sweep(false)
 		}
 	}
 }
 
 // Sweep looks at every file and directory once, now, and wakes the logs for which something
 // changed.
-func (w *Watcher) Sweep() {
+func (w *Watcher) Sweep() { w.sweep(true) }
+
+func (w *Watcher) sweep(all bool) {
 	w.mu.Lock()
 	w.sweeps++
+	turn := w.sweeps % relaxed
 	for _, d := range w.dirs {
 		w.renew(d)
 	}
@@ -331,9 +341,16 @@ func (w *Watcher) Sweep() {
 		}
 	}
 	order := w.order
+	for _, e := range order {
+		d := w.dirs[e.dir]
+		e.relaxed.Store(d != nil && d.watched && d.local)
+	}
 	w.mu.Unlock()
 	now := time.Now()
-	for _, e := range order {
+	for i, e := range order {
+		if !all && uint64(i%relaxed) != turn && e.relaxed.Load() && e.simple() {
+			continue
+		}
 		if e.look(now) {
 			e.wake()
 		}
@@ -359,6 +376,27 @@ func (w *Watcher) renew(d *watchedDir) {
 			d.wake()
 		}
 	}
+}
+
+// simple says that nothing but the path is to be looked at, and the path is no link.
+func (e *watch) simple() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err == nil && e.last.ino != 0 && e.real == "" && len(e.old) == 0 && e.due.IsZero()
+}
+
+// isLocal says that a directory lies on a file system whose every change this
+// kernel sees, so that inotify tells of it.
+func isLocal(dir string) bool {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return false
+	}
+	switch uint32(st.Type) {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.F2FS_SUPER_MAGIC:
+		return true
+	}
+	return false
 }
 
 // look compares one log's files with what they were.

@@ -67,6 +67,11 @@ func TestWatcherWakesOnEachEvent(t *testing.T) {
 	r.write("d/real", "5\n")
 	r.link(r.name("d/real"), "app.log")
 	r.await("one\ntwo\nthree\n4\n5\n")
+	w.mu.Lock()
+	if d := w.dirs[r.name("d")]; d == nil || !d.watched || len(d.names["real"]) != 1 {
+		t.Errorf("directory of the link's target isn't watched: %+v", d)
+	}
+	w.mu.Unlock()
 	r.write("d/real", "6\n")
 	r.await("one\ntwo\nthree\n4\n5\n6\n")
 }
@@ -163,6 +168,96 @@ func TestWatcherDirectoryComesAndGoes(t *testing.T) {
 		}
 		r.must(os.RemoveAll(r.name("sub")))
 		watched(false)
+	}
+}
+
+// The directory's parent is replaced: no event tells of that.
+func TestWatcherParentIsReplaced(t *testing.T) {
+	w := newWatcher(t, WatcherConfig{Poll: -1})
+	r := newRig(t, realClock, func(c *Config) { c.Watcher = w })
+	r.must(os.MkdirAll(r.name("a/b"), 0o755))
+	r.cfg.Path = r.name("a/b/app.log")
+	r.open()
+	r.write("a/b/app.log", "one\n")
+	r.await("one\n")
+	r.rename("a", "old")
+	r.must(os.MkdirAll(r.name("a/b"), 0o755))
+	r.write("a/b/app.log", "two\n")
+	w.Sweep()
+	r.await("one\ntwo\n")
+	at, err := statPath(r.name("a/b"))
+	r.must(err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d := w.dirs[r.name("a/b")]; !d.watched || !at.same(d.dev, d.ino) {
+		t.Fatal("the old directory is still the one that is watched")
+	}
+}
+
+// A log that is behind opens each new file in time, whoever took the signal.
+func TestWatcherRotationIsNoticedWhileBehind(t *testing.T) {
+	w := newWatcher(t, WatcherConfig{Poll: -1, NoInotify: true})
+	r := newRig(t, realClock, func(c *Config) { c.Watcher = w }).open()
+	r.write("app.log", lines("a", 100))
+	r.buf = make([]byte, 10)
+	r.step()
+	w.Sweep()
+	r.step()
+	for i := range 3 {
+		r.rename("app.log", fmt.Sprintf("elsewhere%d", i))
+		r.write("app.log", fmt.Sprintf("file %d\n", i))
+		w.Sweep()
+		<-r.log.Wake()
+		r.step()
+		r.remove(fmt.Sprintf("elsewhere%d", i)) // held by now
+	}
+	r.buf = make([]byte, 10_000)
+	r.await(lines("a", 100) + "file 0\nfile 1\nfile 2\n")
+}
+
+// Where inotify works a poll looks at a file only each fifth time; then it still does.
+func TestWatcherPollsRarelyWhereInotifyWorks(t *testing.T) {
+	w := newWatcher(t, WatcherConfig{Poll: -1, NoInotify: true})
+	r := newRig(t, realClock, func(c *Config) { c.Watcher = w })
+	r.write("app.log", "one\n")
+	r.open()
+	r.await("one\n")
+	w.mu.Lock()
+	d := w.dirs[r.dir]
+	d.watched, d.local = true, true // as if no event ever came
+	w.mu.Unlock()
+	w.Sweep()
+	_ = r.log.Look()
+	woken := func() (n int) {
+		for range 2 * relaxed {
+			w.sweep(false)
+			select {
+			case <-r.log.Wake():
+				n++
+			default:
+			}
+		}
+		return n
+	}
+	if n := woken(); n != 0 {
+		t.Fatalf("woken %d times for nothing", n)
+	}
+	r.write("app.log", "two\n")
+	if n := woken(); n != 1 {
+		t.Fatalf("woken %d times", n)
+	}
+	// A network file system sends no events for what others do: each poll looks.
+	w.mu.Lock()
+	d.local = false
+	w.mu.Unlock()
+	for i := range relaxed {
+		r.write("app.log", "more\n")
+		w.sweep(false)
+		select {
+		case <-r.log.Wake():
+		default:
+			t.Fatalf("not woken in round %d", i)
+		}
 	}
 }
 
