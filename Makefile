@@ -3,7 +3,7 @@
 GO          ?= go
 VERSION     ?=
 LDFLAGS     := $(if $(VERSION),-X main.release=$(VERSION))
-RUN_SECONDS ?= 20
+RUN_SECONDS ?= 0
 FUZZ_TIME   ?= 10s
 TEST_TIME   ?= 15m
 CHAOS_SECONDS ?= 120
@@ -19,7 +19,7 @@ help: ## List the targets
 build: ## Build bin/logforward; VERSION=1.2.3 sets what it calls itself
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/logforward ./cmd/logforward
 
-run: build ## Forward a log that grows, and one of this machine's, for RUN_SECONDS (0: until Ctrl-C)
+run: build ## Forward a log that grows, and one of this machine's, until Ctrl-C or for RUN_SECONDS
 	@set -e; mkdir -p demo; \
 	( n=0; while :; do n=$$((n+1)); printf '%s demo line %d\n' "$$(date -Is)" $$n; sleep 0.05; done >> demo/demo.log ) & writer=$$!; \
 	trap 'kill $$writer 2>/dev/null || true' EXIT; \

@@ -26,6 +26,9 @@ var binary string
 func TestMain(m *testing.M) { os.Exit(build(m)) }
 
 func build(m *testing.M) int {
+	if os.Getenv("LOGFORWARD_TEST_NOBODY") != "" {
+		return m.Run() // this program again, as another user, for a test that needs no binary
+	}
 	dir, err := os.MkdirTemp("", "logforward-pipe-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -56,6 +59,8 @@ type fleet struct {
 	dir     string
 	brokers *link // between forwarder, receiver and broker: can be cut
 	port    int   // of the broker itself
+
+	brokerArgs []string // beside address and store
 
 	mu        sync.Mutex
 	processes map[string]*process
@@ -132,6 +137,7 @@ func (f *fleet) start(name string) {
 	switch name {
 	case "broker":
 		args = []string{"broker", "--listen", fmt.Sprintf("127.0.0.1:%d", f.port), "--store", f.path("store")}
+		args = append(args, f.brokerArgs...)
 	case "receive":
 		args = []string{"receive", "--config", f.path("receive.cfg")}
 	case "forward":
