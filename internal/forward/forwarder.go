@@ -192,6 +192,10 @@ func (f *forwarder) shut() {
 		return
 	}
 	if f.rec.Layout != nil || f.begun || f.dirty {
+		if f.begun {
+			// Nothing was published beyond: a gap for what gets lost until the next start ends here.
+			f.rec.Reserved = max(f.flight.end(), f.restored)
+		}
 		f.save(false)
 	}
 	if err := f.tail.Close(); err != nil {

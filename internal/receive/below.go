@@ -49,6 +49,9 @@ func openIn(dir *os.File, base, path string, flags int, mode fs.FileMode) (*os.F
 
 // parentBelow opens the directory of name below root. With a mode, directories that are missing are made.
 func parentBelow(root, name string, make fs.FileMode) (dir *os.File, base string, err error) {
+	if !filepath.IsLocal(name) { // a ledger that somebody else wrote may say anything
+		return nil, "", pathError("open", filepath.Join(root, name), errNotOurs)
+	}
 	dir, err = os.Open(root)
 	if err != nil {
 		return nil, "", err

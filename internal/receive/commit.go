@@ -431,6 +431,7 @@ func (r *Receiver) acknowledge(b *batch) error {
 var (
 	ackAck  = []byte("+ACK")
 	ackTerm = []byte("+TERM")
+	ackNak  = []byte("-NAK")
 )
 
 // afterCommit brings a commit's outcome into the loop.
@@ -442,8 +443,7 @@ func (p *partition) afterCommit(o outcome) error {
 		}
 	}
 	if o.err != nil {
-		p.suspectFiles(o)
-		p.ailing = true
+		p.failedCommit(o)
 		return o.err
 	}
 	if p.ailing {
@@ -474,8 +474,13 @@ func (p *partition) afterCommit(o outcome) error {
 	return nil
 }
 
-// suspectFiles remembers for the next term whose files can't be trusted.
-func (p *partition) suspectFiles(o outcome) {
+// failedCommit remembers for the next term whose files can't be trusted.
+func (p *partition) failedCommit(o outcome) {
+	if o.err == nil {
+		return
+	}
+	p.ailing = true
+	p.acks = append(p.acks, o.batch.acks...)
 	if len(o.suspect) == 0 {
 		return
 	}

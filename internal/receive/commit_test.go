@@ -3,6 +3,7 @@ package receive
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,32 @@ func TestReceiveWritesExactBytes(t *testing.T) {
 	n.send(n.make("after a restart\n"))
 	n.waitConfirmed()
 	n.same()
+}
+
+// The order of a commit's steps is its whole point: everything durable, its name too, before anybody hears of it.
+func TestStepsOfACommit(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var steps []string
+	s := newSite(t, func(c *Config) {
+		c.fault = func(op string, done bool) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if done && op != opBegin && (len(steps) == 0 || steps[len(steps)-1] != op) {
+				steps = append(steps, op)
+			}
+			return nil
+		}
+	})
+	s.startReceiver()
+	n := s.node("web1", "syslog")
+	n.send(n.make("the log's first line\n"))
+	n.waitConfirmed()
+	s.must(s.stopReceiver())
+	want := []string{opNames, opCreate, opAppend, opSync, opSyncDir, opPrepare, opRecord, opCommit, opConfirm, opAck}
+	if len(steps) < len(want) || !slices.Equal(steps[:len(want)], want) {
+		t.Errorf("%q, want %q", steps, want)
+	}
 }
 
 // fault fails, or stops the world at, the n-th time that an operation is reached.
@@ -84,6 +111,13 @@ func TestCommitSurvivesAnyStep(t *testing.T) {
 	}
 }
 
+// stopped tells whether the fault was the world's end.
+func (f *fault) stopped() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dead
+}
+
 func survive(t *testing.T, s *site, f *fault) {
 	s.startReceiver()
 	n := s.node("web1", "syslog")
@@ -99,14 +133,14 @@ func survive(t *testing.T, s *site, f *fault) {
 			select {
 			case <-f.hit:
 				hit = true
-			case <-wait(func() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.confirmed.Position == n.position }):
+			case <-n.wait(n.position):
 			}
 		}
 	}
 	if !hit {
 		t.Fatalf("the fault was never met")
 	}
-	if f.dead {
+	if f.stopped() {
 		if err := s.stopReceiver(); err != nil && !errors.Is(err, errStopped) {
 			t.Fatal(err)
 		}
@@ -122,13 +156,16 @@ func survive(t *testing.T, s *site, f *fault) {
 	n.same()
 }
 
-// wait closes its channel when a condition holds, or after 10 s.
-func wait(ok func() bool) <-chan struct{} {
+// wait closes its channel when the node was told that it may forget so much, or after 10 s.
+func (n *node) wait(position uint64) <-chan struct{} {
 	c := make(chan struct{})
 	go func() {
 		defer close(c)
 		for range 2000 {
-			if ok() {
+			n.mu.Lock()
+			told := n.confirmed.Position
+			n.mu.Unlock()
+			if told == position {
 				return
 			}
 			pause()

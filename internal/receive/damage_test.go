@@ -67,7 +67,7 @@ func TestDamagedCentralFile(t *testing.T) {
 					}
 					if name == "directory a link" {
 						n.send(n.make("after\n"))
-						stuck(t, s, n)
+						stuck(t, s, n, running && !evicted)
 						return
 					}
 					for range 3 {
@@ -93,7 +93,9 @@ func TestDamagedCentralFile(t *testing.T) {
 }
 
 // stuck waits until the receiver says that it doesn't write, and looks that it hasn't.
-func stuck(t *testing.T, s *site, n *node) {
+//
+// held says that the file was open: then what comes before the next commit goes into it.
+func stuck(t *testing.T, s *site, n *node, held bool) {
 	t.Helper()
 	target := filepath.Join(s.config.Output, n.identity+".1")
 	before := tree(target)
@@ -101,7 +103,7 @@ func stuck(t *testing.T, s *site, n *node) {
 		st := s.r.Status(t.Context())
 		return strings.Contains(strings.Join(st.Problems, "\n"), "somebody else put it there"), fmt.Sprintf("%+v", st)
 	})
-	if after := tree(target); after != before {
+	if after := tree(target); after != before && !held {
 		t.Errorf("the link was followed:\n%s\nthen\n%s", before, after)
 	}
 	// Once it is gone receiving goes on by itself.
@@ -140,7 +142,7 @@ func TestPlantedLinksAreNotFollowed(t *testing.T) {
 		s.startReceiver()
 		n := s.node("web1", "syslog")
 		n.send(n.make("evil\n"))
-		stuck(t, s, n)
+		stuck(t, s, n, false)
 		n.same()
 	})
 	t.Run("compressed", func(t *testing.T) {

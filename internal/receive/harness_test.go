@@ -22,7 +22,7 @@ import (
 
 // site is a broker with a receiver, on directories that survive the restart of either.
 type site struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	server *broker.Server
 	config Config
@@ -33,7 +33,7 @@ type site struct {
 	pub    *broker.Publisher
 }
 
-func newSite(t *testing.T, change func(*Config)) *site {
+func newSite(t testing.TB, change func(*Config)) *site {
 	t.Helper()
 	s := &site{t: t, dir: t.TempDir()}
 	s.config = Config{Name: "r1", Output: filepath.Join(s.dir, "out"), State: filepath.Join(s.dir, "state"),
@@ -50,7 +50,7 @@ func newSite(t *testing.T, change func(*Config)) *site {
 	return s
 }
 
-func testLogger(t *testing.T) *slog.Logger {
+func testLogger(t testing.TB) *slog.Logger {
 	if testing.Verbose() {
 		return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -126,7 +126,7 @@ func (s *site) stopReceiver() error {
 }
 
 // eventually waits for a condition; what it says while it isn't met is shown when time is up.
-func eventually(t *testing.T, what string, ok func() (bool, string)) {
+func eventually(t testing.TB, what string, ok func() (bool, string)) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for {
@@ -225,7 +225,7 @@ func (n *node) raw(subject string, header map[string][]string, data []byte) {
 	}
 }
 
-func (n *node) hello(t *testing.T, h chunk.HelloLog) (*chunk.Answer, error) {
+func (n *node) hello(t testing.TB, h chunk.HelloLog) (*chunk.Answer, error) {
 	t.Helper()
 	b, err := json.Marshal(chunk.Hello{Instance: "x", Logs: map[string]chunk.HelloLog{chunk.Token(n.log): h}})
 	n.s.must(err)
@@ -237,7 +237,7 @@ func (n *node) hello(t *testing.T, h chunk.HelloLog) (*chunk.Answer, error) {
 }
 
 // place asks until a receiver is ready to answer.
-func (n *node) place(t *testing.T, h chunk.HelloLog) chunk.AnswerLog {
+func (n *node) place(t testing.TB, h chunk.HelloLog) chunk.AnswerLog {
 	t.Helper()
 	var got chunk.AnswerLog
 	eventually(t, "sync answer", func() (bool, string) {

@@ -132,6 +132,7 @@ func (r *Receiver) watchShared(ctx context.Context) {
 
 // leftovers works the streams that an older layout has left over until they are empty.
 func (r *Receiver) leftovers(ctx context.Context) error {
+	r.waitWorking(ctx)
 	for ctx.Err() == nil {
 		session, err := r.session(ctx)
 		if err != nil {
@@ -145,6 +146,28 @@ func (r *Receiver) leftovers(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// waitWorking waits until all partitions have begun: what came before would be dropped, and
+// come again behind its successors. One that can't begin is waited for only so long.
+func (r *Receiver) waitWorking(ctx context.Context) {
+	limit := time.NewTimer(10 * time.Second)
+	defer limit.Stop()
+	for {
+		r.mu.Lock()
+		all, changed := len(r.working) == len(r.partitions), r.changed
+		r.mu.Unlock()
+		if all {
+			return
+		}
+		select {
+		case <-changed:
+		case <-limit.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (r *Receiver) workLeftovers(ctx, session context.Context) error {

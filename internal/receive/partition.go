@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -144,19 +145,22 @@ func (p *partition) runTerm(ctx, session context.Context) error {
 		p.tasks.Wait()
 		select { // a commit that the term's end overtook
 		case o := <-p.committed:
-			p.suspectFiles(o)
+			p.failedCommit(o)
 		default:
 		}
+		p.giveBack()
 		p.open.closeAll()
 	}()
 	for drained := false; !drained; { // left from the term before; the broker delivers it again
 		select {
 		case d := <-p.in:
 			p.room.Release(d.weight())
+			p.acks = append(p.acks, d.reply)
 		default:
 			drained = true
 		}
 	}
+	p.giveBack()
 	source, err := p.r.newConsumer(term, p.n)
 	if err != nil {
 		return err
@@ -168,6 +172,8 @@ func (p *partition) runTerm(ctx, session context.Context) error {
 	if !p.ailing {
 		p.r.setTerm(p.n, nil)
 	}
+	p.r.setStall(p.n, nil) // of the term before, whose stalled logs are forgotten
+	p.r.setWorking(p.n)
 	p.tasks.Go(func() {
 		if err := source.run(term, p.r.route); err != nil {
 			select {
@@ -181,6 +187,25 @@ func (p *partition) runTerm(ctx, session context.Context) error {
 		err = p.lastCommit()
 	}
 	return err
+}
+
+// giveBack has the broker deliver again what this term can't deal with any more. Its own stream's
+// consumer goes with the term; that of an older layout's stream stays, and would wait a minute.
+func (p *partition) giveBack() {
+	own := "." + streamName(p.n) + "."
+	for _, l := range p.logs {
+		for _, d := range l.queue {
+			p.acks = append(p.acks, d.reply)
+		}
+		l.queue = nil
+	}
+	for _, reply := range p.acks {
+		if !strings.Contains(reply, own) {
+			// If it fails the minute is waited for.
+			_ = p.r.nc.Publish(reply, ackNak)
+		}
+	}
+	p.acks = nil
 }
 
 // loop handles messages until the term ends: nil where one of the contexts ended it, else why.

@@ -130,6 +130,7 @@ type Receiver struct {
 	begun    map[int]bool
 	pause    *broker.Pause
 	terms    map[int]error
+	working  map[int]bool // partitions that have begun in this season
 	stalls   map[int]error
 	note     error // why there is no layout yet
 }
@@ -334,7 +335,7 @@ func (r *Receiver) season(ctx context.Context) error {
 	r.mu.Lock()
 	r.layout, r.partitions, r.serving = layout, partitions, true
 	r.complete, r.begun = false, map[int]bool{}
-	r.terms, r.stalls = map[int]error{}, map[int]error{}
+	r.terms, r.stalls, r.working = map[int]error{}, map[int]error{}, map[int]bool{}
 	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()
@@ -412,6 +413,13 @@ func (r *Receiver) setTerm(n int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.terms[n] = err
+}
+
+func (r *Receiver) setWorking(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.working[n] = true
+	r.broadcast()
 }
 
 func (r *Receiver) setStall(n int, err error) {

@@ -1,13 +1,10 @@
 package receive
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -572,43 +569,5 @@ func TestRecordKeepsOffsetsOfAllOpenGenerations(t *testing.T) {
 	}
 	if got := l.Tail.Digest.Update([]byte("late\n")); got != l.Digest {
 		t.Fatalf("tail proves %s, want %s", got, l.Digest)
-	}
-}
-
-// A receiver that is stopped between all of its steps leaves nothing behind the stream's back: the broker's
-// copy goes last.
-func TestCutOffConnectionLosesNothing(t *testing.T) {
-	s := newSite(t, func(c *Config) { c.RotateSize = 4096 })
-	s.startReceiver()
-	n := s.node("web1", "syslog")
-	for i := range 200 {
-		n.send(n.make(fmt.Sprintf("%d %s\n", i, strings.Repeat("y", 80))))
-		if i%40 == 20 {
-			s.r.unlinked()
-			s.r.linked()
-		}
-	}
-	n.waitConfirmed()
-	n.same()
-}
-
-func TestHelloForFleetWidePause(t *testing.T) {
-	s := newSite(t, nil)
-	s.startReceiver()
-	js, err := broker.JetStream(s.nc, "")
-	s.must(err)
-	shared, err := broker.OpenShared(t.Context(), js)
-	s.must(err)
-	s.must(shared.SetPause(context.Background(), broker.Pause{Since: time.Now(), Reason: "storage", By: "up=ops", Match: "web*"}))
-	for identity, want := range map[string]bool{"web1": true, "db1": false} {
-		n := s.node(identity, "syslog")
-		eventually(t, "pause of "+identity, func() (bool, string) {
-			a, err := n.hello(t, chunk.HelloLog{})
-			if err != nil {
-				return false, err.Error()
-			}
-			b, _ := json.Marshal(a)
-			return a.Ready && a.Pause.Active(time.Now()) == want, string(b)
-		})
 	}
 }

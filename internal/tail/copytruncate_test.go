@@ -44,6 +44,26 @@ func TestCopytruncateIsFinishedFromTheCopy(t *testing.T) {
 	}
 }
 
+// The copy is found in the moment when its compressed form is there already, and it is there still.
+func TestCopytruncateCopyIsJustBeingCompressed(t *testing.T) {
+	r := newRig(t).open()
+	a, b := lines("a", 200), lines("b", 50)
+	r.write("app.log", a[:3000])
+	r.drain()
+	r.write("app.log", a[3000:])
+	r.copy("app.log", "app.log.1")
+	r.copy("app.log", "copy")
+	r.truncate("app.log")
+	r.gzip("app.log.1")
+	r.rename("copy", "app.log.1")
+	r.write("app.log", b)
+	r.drain()
+	r.remove("app.log.1")
+	r.drain()
+	r.want(a + b)
+	r.wantLosses(0)
+}
+
 // The new content is longer than the old: size alone shows nothing.
 func TestCopytruncateThenGrownBeyond(t *testing.T) {
 	r := newRig(t).open()

@@ -240,6 +240,10 @@ func (l *Log) between(since, next *generation, until time.Time, except *candidat
 		if next != nil {
 			gens = append(gens, next)
 		}
+		if except != nil {
+			// Its compressed form is there already while it still is, under another inode.
+			gens = append(gens, &generation{content: except.content})
+		}
 		known, err := l.isKnown(c, gens)
 		if !known && err != nil && c.kind != "" && l.cfg.Now().Sub(c.at.changed) < time.Minute {
 			// It is being written. The file that it is made from is still there, and is found as such.

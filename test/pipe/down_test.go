@@ -1,0 +1,149 @@
+package pipe
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestRotationWhileTheNodeIsDown rotates what wasn't read yet, and has it compressed, before the node starts again.
+func TestRotationWhileTheNodeIsDown(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		compress []string // of the rotated file
+		crash    bool
+	}{
+		{"renamed", nil, false},
+		{"renamed, after a crash", nil, true},
+		{"gzip", []string{"gzip"}, false},
+		{"gzip, after a crash", []string{"gzip"}, true},
+		{"zstd", []string{"zstd", "-q", "--rm"}, false},
+		{"bzip2", []string{"bzip2"}, false},
+		{"xz", []string{"xz"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n, want := began(t)
+			unread := text("unread", 90<<10)
+			if c.crash {
+				n.crash()
+			} else {
+				n.stop()
+			}
+			n.write("app.log", unread)
+			n.rename("app.log", "app.log.1")
+			if len(c.compress) > 0 {
+				command(t, c.compress[0], append(c.compress[1:], n.path("app.log.1"))...)
+			}
+			live := text("live", 10<<10)
+			n.write("app.log", live)
+			n.start()
+			want = join(want, unread, live)
+			n.exact("app", want)
+			n.write("app.log", []byte("end\n"))
+			n.exact("app", join(want, []byte("end\n")))
+		})
+	}
+}
+
+func TestThreeRotationsWhileTheNodeIsDown(t *testing.T) {
+	for _, compress := range []string{"", "gzip"} {
+		t.Run("compress "+compress, func(t *testing.T) {
+			n, want := began(t)
+			n.stop()
+			for i := range 3 {
+				b := text(fmt.Sprint("round", i), 40<<10)
+				n.write("app.log", b)
+				want = join(want, b)
+				for k := 3; k > 0; k-- {
+					for _, ending := range []string{"", ".gz"} {
+						err := os.Rename(n.path(fmt.Sprintf("app.log.%d%s", k, ending)), n.path(fmt.Sprintf("app.log.%d%s", k+1, ending)))
+						if err != nil && !os.IsNotExist(err) {
+							t.Fatal(err)
+						}
+					}
+				}
+				n.rename("app.log", "app.log.1")
+				if compress != "" {
+					command(t, compress, n.path("app.log.1"))
+				}
+			}
+			live := text("live", 10<<10)
+			n.write("app.log", live)
+			n.start()
+			n.exact("app", join(want, live))
+		})
+	}
+}
+
+// TestLogrotate lets the real logrotate rotate, while a writer reopens its file at once, or goes on in the old
+// one for a while.
+func TestLogrotate(t *testing.T) {
+	const program = "/usr/sbin/logrotate"
+	if _, err := os.Stat(program); err != nil {
+		t.Skipf("%s isn't installed", program)
+	}
+	for _, options := range []string{
+		"create", "copytruncate", "create compress", "create compress delaycompress",
+		"copytruncate compress", "create dateext dateformat -%s", "create dateext dateformat -%s compress",
+	} {
+		for _, reopens := range []bool{true, false} {
+			name := strings.ReplaceAll(options, " dateformat -%s", "")
+			if !reopens {
+				if strings.HasSuffix(options, "compress") && !strings.Contains(options, "delay") || strings.HasPrefix(options, "copy") {
+					continue // the writer's late bytes are logrotate's to lose, or there is nothing to reopen
+				}
+				name += ", the writer goes on in the old file"
+			}
+			t.Run(name, func(t *testing.T) {
+				n, want := began(t)
+				conf, state := n.path("conf"), n.path("logrotate.state")
+				n.must(os.Chmod(n.dir, 0o755))
+				lines := strings.NewReplacer(" dateext", "\ndateext", " dateformat", "\ndateformat", " compress", "\ncompress", " delay", "\ndelay").Replace(options)
+				n.must(os.WriteFile(conf, fmt.Appendf(nil, "%s {\nsu root root\nrotate 20\n%s\n}\n", n.path("app.log"), lines), 0o644))
+				for i := range 3 {
+					before, late, after := text(fmt.Sprint("before", i), 20<<10), text(fmt.Sprint("late", i), 2<<10), text(fmt.Sprint("after", i), 9<<10)
+					w, err := os.OpenFile(n.path("app.log"), os.O_APPEND|os.O_WRONLY, 0)
+					n.must(err)
+					_, err = w.Write(before)
+					n.must(err)
+					want = join(want, before)
+					if i%2 == 0 {
+						n.exact("app", want) // else it is rotated while it is behind
+					}
+					if strings.Contains(options, "dateext") {
+						n.olderDates()
+					}
+					if out, err := exec.Command(program, "-f", "-s", state, conf).CombinedOutput(); err != nil {
+						t.Fatalf("logrotate: %v: %s", err, out)
+					}
+					if !reopens {
+						_, err = w.Write(late)
+						n.must(err)
+						want = join(want, late)
+						n.exact("app", want)
+					}
+					n.must(w.Close())
+					n.write("app.log", after)
+					want = join(want, after)
+				}
+				n.exact("app", want)
+			})
+		}
+	}
+}
+
+// olderDates makes rotated files ten seconds older by name: logrotate writes to none that exists, and dates them by the second.
+func (n *node) olderDates() {
+	n.t.Helper()
+	list, err := os.ReadDir(n.dir)
+	n.must(err)
+	for _, e := range list {
+		var at int64
+		if _, err := fmt.Sscanf(e.Name(), "app.log-%d", &at); err != nil {
+			continue
+		}
+		n.rename(e.Name(), strings.Replace(e.Name(), fmt.Sprint(at), fmt.Sprint(at-10), 1))
+	}
+}
