@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // pack compresses with the real program, as an administrator's logrotate does.
@@ -210,4 +212,38 @@ func TestRotationPackedIsReadInSmallSteps(t *testing.T) {
 	}
 	t.Logf("%d bytes in %v", len(r.out), time.Since(start))
 	r.wantBytes(append(a, "end\n"...))
+}
+
+// Rotations that follow so fast that the last changes bear the same time are read in the order of the files' births,
+// whichever way their names count.
+func TestRotationWhileDownWithEqualTimes(t *testing.T) {
+	for _, names := range [][]string{{"app.log.1", "app.log.2", "app.log.3"}, {"app.log.3", "app.log.2", "app.log.1"}} {
+		t.Run(names[0], func(t *testing.T) {
+			r := newRig(t).open()
+			r.write("app.log", "old\n")
+			r.drain()
+			r.save()
+			r.crash()
+			for i, name := range names {
+				r.write("app.log", fmt.Sprintf("generation %d\n", i))
+				r.rename("app.log", name)
+				born := birthOf(unix.AT_FDCWD, r.name(name), 0)
+				for { // the next one is born in a later step of the clock
+					r.write("app.log", "")
+					if birthOf(unix.AT_FDCWD, r.name("app.log"), 0).After(born) {
+						break
+					}
+					r.remove("app.log")
+				}
+			}
+			same := time.Now()
+			for _, name := range names {
+				r.must(os.Chtimes(r.name(name), same, same))
+			}
+			r.open()
+			r.out, r.pieces = nil, nil
+			r.drain()
+			r.want("old\ngeneration 0\ngeneration 1\ngeneration 2\n")
+		})
+	}
 }

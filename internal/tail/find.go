@@ -136,11 +136,17 @@ func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
 	return list, nil
 }
 
-// age orders by time of last change, oldest first; where that is equal by the
-// number in the name, and else by the name.
+// age orders by time of last change, oldest first; where that is equal (the kernel counts in steps of
+// some milliseconds) by birth, then by the number in the name, and else by the name.
 func (l *Log) age(a, b *candidate) int {
 	if c := a.at.mtime.Compare(b.at.mtime); c != 0 {
 		return c
+	}
+	if a.kind == "" && b.kind == "" { // what was compressed was born then
+		x, y := birthOf(unix.AT_FDCWD, a.path, 0), birthOf(unix.AT_FDCWD, b.path, 0)
+		if c := x.Compare(y); c != 0 && !x.IsZero() && !y.IsZero() {
+			return c
+		}
 	}
 	base := filepath.Base(l.cfg.Path)
 	na, nb := rotationNumber(filepath.Base(a.path), base), rotationNumber(filepath.Base(b.path), base)
