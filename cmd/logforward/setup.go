@@ -12,6 +12,9 @@ import (
 	"logforward/internal/settings"
 )
 
+// leastStream is the smallest limit of a stream: one below a chunk's size would refuse that chunk for ever.
+const leastStream = 16 << 20
+
 // setupTime bounds the whole of setup.
 const setupTime = time.Minute
 
@@ -35,6 +38,9 @@ messages is ever deleted.
 		}
 		options.Name, options.Logger = "logforward setup", log
 		w := broker.Wanted{MaxBytes: v.Number("max_bytes")}
+		if w.MaxBytes > 0 && w.MaxBytes < leastStream {
+			return misconfigured(fmt.Errorf("max_bytes = %d (%s): a stream must hold a few messages of the largest size; at least %s, or 0 for no limit", w.MaxBytes, v.Where("max_bytes"), size(int64(leastStream))))
+		}
 		// What isn't said stays as it is; a default must not undo what an earlier setup was told.
 		if v.IsSet("prefix") {
 			w.Prefix = v.Text("prefix")

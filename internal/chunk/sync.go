@@ -48,16 +48,18 @@ type HelloLog struct {
 	Confirmed   uint64 `json:"confirmed"`
 	Digest      Digest `json:"digest"` // running digest at Confirmed
 	Round       uint64 `json:"round"`
+	Weak        bool   `json:"weak,omitempty"` // Confirmed is the broker's word: it is no witness of what is central
 }
 
 // Answer is what a receiver says to a Hello. Ready false means "not yet": the
 // receiver doesn't know enough to say anything about any log.
 type Answer struct {
-	Ready    bool                 `json:"ready"`
-	Receiver string               `json:"receiver,omitempty"`
-	Layout   *Layout              `json:"layout,omitempty"`
-	Pause    *Pause               `json:"pause,omitempty"`
-	Logs     map[string]AnswerLog `json:"logs,omitempty"` // for exactly the tokens that were asked for
+	Ready    bool    `json:"ready"`
+	Receiver string  `json:"receiver,omitempty"`
+	Layout   *Layout `json:"layout,omitempty"`
+	Pause    *Pause  `json:"pause,omitempty"`
+	// Logs are of the tokens that were asked for: all, or as many as one message takes. The node asks for the others again.
+	Logs map[string]AnswerLog `json:"logs,omitempty"`
 }
 
 // AnswerLog is what the centre has learnt of one log. Known false: it has never seen it.

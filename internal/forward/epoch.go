@@ -13,12 +13,18 @@ import (
 type fork struct {
 	due      bool
 	why      string
+	round    uint64    // since then: an answer to an earlier hello doesn't tell what was taken before the fork
 	answered bool      // the centre has said where it stands since
 	deadline time.Time // not waited for longer
 	after    time.Time // the next one may begin: two clones could else outbid one another for ever
 	last     time.Time
 	wait     backoff
 }
+
+// forkPatience is how long a new epoch waits for the centre's word of how far it got: a receiver was
+// there a moment ago, and one that takes over may first have to begin. What the stream
+// still holds would come twice.
+const forkPatience = 30 * time.Second
 
 // forked wants a new epoch, because of what the centre has; known is its epoch, 0: unknown.
 // First the centre is asked how far it got: what it has needs no second sending.
@@ -32,8 +38,9 @@ func (f *forwarder) forked(known uint64, why string) {
 		f.fork.wait.reset()
 	}
 	f.fork.due, f.fork.why = true, why
-	f.fork.answered = false
-	f.fork.deadline = now.Add(syncPatience)
+	f.rec.Round++
+	f.fork.round, f.fork.answered, f.dirty = f.rec.Round, false, true
+	f.fork.deadline = now.Add(forkPatience)
 	f.place = nil
 	f.returnGrant()
 	f.log.Error("this log forked: another node uses this identity, or this node's or the centre's state was restored; a new epoch begins",
@@ -104,10 +111,10 @@ func (f *forwarder) begin(known, predecessor uint64) {
 // number starts the numbering of the record's epoch at 0. Nothing of it is published before
 // that is on disk.
 func (f *forwarder) number() {
-	f.rec.Confirmed, f.rec.Digest, f.rec.Reserved = 0, 0, 0
+	f.rec.Confirmed, f.rec.Digest, f.rec.Reserved, f.rec.Weak = 0, 0, 0, false
 	f.rec.Round++
 	f.flight.reset(0, 0)
-	f.stored, f.next, f.restored, f.safe = 0, 0, 0, 0
+	f.stored, f.next, f.restored, f.former, f.safe = 0, 0, 0, 0, 0
 	f.reserve(0)
 	f.fence = f.save(true)
 	f.life++
@@ -148,10 +155,10 @@ func (f *forwarder) resume(p *chunk.Place) error {
 		f.tail = fresh
 		f.begun = true
 		f.rec.Epoch, f.rec.Predecessor = p.Epoch, p.Predecessor
-		f.rec.Confirmed, f.rec.Digest, f.rec.Reserved = p.Position, p.Digest, p.Position
+		f.rec.Confirmed, f.rec.Digest, f.rec.Reserved, f.rec.Weak = p.Position, p.Digest, p.Position, false
 		f.rec.Round++
 		f.flight.reset(p.Position, p.Digest)
-		f.stored, f.next, f.restored, f.safe = p.Position, p.Position, 0, 0
+		f.stored, f.next, f.restored, f.former, f.safe = p.Position, p.Position, 0, 0, 0
 		f.reserve(p.Position)
 		f.fence = f.save(true)
 		f.log.Warn("the state of this log was lost; it goes on where the centre stands", "epoch", p.Epoch, "position", p.Position)

@@ -46,6 +46,7 @@ type forwarder struct {
 	begun    bool // there is an epoch; else the centre must be asked first
 	tail     *tail.Log
 	restored uint64 // reserved at the start: positions below it may have been used before
+	former   uint64 // up to here an earlier run may have sent what is in the file
 	flight   flight
 	stored   uint64
 	next     uint64 // of the chunk to publish next; the flight's end: read a new one
@@ -260,7 +261,7 @@ func (f *forwarder) step(now time.Time) (wait time.Duration, listen, more bool) 
 	}
 	again := f.next < f.flight.end()
 	if !again {
-		if f.draining || f.layout != nil {
+		if f.draining || f.layout != nil && f.flight.end() >= f.former {
 			return f.hold(now)
 		}
 		if wait := f.linger(now); wait > 0 {

@@ -37,8 +37,8 @@ func (f *forwarder) onAck(a ack) {
 		}
 	}
 	if f.link.destination.Commit == Stored {
-		d, ok := f.flight.border(f.stored)
-		if ok {
+		if d, ok := f.flight.border(f.stored); ok && f.stored > f.flight.start {
+			f.rec.Weak = true // also where a receiver's word is waited for again later
 			f.confirm(f.stored, d)
 		}
 		return
@@ -123,6 +123,13 @@ func (f *forwarder) onConfirm(epoch, position uint64, digest chunk.Digest) {
 		f.forked(0, fmt.Sprintf("the centre's digest at position %d is %s, this node's is %s", position, digest, ours))
 		return
 	}
+	f.central(position, digest)
+}
+
+// central takes a receiver's word.
+func (f *forwarder) central(position uint64, digest chunk.Digest) {
+	f.dirty = f.dirty || f.rec.Weak
+	f.rec.Weak = false
 	f.confirm(position, digest)
 }
 

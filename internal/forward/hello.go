@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -18,6 +19,11 @@ const (
 	// a thousand logs that start together fit into two messages.
 	helloGather = 5 * time.Millisecond
 	helloLate   = 30 * time.Second
+	// helloSoon is when a log is asked for again of which the centre can't say yet where it stands.
+	helloSoon = 500 * time.Millisecond
+	// helloRoom is more than a hello takes beside its logs, and helloLog more than one log beside its token.
+	helloRoom = 512
+	helloLog  = 320
 )
 
 // ask wants a hello for one log soon.
@@ -57,7 +63,7 @@ func (l *link) greet(ctx context.Context) {
 		case <-timer.C:
 		}
 		tokens, next := l.dueNow()
-		for batch := range slices.Chunk(tokens, chunk.MaxHelloLogs) {
+		for batch := range l.batches(tokens) {
 			if l.hello(ctx, batch) {
 				failures.reset()
 				continue
@@ -74,6 +80,30 @@ func (l *link) greet(ctx context.Context) {
 			_, next = l.dueNow()
 		}
 		timer.Reset(next)
+	}
+}
+
+// batches are the logs of one hello each: as many as one message takes.
+func (l *link) batches(tokens []string) iter.Seq[[]string] {
+	l.mu.Lock()
+	limit := l.maxPayload
+	l.mu.Unlock()
+	if limit <= 0 {
+		limit = chunk.MaxControl
+	}
+	return func(yield func([]string) bool) {
+		for len(tokens) > 0 {
+			n := 0
+			for size := helloRoom; n < min(len(tokens), chunk.MaxHelloLogs); n++ {
+				if size += helloLog + len(tokens[n]); size > limit && n > 0 {
+					break
+				}
+			}
+			if !yield(tokens[:n]) {
+				return
+			}
+			tokens = tokens[n:]
+		}
 	}
 }
 
@@ -154,8 +184,14 @@ func (l *link) hello(ctx context.Context, tokens []string) bool {
 	for token, f := range asked {
 		was := h.Logs[token]
 		answer, ok := a.Logs[token]
-		if !a.Ready || !ok {
+		switch {
+		case !a.Ready || len(a.Logs) == 0:
 			answer = chunk.AnswerLog{Error: "the receiver isn't ready to say"}
+		case !ok:
+			l.ask(token, 0) // the answer had no room for it
+			continue
+		case answer.Error != "":
+			l.ask(token, helloSoon)
 		}
 		f.post(func() { f.onAnswer(was, a.Layout, answer) })
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"logforward/internal/broker"
@@ -58,6 +59,13 @@ func TestForwardTakesANewLayoutWhenAllIsConfirmed(t *testing.T) {
 	n.start()
 	c.rest(false)
 	n.delivered("app", append(bytes.Clone(want), more...))
+	// How much of that was sent before the crash nobody knows: all of it goes by the old layout.
+	if g := c.look("app"); len(g.subj) != 1 || g.subj[old] == 0 {
+		t.Errorf("subjects %v before the change", g.subj)
+	}
+	last := lines(r, 100)
+	n.append("app", last)
+	n.delivered("app", slices.Concat(want, more, last))
 	g := c.look("app")
 	if g.subj[old] == 0 || g.subj[subject("logs", partitions, "app")] == 0 || len(g.subj) != 2 {
 		t.Errorf("subjects %v", g.subj)

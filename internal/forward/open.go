@@ -53,6 +53,9 @@ func (f *forwarder) open() error {
 	f.restored, f.safe = rec.Reserved, rec.Reserved
 	f.flight.reset(rec.Confirmed, rec.Digest)
 	f.stored, f.next = rec.Confirmed, rec.Confirmed
+	if f.former = 0; rec.Reserved > rec.Confirmed {
+		f.former = min(rec.Reserved, rec.Confirmed+uint64(max(t.Pending(), 0)))
+	}
 	f.rec.Round++
 	f.life++
 	f.waiting, f.synced, f.fork.due, f.place, f.layout = 0, false, false, nil, nil
@@ -156,7 +159,8 @@ func (f *forwarder) settle(now time.Time) {
 	same := old.Prefix == f.layout.Prefix &&
 		chunk.Partition(f.engine.cfg.Identity, old.Partitions) == chunk.Partition(f.engine.cfg.Identity, f.layout.Partitions)
 	gone := !f.bare.IsZero() && now.Sub(f.bare) >= noStreamFor
-	if !same && !gone && f.flight.tried() {
+	// What an earlier run sent isn't known, but it was in the file: that goes by the old layout again.
+	if !same && !gone && (f.flight.tried() || f.flight.start < f.former) {
 		return
 	}
 	if gone && !same {

@@ -50,9 +50,10 @@ type record struct {
 	Path        string        `json:"path"`
 	Epoch       uint64        `json:"epoch"` // 0: not begun, the centre was not heard yet
 	Predecessor uint64        `json:"predecessor,omitempty"`
-	Reserved    uint64        `json:"reserved"`  // no position from here on was ever published
-	Confirmed   uint64        `json:"confirmed"` // and Tail begins here
-	Digest      chunk.Digest  `json:"digest"`    // running digest at Confirmed
+	Reserved    uint64        `json:"reserved"`       // no position from here on was ever published
+	Confirmed   uint64        `json:"confirmed"`      // and Tail begins here
+	Digest      chunk.Digest  `json:"digest"`         // running digest at Confirmed
+	Weak        bool          `json:"weak,omitempty"` // Confirmed is the broker's acknowledgement, not a receiver's word
 	Round       uint64        `json:"round"`
 	Known       uint64        `json:"known,omitempty"` // greatest epoch that the centre was seen to know
 	Layout      *chunk.Layout `json:"layout,omitempty"`

@@ -37,6 +37,7 @@ func (f *forwarder) sendNew(now time.Time, size int) (wait time.Duration, listen
 		f.rush = false
 		if len(p.Data) == 0 {
 			f.behind = time.Time{}
+			f.former = min(f.former, f.flight.end()) // there is no more of it
 		}
 		return wait, true, false
 	}

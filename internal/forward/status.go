@@ -107,7 +107,7 @@ func (f *forwarder) show() {
 	}
 	if h.Epoch > 0 {
 		h.Predecessor, h.Stored, h.Confirmed = f.rec.Predecessor, f.stored, f.rec.Confirmed
-		h.Digest, h.Round = f.rec.Digest, f.rec.Round
+		h.Digest, h.Round, h.Weak = f.rec.Digest, f.rec.Round, f.rec.Weak
 	}
 	bytes, _ := f.flight.unconfirmed()
 	s := Status{

@@ -81,7 +81,6 @@ func (f *forwarder) onNoAnswer() {
 	if f.begun || f.link.destination.Commit == Stored {
 		f.patience = time.Time{}
 	}
-	f.fork.answered = true
 }
 
 // onAnswer takes what the centre says to a hello; was is what this log said in it.
@@ -98,6 +97,10 @@ func (f *forwarder) onAnswer(was chunk.HelloLog, layout *chunk.Layout, a chunk.A
 	}
 	if a.Error != "" {
 		f.centreErr = fmt.Errorf("the centre can't say yet where this log stands: %s", a.Error)
+		if f.fork.due {
+			f.fork.deadline = time.Now().Add(forkPatience) // it is about to say
+			return
+		}
 		f.onNoAnswer()
 		return
 	}
@@ -109,7 +112,7 @@ func (f *forwarder) onAnswer(was chunk.HelloLog, layout *chunk.Layout, a chunk.A
 	if a.Known {
 		f.rec.Known = max(f.rec.Known, a.Epoch)
 	}
-	f.fork.answered = true
+	f.fork.answered = was.Round >= f.fork.round
 	switch {
 	case a.Known && a.Epoch > f.rec.Epoch:
 		f.forked(a.Epoch, fmt.Sprintf("the centre knows epoch %d, this node is in %d", a.Epoch, f.rec.Epoch))
@@ -128,12 +131,14 @@ func (f *forwarder) onAnswer(was chunk.HelloLog, layout *chunk.Layout, a chunk.A
 	case a.Known && a.Epoch == f.rec.Epoch && a.Position == f.flight.start && a.Digest != f.flight.digest:
 		f.forked(0, fmt.Sprintf("the centre's digest at position %d is %s, this node's is %s", a.Position, a.Digest, f.flight.digest))
 		return
+	case a.Known && a.Epoch == f.rec.Epoch && a.Position == f.flight.start:
+		f.central(a.Position, a.Digest)
 	}
 	f.synced = true
 	if r := a.Resend; r != nil {
 		f.onResend(*r)
 	}
-	if a.Fork {
+	if a.Fork && was.Epoch == f.rec.Epoch { // else the comparison has begun a new one
 		f.forked(a.Epoch, "the centre has other bytes at positions of this epoch")
 	}
 }
@@ -178,7 +183,7 @@ func (f *forwarder) compare(now time.Time) time.Duration {
 	d, ok := f.digestAt(p.Position)
 	switch {
 	case ok && d == p.Digest, f.flight.wasBorder(p.Position, p.Digest):
-		f.confirm(p.Position, p.Digest)
+		f.central(p.Position, p.Digest)
 	case ok:
 		f.forked(0, fmt.Sprintf("the centre's digest at position %d is %s, this node's is %s", p.Position, p.Digest, d))
 		return f.forking(now)

@@ -154,6 +154,7 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 		// Otherwise Prepared stays until reopen has set its bytes aside.
 	}
 	l.cur = newCursor(lo.Committed.Place)
+	l.cur.forked = lo.Committed.Forked
 	if further(&l.rec.Place, &lo.Committed.Place) {
 		if l.rec.Learnt != nil {
 			l.heard = *l.rec.Learnt

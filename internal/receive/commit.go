@@ -117,7 +117,8 @@ func (p *partition) snapshot() (*batch, error) {
 func (p *partition) item(l *log) (*item, error) {
 	m := l.mark()
 	it := &item{log: l, key: l.key, identity: l.identity, name: l.name, local: l.local, rec: l.rec, rev: l.rev}
-	it.moved = m.File != l.local.Committed.File || m.Size != l.local.Committed.Size || m.Ledger != l.local.Committed.Ledger || !same(&m.Place, &l.local.Committed.Place)
+	it.moved = m.File != l.local.Committed.File || m.Size != l.local.Committed.Size || m.Ledger != l.local.Committed.Ledger ||
+		m.Forked != l.local.Committed.Forked || !same(&m.Place, &l.local.Committed.Place)
 	if it.moved {
 		it.local.Prepared = &m
 	}
@@ -388,28 +389,35 @@ func (r *Receiver) landed(term context.Context, records *broker.Records, it *ite
 
 // confirm tells the nodes what they may forget. A lost message costs nothing: the next sync says the same.
 func (r *Receiver) confirm(items []*item) {
-	nodes := make(map[string]*chunk.Control)
+	type message struct {
+		chunk.Control
+		size int // of its JSON, at most
+	}
+	limit := min(chunk.MaxControl, int(r.nc.MaxPayload())) / 2
+	nodes := make(map[string]*message)
 	for _, it := range items {
+		if !it.moved {
+			continue
+		}
 		c := nodes[it.identity]
 		if c == nil {
-			c = new(chunk.Control)
+			c = new(message)
 			nodes[it.identity] = c
 		}
-		p := &it.local.Committed.Place
-		if it.moved {
-			c.Confirm = append(c.Confirm, chunk.Confirm{Log: chunk.Token(it.name), Epoch: p.Epoch, Position: p.Position, Digest: p.Digest})
-		}
-		if len(c.Confirm) == chunk.MaxHelloLogs {
-			r.tell(it.identity, c)
+		token, p := chunk.Token(it.name), &it.local.Committed.Place
+		c.Confirm = append(c.Confirm, chunk.Confirm{Log: token, Epoch: p.Epoch, Position: p.Position, Digest: p.Digest})
+		if c.size += confirmSize + len(token); c.size > limit {
+			r.tell(it.identity, &c.Control)
 			delete(nodes, it.identity)
 		}
 	}
 	for identity, c := range nodes {
-		if len(c.Confirm) > 0 {
-			r.tell(identity, c)
-		}
+		r.tell(identity, &c.Control)
 	}
 }
+
+// confirmSize is more than a confirmation takes as JSON, beside the log's token.
+const confirmSize = 128
 
 // acknowledge removes what is committed from the streams.
 func (r *Receiver) acknowledge(b *batch) error {

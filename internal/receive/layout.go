@@ -122,6 +122,7 @@ func (r *Receiver) watchShared(ctx context.Context) {
 			return
 		}
 		r.setPause(s.Pause)
+		r.tellPause(ctx)
 	}, func(err error) {
 		if errors.Is(err, broker.ErrNotFound) || errors.Is(err, broker.ErrNoStream) {
 			r.logger.Warn("the broker has lost the layout", "error", err)

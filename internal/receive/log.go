@@ -61,7 +61,7 @@ func (l *log) learnt() *chunk.Place {
 
 // mark is where the log stands now, on disk after the next sync.
 func (l *log) mark() mark {
-	m := mark{Place: l.cur.Place}
+	m := mark{Place: l.cur.Place, Forked: l.cur.forked}
 	if l.file != nil {
 		m.File, m.Size, m.From, m.Offset, m.Opened = l.file.name, l.file.size, l.from, l.offset, l.file.opened
 		if l.from == unplaced {
@@ -228,6 +228,7 @@ func (p *partition) tellFork(l *log, ch *chunk.Chunk, v verdict) {
 			Cause: fmt.Sprintf("digest %s doesn't continue what stands before position %d", ch.Digest, l.cur.Position)})
 		p.r.logger.Error("fork: other bytes have these positions; nothing was overwritten, and the node must begin a new epoch. Two nodes with one identity, or a restored one?",
 			"identity", l.identity, "log", l.name, "epoch", ch.Epoch, "position", ch.Position)
+		p.touch(l) // a term that begins anew must know, or a late chunk that fits would be taken
 		if err := p.flushNotes(l); err != nil {
 			p.r.logger.Error("ledger", "identity", l.identity, "log", l.name, "error", err)
 		}
@@ -247,19 +248,23 @@ func (p *partition) answer(l *log, h chunk.HelloLog, gone bool) chunk.AnswerLog 
 	if l != nil {
 		place, forked = *l.learnt(), l.cur.forked
 	}
+	if forked && h.Epoch == l.cur.Epoch && !same(&l.cur.Place, &place) {
+		// The node numbers anew what isn't confirmed. What was taken before the fork would come twice.
+		return chunk.AnswerLog{Error: "a fork: what was taken before it is still to be committed"}
+	}
 	a := chunk.AnswerLog{Known: place.Epoch != 0, Place: place}
+	// Never below what the node was told to forget: it couldn't obey.
+	from := h.Confirmed
+	if h.Epoch == place.Epoch {
+		from = max(from, place.Position)
+	}
 	switch {
 	case h.Epoch == 0 || h.Epoch < place.Epoch:
 	case h.Epoch == place.Epoch && (forked || h.Confirmed == place.Position && h.Digest != place.Digest):
 		a.Fork = true
-	case gone && h.Epoch == place.Epoch && h.Stored > place.Position,
-		gone && h.Epoch > place.Epoch && h.Stored > h.Confirmed:
+	case gone && h.Stored > from:
 		// The broker stored it, nobody committed it, and it isn't there any more. The stream was
 		// asked before the record, so it can't have been committed in between.
-		from := place.Position
-		if h.Epoch > place.Epoch {
-			from = h.Confirmed
-		}
 		a.Resend = &chunk.Resend{Epoch: h.Epoch, From: from, Round: h.Round}
 	}
 	return a

@@ -314,8 +314,11 @@ func (r *Receiver) Run(ctx context.Context) error {
 		return nil
 	})
 	err := group.Wait()
-	if err == nil && r.nc.Status() == nats.CONNECTED {
-		err = r.nc.FlushTimeout(2 * time.Second) // the last acknowledgements
+	if r.nc.Status() == nats.CONNECTED {
+		// The last acknowledgements. If they are lost the messages come again, as duplicates.
+		if err := r.nc.FlushTimeout(2 * time.Second); err != nil {
+			r.logger.Info("last acknowledgements may be lost", "error", err)
+		}
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"logforward/internal/broker"
@@ -570,4 +571,73 @@ func TestRecordKeepsOffsetsOfAllOpenGenerations(t *testing.T) {
 	if got := l.Tail.Digest.Update([]byte("late\n")); got != l.Digest {
 		t.Fatalf("tail proves %s, want %s", got, l.Digest)
 	}
+}
+
+// A fork is a fork also for the next term: what fits by chance may belong to a node that has begun anew meanwhile.
+func TestForkIsRememberedByTheNextTerm(t *testing.T) {
+	s := newSite(t, nil)
+	s.startReceiver()
+	n := s.node("web1", "syslog")
+	n.send(n.make("committed\n"))
+	n.waitConfirmed()
+	late := n.make("late, and it fits\n")
+	n.written = n.written[:10]
+	bad := *late
+	bad.Digest++
+	n.send(&bad)
+	told := func(times int) {
+		t.Helper()
+		eventually(t, "tell of the fork", func() (bool, string) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return len(n.forks) >= times, fmt.Sprintf("%+v", n.forks)
+		})
+	}
+	told(1)
+	s.must(s.stopReceiver())
+	s.startReceiver()
+	n.send(late)
+	told(2)
+	n.prev, n.epoch, n.position, n.digest = 1, 2, 0, 0
+	n.send(n.make("the new epoch\n"))
+	n.waitConfirmed()
+	n.same()
+}
+
+// The red button is told to the nodes that are known, not only at their next sync.
+func TestPauseIsToldAtOnce(t *testing.T) {
+	s := newSite(t, nil)
+	s.startReceiver()
+	n := s.node("web1", "syslog")
+	n.send(n.make("known\n"))
+	n.waitConfirmed()
+	pauses := make(chan *chunk.Pause, 10)
+	sub, err := s.nc.Subscribe(chunk.ControlSubject("logs", "web1"), func(m *nats.Msg) {
+		if c, err := chunk.ParseControl(m.Data); err == nil && c.Pause != nil {
+			pauses <- c.Pause
+		}
+	})
+	s.must(err)
+	defer sub.Unsubscribe()
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	shared, err := broker.OpenShared(t.Context(), js)
+	s.must(err)
+	next := func(active bool) {
+		t.Helper()
+		for {
+			select {
+			case p := <-pauses:
+				if p.Active(time.Now()) == active {
+					return
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatalf("no pause that is active: %t", active)
+			}
+		}
+	}
+	s.must(shared.SetPause(t.Context(), broker.Pause{Since: time.Now(), Reason: "storage"}))
+	next(true)
+	s.must(shared.ClearPause(t.Context()))
+	next(false)
 }

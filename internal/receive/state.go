@@ -29,6 +29,7 @@ type mark struct {
 	Offset int64       `json:"offset,omitempty"` // of From in File
 	Opened time.Time   `json:"opened,omitzero"`  // when File was begun
 	Ledger int64       `json:"ledger,omitempty"` // size of the ledger
+	Forked bool        `json:"forked,omitempty"` // nothing more is taken in this epoch
 }
 
 // local is what this receiver knows of a log by itself.

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 
 	"logforward/internal/broker"
 	"logforward/internal/chunk"
@@ -76,7 +78,7 @@ func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg) error {
 	r.metrics.syncs.Inc()
 	answer := chunk.Answer{Receiver: r.config.Name}
 	r.mu.Lock()
-	ready := r.serving && r.complete
+	ready := r.serving && r.complete && r.pause != nil
 	var p *partition
 	if ready {
 		answer.Layout = &chunk.Layout{ID: r.layout.ID, Prefix: r.layout.Prefix, Partitions: r.layout.Partitions}
@@ -91,38 +93,119 @@ func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg) error {
 			r.logger.Info("partition isn't ready for a sync", "identity", identity, "error", err)
 		}
 	}
-	b, err := json.Marshal(answer)
+	b, err := fit(&answer, int(r.nc.MaxPayload()))
 	if err != nil {
 		return err
 	}
 	return r.nc.Publish(m.Reply, b)
 }
 
+// fit encodes an answer with as many of its logs as a message of limit bytes takes.
+func fit(answer *chunk.Answer, limit int) ([]byte, error) {
+	b, err := json.Marshal(answer)
+	if err != nil || len(b) <= limit {
+		return b, err
+	}
+	all := answer.Logs
+	answer.Logs = nil
+	if b, err = json.Marshal(answer); err != nil {
+		return nil, err
+	}
+	room := limit - len(b) - len(`,"logs":{}`)
+	answer.Logs = make(map[string]chunk.AnswerLog)
+	for token, l := range all {
+		one, err := json.Marshal(l)
+		if err != nil {
+			return nil, err
+		}
+		if n := len(token) + len(one) + len(`"":,`); n <= room {
+			answer.Logs[token], room = l, room-n
+		}
+	}
+	return json.Marshal(answer)
+}
+
 // place asks the identity's partition. Logs of which more is stored than learnt are looked up in
 // their streams, and then the partition is asked again: in this order, a message that
 // left the stream in between is seen in the second answer.
 func (r *Receiver) place(ctx context.Context, p *partition, identity string, hello *chunk.Hello) (map[string]chunk.AnswerLog, error) {
-	logs, err := p.ask(ctx, ask{identity: identity, hello: hello})
+	said := hello.Logs
+	believed := *hello
+	believed.Logs = maps.Clone(said)
+	for token, h := range said {
+		if h.Weak {
+			// It may be in the stream still: to believe it now would drop it there as a duplicate.
+			h.Confirmed, h.Digest = 0, 0
+			believed.Logs[token] = h
+		}
+	}
+	logs, err := p.ask(ctx, ask{identity: identity, hello: &believed})
 	if err != nil {
 		return nil, err
 	}
+	pending := r.count(ctx, p, identity, said, logs)
+	for token, n := range pending {
+		if n == 0 {
+			believed.Logs[token] = said[token] // what the broker has lost it can't give any more
+		}
+	}
+	if len(pending) > 0 {
+		if logs, err = p.ask(ctx, ask{identity: identity, hello: &believed, pending: pending}); err != nil {
+			return nil, err
+		}
+	}
+	for token, h := range said {
+		n, counted := pending[token]
+		if h.Epoch == 0 && !logs[token].Known && (n > 0 || !counted) {
+			logs[token] = chunk.AnswerLog{Error: "nothing of it is committed, and chunks of it may wait in the stream"}
+		}
+	}
+	return logs, nil
+}
+
+// counts is how many logs are looked up at once: one after the other, those of a busy node would
+// take longer than it waits where the broker is far away.
+const counts = 16
+
+// count looks up how many messages the streams hold of the logs that are undecided. What can't be told in
+// time is left out.
+func (r *Receiver) count(ctx context.Context, p *partition, identity string, said map[string]chunk.HelloLog, logs map[string]chunk.AnswerLog) map[string]uint64 {
+	ctx, cancel := context.WithTimeout(ctx, syncTime/2)
+	defer cancel()
+	var mu sync.Mutex
 	pending := make(map[string]uint64)
-	for token, h := range hello.Logs {
-		l := logs[token]
-		if h.Epoch == 0 || h.Stored <= h.Confirmed || l.Epoch == h.Epoch && l.Position >= h.Stored || l.Epoch > h.Epoch {
+	var group errgroup.Group
+	group.SetLimit(counts)
+	for token, h := range said {
+		if !undecided(&h, logs[token]) {
 			continue
 		}
-		n, err := r.pendingOf(ctx, p.n, h.Partition, identity, token)
-		if err != nil {
-			r.logger.Warn("can't tell what a stream holds", "identity", identity, "log", token, "error", err)
-			continue
-		}
-		pending[token] = n
+		group.Go(func() error {
+			n, err := r.pendingOf(ctx, p.n, h.Partition, identity, token)
+			if err != nil {
+				return fmt.Errorf("log %s: %w", token, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			pending[token] = n
+			return nil
+		})
 	}
-	if len(pending) == 0 {
-		return logs, nil
+	if err := group.Wait(); err != nil { // one line, not one for each of its logs
+		r.logger.Warn("can't tell what a stream holds", "identity", identity, "error", err)
 	}
-	return p.ask(ctx, ask{identity: identity, hello: hello, pending: pending})
+	return pending
+}
+
+// undecided tells whether an answer depends on what the stream holds of a log.
+func undecided(h *chunk.HelloLog, l chunk.AnswerLog) bool {
+	if h.Epoch == 0 {
+		return !l.Known && l.Error == ""
+	}
+	if l.Epoch > h.Epoch || l.Epoch == h.Epoch && l.Position >= h.Stored {
+		return false
+	}
+	return h.Stored > h.Confirmed || h.Weak
 }
 
 // pendingOf counts a log's messages in the stream of its partition, and in the one that the node
@@ -165,14 +248,33 @@ func (p *partition) ask(ctx context.Context, a ask) (map[string]chunk.AnswerLog,
 func (r *Receiver) setPause(p *broker.Pause) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if p == nil {
+		p = new(broker.Pause) // read, and not pressed
+	}
 	r.pause = p
 }
 
-// pauseOf is the pause as it concerns one identity; a zero one lifts any that was. mu is held.
+// tellPause tells all nodes that are known here of the red button at once; the others hear of it at their next sync.
+func (r *Receiver) tellPause(ctx context.Context) {
+	told := make(map[string]bool)
+	for _, l := range r.Status(ctx).Logs {
+		if told[l.Identity] {
+			continue
+		}
+		told[l.Identity] = true
+		r.mu.Lock()
+		pause := r.pauseOf(l.Identity)
+		r.mu.Unlock()
+		r.tell(l.Identity, &chunk.Control{Pause: pause})
+	}
+}
+
+// pauseOf is the pause as it concerns one identity; a zero one lifts any that was. It is nil while the
+// red button wasn't read yet: a receiver that has just started must not lift it. mu is held.
 func (r *Receiver) pauseOf(identity string) *chunk.Pause {
 	p := r.pause
 	if p == nil {
-		return &chunk.Pause{}
+		return nil
 	}
 	if p.Match != "" {
 		if ok, err := path.Match(p.Match, identity); err != nil || !ok {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"testing"
@@ -103,10 +104,10 @@ func TestClones(t *testing.T) {
 		return nil
 	})
 	n.eventually("their epochs in the ledger", func() error {
-		if e := n.epochs("app"); len(e) < 3 {
+		if e := n.epochs("app"); len(e) < 2 {
 			return fmt.Errorf("epochs %v", e)
 		}
-		return nil
+		return n.compareOwners(mine, theirs)
 	})
 	if gaps, err := n.gaps("app"); err != nil || len(gaps) > 0 {
 		t.Error(errors.Join(err, fmt.Errorf("gaps %v", gaps)))
@@ -132,4 +133,42 @@ func TestClones(t *testing.T) {
 		next[i] = next[i][1:]
 	}
 	t.Logf("%d epochs; %d lines came twice", len(n.epochs("app")), again)
+}
+
+// compareOwners tells whether an epoch has lines of both machines.
+func (n *node) compareOwners(mine, theirs []byte) error {
+	extents, err := receive.Extents(n.receiving.Output, n.identity, "app")
+	if err != nil {
+		return err
+	}
+	owner := map[uint64]string{}
+	for _, x := range extents {
+		f, err := receive.OpenCentral(n.receiving.Output, x.File)
+		if err != nil {
+			return err
+		}
+		b, err := io.ReadAll(f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		if x.End >= 0 {
+			b = b[:x.End]
+		}
+		for line := range bytes.Lines(b[x.Offset:]) {
+			who := ""
+			switch {
+			case bytes.Contains(mine, line):
+				who = "mine"
+			case bytes.Contains(theirs, line):
+				who = "theirs"
+			default:
+				continue // from before there were two
+			}
+			if owner[x.Epoch] != "" && owner[x.Epoch] != who {
+				return fmt.Errorf("epoch %d has lines of both", x.Epoch)
+			}
+			owner[x.Epoch] = who
+		}
+	}
+	return nil
 }

@@ -190,14 +190,19 @@ func (r *rig) stopReceiver() {
 	if r.receiver == nil {
 		return
 	}
-	r.cancel()
-	if err := <-r.received; err != nil {
+	if err := r.endReceiver(); err != nil {
 		r.t.Errorf("receiver: %v", err)
 	}
-	if err := r.receiver.Close(); err != nil {
-		r.t.Errorf("close receiver: %v", err)
+}
+
+func (r *rig) endReceiver() error {
+	r.cancel()
+	err := <-r.received
+	if cerr := r.receiver.Close(); cerr != nil {
+		err = errors.Join(err, fmt.Errorf("close: %w", cerr))
 	}
 	r.receiver = nil
+	return err
 }
 
 // crashReceiver ends it without a last commit: the connection goes first, and what was appended
@@ -214,7 +219,9 @@ func (r *rig) crashReceiver() {
 		}
 		return nil
 	})
-	r.stopReceiver()
+	if err := r.endReceiver(); err != nil {
+		r.t.Logf("crashed receiver: %v", err) // nobody hears what a crashed one says
+	}
 	r.hears.set(false)
 }
 
