@@ -132,28 +132,46 @@ func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
 			list = append(list, &candidate{path: path, kind: kind, at: at})
 		}
 	}
-	slices.SortStableFunc(list, func(a, b *candidate) int { return -l.age(a, b) })
+	base := filepath.Base(l.cfg.Path)
+	rising := isRising(list, base)
+	slices.SortStableFunc(list, func(a, b *candidate) int { return -age(a, b, base, rising) })
 	return list, nil
 }
 
-// age orders by time of last change, oldest first; where that is equal (the kernel counts in steps of
-// some milliseconds) by birth, then by the number in the name, and else by the name.
-func (l *Log) age(a, b *candidate) int {
+// age orders by time of last change, oldest first. Where that is equal (the kernel counts in steps of some
+// milliseconds) the number in the name decides, and else the name. Births don't tell: a copy is born after
+// what is written to the file that it was copied from.
+func age(a, b *candidate, base string, rising bool) int {
 	if c := a.at.mtime.Compare(b.at.mtime); c != 0 {
 		return c
 	}
-	if a.kind == "" && b.kind == "" { // what was compressed was born then
-		x, y := birthOf(unix.AT_FDCWD, a.path, 0), birthOf(unix.AT_FDCWD, b.path, 0)
-		if c := x.Compare(y); c != 0 && !x.IsZero() && !y.IsZero() {
-			return c
-		}
-	}
-	base := filepath.Base(l.cfg.Path)
 	na, nb := rotationNumber(filepath.Base(a.path), base), rotationNumber(filepath.Base(b.path), base)
 	if na >= 0 && nb >= 0 && na != nb {
+		if rising {
+			return cmp.Compare(na, nb)
+		}
 		return cmp.Compare(nb, na)
 	}
 	return cmp.Compare(a.path, b.path)
+}
+
+// isRising tells whether the numbers in names grow with time. Most programs give the newest the lowest one,
+// and so it is said where the times don't show otherwise.
+func isRising(list []*candidate, base string) bool {
+	byTime := slices.Clone(list)
+	slices.SortStableFunc(byTime, func(a, b *candidate) int { return a.at.mtime.Compare(b.at.mtime) })
+	votes, last := 0, (*candidate)(nil)
+	for _, c := range byTime {
+		n := rotationNumber(filepath.Base(c.path), base)
+		if n < 0 {
+			continue
+		}
+		if last != nil && last.at.mtime.Before(c.at.mtime) {
+			votes += cmp.Compare(n, rotationNumber(filepath.Base(last.path), base))
+		}
+		last = c
+	}
+	return votes > 0
 }
 
 // findCopy looks for the file that a truncated generation was copied to before.

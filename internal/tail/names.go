@@ -78,7 +78,7 @@ func isRelated(name, base string) bool {
 	return ok && strings.ContainsRune("-._~", rune(mark[0]))
 }
 
-// rotationNumber returns N of app.log.N, or -1. The larger, the older.
+// rotationNumber returns N of app.log.N, or -1.
 func rotationNumber(name, base string) int {
 	mark, _, ok := rotationMark(name, base)
 	if !ok || len(mark) < 2 || len(mark) > 5 || mark[0] != '.' {
