@@ -19,15 +19,15 @@ const drainPatience = 5 * time.Second
 
 // Engine forwards a set of logs, which may change at any time.
 type Engine struct {
-	cfg     Config
-	log     *slog.Logger
-	metrics *metrics
-	saver   *saver
-	watcher *tail.Watcher
-	budget  *tail.Budget
-	limiter *rate.Limiter // of the node; nil: none
-	buffers sync.Pool     // of *[]byte, each of ChunkSize
-	changed chan struct{} // wanted isn't what runs
+	cfg            Config
+	log            *slog.Logger
+	metrics        *metrics
+	saver          *saver
+	watcher        *tail.Watcher
+	budget         *tail.Budget
+	limiter        *rate.Limiter // of the node; nil: none
+	buffers, small sync.Pool     // of read buffers: of a chunk, and of smallRead
+	changed        chan struct{} // wanted isn't what runs
 
 	mu      sync.Mutex
 	opened  bool
@@ -272,20 +272,28 @@ func (e *Engine) retire(f *forwarder, group *sync.WaitGroup) {
 	})
 }
 
-// buffer is one of ChunkSize from the pool.
-func (e *Engine) buffer() *[]byte { return e.bufferOf(e.cfg.Limits.ChunkSize) }
-
-// bufferOf is one of at least n bytes.
+// bufferOf is one of at least n bytes from a pool.
 func (e *Engine) bufferOf(n int) *[]byte {
-	if b, ok := e.buffers.Get().(*[]byte); ok && len(*b) >= n {
+	pool, size := &e.buffers, max(n, e.cfg.Limits.ChunkSize)
+	if n <= smallRead {
+		pool, size = &e.small, smallRead
+	}
+	if b, ok := pool.Get().(*[]byte); ok && len(*b) >= n {
 		return b
 	}
-	b := make([]byte, max(n, e.cfg.Limits.ChunkSize))
+	b := make([]byte, size)
 	return &b
 }
 
 func (e *Engine) giveBack(b *[]byte) {
-	if len(*b) == e.cfg.Limits.ChunkSize { // a rare bigger one isn't kept
+	switch len(*b) {
+	case smallRead:
+		e.small.Put(b)
+	case e.cfg.Limits.ChunkSize: // a rare bigger one isn't kept
 		e.buffers.Put(b)
 	}
 }
+
+// smallRead is how much a log's first look at its file reads. Hundreds of logs that begin at once
+// would else hold a whole chunk's buffer each, for a few lines.
+const smallRead = 32 << 10

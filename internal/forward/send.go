@@ -16,9 +16,12 @@ var errChanged = errors.New("changed since it was read")
 // sendNew reads what comes next and publishes it, or leaves it in the flight for
 // sendAgain, where something must be on disk first.
 func (f *forwarder) sendNew(now time.Time, size int) (wait time.Duration, listen, more bool) {
-	buf := f.engine.buffer()
-	defer f.engine.giveBack(buf)
 	size = int(min(int64(size), f.granted))
+	if !f.rush {
+		size = min(size, smallRead)
+	}
+	buf := f.engine.bufferOf(size)
+	defer f.engine.giveBack(buf)
 	p, err := f.tail.Peek((*buf)[:size])
 	if err != nil {
 		f.returnGrant()

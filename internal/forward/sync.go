@@ -200,7 +200,7 @@ func (f *forwarder) reach(position uint64) (missing bool, err error) {
 	if f.flight.end() >= position {
 		return false, nil
 	}
-	buf := f.engine.buffer()
+	buf := f.engine.bufferOf(f.engine.cfg.Limits.ChunkSize)
 	defer f.engine.giveBack(buf)
 	for f.flight.end() < position {
 		size := min(uint64(f.limit()), position-f.flight.end())
