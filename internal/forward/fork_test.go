@@ -20,7 +20,7 @@ func copyTree(t *testing.T, from, to string) {
 	}
 }
 
-// REVIEW 2b: a node is restored from a snapshot, and its file goes on differently.
+// A node is restored from a snapshot, and its file goes on differently.
 func TestForwardRestoredSnapshotForks(t *testing.T) {
 	c := newCentre(t)
 	n := newNode(t, c)
@@ -118,7 +118,6 @@ func TestForwardClonesOverwriteNothing(t *testing.T) {
 	}
 }
 
-// REVIEW 9.
 func TestForwardEpochGrowsWhenTheClockIsSetBack(t *testing.T) {
 	c := newCentre(t)
 	n := newNode(t, c)

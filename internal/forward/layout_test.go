@@ -15,7 +15,7 @@ func subject(prefix string, partitions int, log string) string {
 	return subjectOf(&chunk.Layout{Prefix: prefix, Partitions: partitions}, identity, log)
 }
 
-// REVIEW 19: the new partition is written only when the old one holds nothing of the log.
+// The new partition is written only when the old one holds nothing of the log.
 func TestForwardTakesANewLayoutWhenAllIsConfirmed(t *testing.T) {
 	c := newCentre(t)
 	n := newNode(t, c)

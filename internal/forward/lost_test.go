@@ -147,7 +147,7 @@ func TestForwardStartAtEndIsDecidedBeforeTheAnswer(t *testing.T) {
 	n.delivered("app", []byte("written while the centre was silent\nand while the node was down\n"))
 }
 
-// REVIEW 2: positions that were used for other bytes before the crash are skipped.
+// Positions that were used for other bytes before the crash are skipped.
 func TestForwardTruncatedAfterCrashLeavesAGapUpToReserved(t *testing.T) {
 	for _, known := range []string{"the state knows less than was read", "the state knows all that was read"} {
 		t.Run(known, func(t *testing.T) {
@@ -199,7 +199,6 @@ func TestForwardTruncatedAfterCrashLeavesAGapUpToReserved(t *testing.T) {
 	}
 }
 
-// REVIEW 20.
 func TestForwardRewrittenInPlaceBeforeConfirmationBecomesAGap(t *testing.T) {
 	c := newCentre(t)
 	n := newNode(t, c)
@@ -250,7 +249,6 @@ func TestForwardRewrittenInPlaceBeforeConfirmationBecomesAGap(t *testing.T) {
 	}
 }
 
-// REVIEW 8.
 func TestForwardSmallestGapIsSentAgainWhenLost(t *testing.T) {
 	c := newCentre(t)
 	n := newNode(t, c)

@@ -139,7 +139,7 @@ func cutFiles(t *testing.T, s *site) (contents []string) {
 	return contents
 }
 
-// REVIEW 4: a power failure takes the bucket's last updates.
+// A power failure takes the bucket's last updates.
 func TestRecordBehindLocalStateIsRepairedForward(t *testing.T) {
 	s := newSite(t, nil)
 	n := s.node("web1", "syslog")
@@ -169,7 +169,7 @@ func TestRecordBehindLocalStateIsRepairedForward(t *testing.T) {
 	n.same()
 }
 
-// REVIEW 5: what a failed sync may have lost isn't trusted because a second sync succeeds.
+// What a failed sync may have lost isn't trusted because a second sync succeeds.
 func TestFailedSyncIsNeverRetried(t *testing.T) {
 	f := &fault{op: opSync, n: 2, err: errors.New("input/output error"), hit: make(chan struct{})}
 	s := newSite(t, func(c *Config) { c.fault = f.check })
@@ -188,7 +188,7 @@ func TestFailedSyncIsNeverRetried(t *testing.T) {
 	}
 }
 
-// REVIEW 7: an update that landed without its writer's knowledge is told to nobody.
+// An update that landed without its writer's knowledge is told to nobody.
 func TestOnlyWhatWasLearntIsTold(t *testing.T) {
 	s := newSite(t, nil)
 	n := s.node("web1", "syslog")
@@ -223,7 +223,6 @@ func TestOnlyWhatWasLearntIsTold(t *testing.T) {
 	n.waitConfirmed()
 }
 
-// REVIEW 8.
 func TestGapIsCountedOnceAndLeavesAHoleWhenLost(t *testing.T) {
 	s := newSite(t, nil)
 	s.startReceiver()
@@ -256,7 +255,7 @@ func TestGapIsCountedOnceAndLeavesAHoleWhenLost(t *testing.T) {
 	}
 }
 
-// REVIEW 9: epochs are compared with what is known, not with a clock.
+// Epochs are compared with what is known, not with a clock.
 func TestNewEpochIsTakenAndOldOneIsStale(t *testing.T) {
 	s := newSite(t, nil)
 	s.startReceiver()
@@ -277,7 +276,7 @@ func TestNewEpochIsTakenAndOldOneIsStale(t *testing.T) {
 	n.same()
 }
 
-// REVIEW 2, 20: other bytes for positions that are here never overwrite, and are reported.
+// Other bytes for positions that are here never overwrite, and are reported.
 func TestForkOverwritesNothing(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -323,7 +322,7 @@ func TestForkOverwritesNothing(t *testing.T) {
 	}
 }
 
-// REVIEW 10: a late acknowledgement of an earlier term counts for nothing.
+// A late acknowledgement of an earlier term counts for nothing.
 func TestLateAckOfAnEarlierTermDeletesNothing(t *testing.T) {
 	s := newSite(t, nil)
 	f := s.crashAt(opAck, false)
@@ -367,7 +366,7 @@ func consumerNames(t *testing.T, js jetstream.JetStream) (names []string) {
 	return names
 }
 
-// REVIEW 11: a wiped broker doesn't make a log unknown.
+// A wiped broker doesn't make a log unknown.
 func TestWipedBrokerIsRebuiltFromTheReceiver(t *testing.T) {
 	for _, running := range []bool{false, true} {
 		t.Run(fmt.Sprintf("receiver running %t", running), func(t *testing.T) {
@@ -427,7 +426,7 @@ func TestWipedBrokerIsRebuiltFromTheReceiver(t *testing.T) {
 	}
 }
 
-// REVIEW 11: where bucket and receiver's state are lost, the node is the witness.
+// Where bucket and receiver's state are lost, the node is the witness.
 func TestNodeIsTheWitnessOfWhatWasConfirmed(t *testing.T) {
 	s := newSite(t, nil)
 	n := s.node("web1", "syslog")
@@ -461,7 +460,7 @@ func TestNodeIsTheWitnessOfWhatWasConfirmed(t *testing.T) {
 	}
 }
 
-// REVIEW 12: a log's tail that the broker lost is found by the log's own subject, however busy
+// A log's tail that the broker lost is found by the log's own subject, however busy
 // the partition is.
 func TestLostTailOfQuietLogIsAskedForOnABusyPartition(t *testing.T) {
 	s := newSite(t, func(c *Config) { c.CommitInterval = time.Hour })
@@ -486,7 +485,7 @@ func TestLostTailOfQuietLogIsAskedForOnABusyPartition(t *testing.T) {
 	}
 }
 
-// REVIEW 13: the chunks behind a hole are many; the hole is asked for once in a round.
+// The chunks behind a hole are many; the hole is asked for once in a round.
 func TestHoleBeforeALongBacklogAsksOnce(t *testing.T) {
 	s := newSite(t, nil)
 	n := s.node("web1", "syslog")
@@ -517,7 +516,7 @@ func TestHoleBeforeALongBacklogAsksOnce(t *testing.T) {
 	n.same()
 }
 
-// REVIEW 15: the acknowledgement of a duplicate says that its bytes are synced.
+// The acknowledgement of a duplicate says that its bytes are synced.
 func TestDuplicatesAreNotAcknowledgedBeforeTheCommit(t *testing.T) {
 	s := newSite(t, nil)
 	n := s.node("web1", "syslog")
@@ -538,7 +537,7 @@ func TestDuplicatesAreNotAcknowledgedBeforeTheCommit(t *testing.T) {
 	n.same()
 }
 
-// REVIEW 16: more than a thousand messages can wait for a commit.
+// More than a thousand messages can wait for a commit.
 func TestCommitIntervalDoesntBoundTheRate(t *testing.T) {
 	s := newSite(t, func(c *Config) { c.CommitInterval = time.Hour })
 	n := s.node("web1", "syslog")
@@ -552,7 +551,7 @@ func TestCommitIntervalDoesntBoundTheRate(t *testing.T) {
 	})
 }
 
-// REVIEW 17: the record keeps an offset for each generation that is still written to.
+// The record keeps an offset for each generation that is still written to.
 func TestRecordKeepsOffsetsOfAllOpenGenerations(t *testing.T) {
 	s := newSite(t, nil)
 	s.startReceiver()
