@@ -39,6 +39,7 @@ func TestErrors(t *testing.T) {
 		{"start without daemon", "socket = " + s.dir + "/none.sock\n", []string{"start", "a", "/var/log/a"}, exitUnreachable, []string{"isn't running"}},
 		{"check without daemon", "socket = " + s.dir + "/none.sock\n", []string{"check"}, 2, []string{"critical", "isn't running"}},
 		{"unreachable broker", "", []string{"setup", "--url", "nats://127.0.0.1:" + freePort(t)}, exitUnreachable, []string{"127.0.0.1", "reach"}},
+		{"stream smaller than a chunk", "", []string{"setup", "--url", "nats://127.0.0.1:1", "--max-bytes", "1MiB"}, exitConfig, []string{"max_bytes", "flag --max-bytes", "at least"}},
 		{"run without such a file", "", []string{"run", s.dir + "/none.log"}, exitFailure, []string{"none.log", "no such file"}},
 		{"run of a directory", "", []string{"run", s.dir}, exitUsage, []string{"directory", "*.log"}},
 		{"cat of nothing", "", []string{"cat", "n1/none", "--output", s.dir}, exitFailure, []string{"no ledger", "n1/none", "--output"}},
