@@ -12,6 +12,7 @@ type Node interface {
 	Stop(context.Context, Caller, StopRequest) (Reply, error)
 	Pause(context.Context, Caller, PauseRequest) (Reply, error)
 	Resume(context.Context, Caller, ResumeRequest) (Reply, error)
+	Redirect(context.Context, Caller, RedirectRequest) (Reply, error)
 	Status(context.Context, StatusRequest) (StatusReply, error)
 	List(context.Context) (ListReply, error)
 	Check(context.Context) (CheckReply, error)
@@ -20,13 +21,14 @@ type Node interface {
 
 // Verbs, as policy sees them.
 const (
-	VerbStart  = "start"
-	VerbStop   = "stop"
-	VerbPause  = "pause"
-	VerbResume = "resume"
-	VerbStatus = "status"
-	VerbList   = "list"
-	VerbCheck  = "check"
+	VerbStart    = "start"
+	VerbStop     = "stop"
+	VerbPause    = "pause"
+	VerbResume   = "resume"
+	VerbRedirect = "redirect"
+	VerbStatus   = "status"
+	VerbList     = "list"
+	VerbCheck    = "check"
 )
 
 // Caller is who asks.
@@ -40,6 +42,10 @@ type Caller struct {
 	Name string `json:"name"`
 	// RequestID is the id of the request that a root process passes on; otherwise empty.
 	RequestID string `json:"request,omitempty"`
+	// Collective is where that request came from; empty: it came from this machine.
+	Collective string `json:"collective,omitempty"`
+	// Route is how the request came here: "socket" or "wish".
+	Route string `json:"route,omitempty"`
 }
 
 // Request is what policy decides on: the verb and what it is about. Where a request names
@@ -50,6 +56,8 @@ type Request struct {
 	Path        string        `json:"path,omitempty"`
 	Destination string        `json:"destination,omitempty"`
 	Start       string        `json:"start,omitempty"`
+	All         bool          `json:"all,omitempty"`
+	Drain       bool          `json:"drain,omitempty"`
 	Rate        *Rate         `json:"rate,omitempty"`
 	For         time.Duration `json:"for,omitempty"` // nanoseconds
 	Reason      string        `json:"reason,omitempty"`
@@ -98,6 +106,14 @@ type ResumeRequest struct {
 	Reason string   `json:"reason,omitempty"`
 }
 
+// RedirectRequest sends a log to another of the node's destinations. What was sent to the old one
+// is confirmed there first; what comes behind it goes to the new one: each byte is at one of them.
+type RedirectRequest struct {
+	Log         string `json:"log"`
+	Destination string `json:"destination"` // a name of the node's configuration
+	Reason      string `json:"reason,omitempty"`
+}
+
 // StatusRequest asks for all logs or for one.
 type StatusRequest struct {
 	Log     string
@@ -112,6 +128,9 @@ type Reply struct {
 	Until   time.Time `json:"until,omitzero"`
 	Message string    `json:"message"`        // one line for a person
 	Logs    []string  `json:"logs,omitempty"` // the logs that are meant, where a glob makes several
+	Files   int       `json:"files"`          // of those logs that are open now
+	// LagBytes is how many bytes of those logs aren't confirmed.
+	LagBytes int64 `json:"lag_bytes"`
 }
 
 // StatusReply is where everything stands.
@@ -129,7 +148,7 @@ type StatusReply struct {
 // LogStatus is one row of status.
 type LogStatus struct {
 	Log         string  `json:"log"`
-	State       string  `json:"state"` // starting, syncing, forwarding, idle, paused, blocked, draining, stopped, failed, waiting
+	State       string  `json:"state"` // starting, syncing, forwarding, idle, paused, blocked, draining, redirecting, stopped, failed, waiting
 	Path        string  `json:"path"`
 	Files       int     `json:"files"` // generations that are open
 	Destination string  `json:"destination"`
@@ -159,13 +178,15 @@ type DestinationStatus struct {
 
 // Override is an operator's word that stands above a definition.
 type Override struct {
-	Verb      string    `json:"verb"` // start, stop, drain, pause, resume
+	Verb      string    `json:"verb"` // start, stop, drain, pause, resume, redirect
 	By        string    `json:"by"`
 	UID       int       `json:"uid"`
 	RequestID string    `json:"request,omitempty"`
 	Since     time.Time `json:"since"`
 	Until     time.Time `json:"until,omitzero"` // zero: until somebody lifts it
 	Reason    string    `json:"reason,omitempty"`
+	// Inputs are what else the request said, by input: path, destination, from, rate.
+	Inputs map[string]string `json:"inputs,omitempty"`
 }
 
 // Active tells whether the override holds at now.
@@ -243,4 +264,29 @@ func (c CheckReply) ExitCode() int {
 type Health struct {
 	Healthy bool     `json:"healthy"`
 	Reasons []string `json:"reasons"`
+}
+
+// About is the request as policy sees it.
+func (r StartRequest) About() Request {
+	return Request{Verb: VerbStart, Log: r.Log, Path: r.Path, Destination: r.Destination, Start: r.Start, Rate: r.Rate, For: time.Duration(r.For), Reason: r.Reason}
+}
+
+// About is the request as policy sees it.
+func (r StopRequest) About() Request {
+	return Request{Verb: VerbStop, Log: r.Log, Drain: r.Drain, For: time.Duration(r.For), Reason: r.Reason}
+}
+
+// About is the request as policy sees it.
+func (r PauseRequest) About() Request {
+	return Request{Verb: VerbPause, Log: r.Log, All: r.All, For: time.Duration(r.For), Reason: r.Reason}
+}
+
+// About is the request as policy sees it.
+func (r ResumeRequest) About() Request {
+	return Request{Verb: VerbResume, Log: r.Log, All: r.All, For: time.Duration(r.For), Reason: r.Reason}
+}
+
+// About is the request as policy sees it.
+func (r RedirectRequest) About() Request {
+	return Request{Verb: VerbRedirect, Log: r.Log, Destination: r.Destination, Reason: r.Reason}
 }

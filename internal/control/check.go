@@ -128,6 +128,17 @@ func (r ResumeRequest) Check() error {
 	return checkOneOrAll(r.Log, r.All, r.For, r.Reason)
 }
 
+// Check validates a redirect request.
+func (r RedirectRequest) Check() error {
+	if err := CheckLog(r.Log); err != nil {
+		return err
+	}
+	if err := CheckDestination(r.Destination); err != nil {
+		return err
+	}
+	return checkWhy(0, r.Reason)
+}
+
 // Check validates a status request.
 func (r StatusRequest) Check() error {
 	if r.Log == "" {

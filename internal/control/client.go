@@ -23,7 +23,7 @@ type Client struct {
 	Socket  string
 	Timeout time.Duration // of one request; default 10 s
 	// Caller and RequestID say for whom a root process asks; empty: for itself.
-	Caller, RequestID string
+	Caller, RequestID, Collective string
 
 	http http.Client
 }
@@ -62,6 +62,11 @@ func (c *Client) Resume(ctx context.Context, r ResumeRequest) (Reply, error) {
 	return ask[Reply](ctx, c, VerbResume, r)
 }
 
+// Redirect sends a log to another destination.
+func (c *Client) Redirect(ctx context.Context, r RedirectRequest) (Reply, error) {
+	return ask[Reply](ctx, c, VerbRedirect, r)
+}
+
 // Status tells where all logs stand, or one.
 func (c *Client) Status(ctx context.Context, r StatusRequest) (StatusReply, error) {
 	q := url.Values{}
@@ -89,7 +94,7 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	return get[Health](ctx, c, "/healthz")
 }
 
-func ask[T any](ctx context.Context, c *Client, verb string, request checked) (T, error) {
+func ask[T any](ctx context.Context, c *Client, verb string, request changing) (T, error) {
 	var none T
 	if err := request.Check(); err != nil {
 		return none, Errorf(CodeInvalid, "%s: %v", verb, err)
@@ -121,6 +126,9 @@ func do[T any](ctx context.Context, c *Client, method, path string, body []byte)
 	}
 	if c.RequestID != "" {
 		request.Header.Set(HeaderRequest, c.RequestID)
+	}
+	if c.Collective != "" {
+		request.Header.Set(HeaderCollective, c.Collective)
 	}
 	response, err := c.http.Do(request)
 	if err != nil {

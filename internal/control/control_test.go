@@ -52,6 +52,9 @@ func (n *recorder) Pause(_ context.Context, c Caller, r PauseRequest) (Reply, er
 func (n *recorder) Resume(_ context.Context, c Caller, r ResumeRequest) (Reply, error) {
 	return n.note(c, r)
 }
+func (n *recorder) Redirect(_ context.Context, c Caller, r RedirectRequest) (Reply, error) {
+	return n.note(c, r)
+}
 func (n *recorder) Status(ctx context.Context, r StatusRequest) (StatusReply, error) {
 	_, err := n.note(Caller{}, r)
 	if n.block != nil {
@@ -126,6 +129,10 @@ func TestControlVerbsArriveAsSent(t *testing.T) {
 		}, StopRequest{Log: "a", Drain: true, For: day}},
 		{func() error { _, err := client.Pause(ctx, PauseRequest{All: true}); return err }, PauseRequest{All: true}},
 		{func() error { _, err := client.Resume(ctx, ResumeRequest{Log: "a"}); return err }, ResumeRequest{Log: "a"}},
+		{func() error {
+			_, err := client.Redirect(ctx, RedirectRequest{Log: "a", Destination: "b"})
+			return err
+		}, RedirectRequest{Log: "a", Destination: "b"}},
 		{func() error {
 			_, err := client.Status(ctx, StatusRequest{Log: "a b&log=c", History: true})
 			return err

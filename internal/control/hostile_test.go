@@ -95,7 +95,7 @@ func TestHostileRequestsNeverReachTheNode(t *testing.T) {
 		{"pause nothing", "pause", `{}`, 400, "either"},
 		{"pause one and all", "pause", `{"log":"a","all":true}`, 400, "either"},
 		{"resume all for a while", "resume", `{"all":true,"for":"1h"}`, 400, "no end"},
-		{"no such verb", "redirect", `{"log":"a"}`, 404, "known"},
+		{"no such verb", "reboot", `{"log":"a"}`, 404, "known"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			status, e := post(t, client.Socket, c.verb, c.body)
@@ -214,7 +214,7 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, into := range []checked{new(StartRequest), new(StopRequest), new(PauseRequest), new(ResumeRequest)} {
+		for _, into := range []changing{new(StartRequest), new(StopRequest), new(PauseRequest), new(ResumeRequest), new(RedirectRequest)} {
 			r, err := http.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
 			if err != nil {
 				t.Fatal(err)

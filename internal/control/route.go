@@ -9,30 +9,23 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"time"
 )
 
 // Headers by which a root process says for whom it asks.
 const (
-	HeaderCaller  = "Logforward-Caller"
-	HeaderRequest = "Logforward-Request"
+	HeaderCaller     = "Logforward-Caller"
+	HeaderRequest    = "Logforward-Request"
+	HeaderCollective = "Logforward-Collective"
 )
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	node := s.config.Node
-	mux.Handle("POST /v1/start", change(s, func(r StartRequest) Request {
-		return Request{Verb: VerbStart, Log: r.Log, Path: r.Path, Destination: r.Destination, Start: r.Start, Rate: r.Rate, For: time.Duration(r.For), Reason: r.Reason}
-	}, node.Start))
-	mux.Handle("POST /v1/stop", change(s, func(r StopRequest) Request {
-		return Request{Verb: VerbStop, Log: r.Log, For: time.Duration(r.For), Reason: r.Reason}
-	}, node.Stop))
-	mux.Handle("POST /v1/pause", change(s, func(r PauseRequest) Request {
-		return Request{Verb: VerbPause, Log: r.Log, For: time.Duration(r.For), Reason: r.Reason}
-	}, node.Pause))
-	mux.Handle("POST /v1/resume", change(s, func(r ResumeRequest) Request {
-		return Request{Verb: VerbResume, Log: r.Log, For: time.Duration(r.For), Reason: r.Reason}
-	}, node.Resume))
+	mux.Handle("POST /v1/start", change(s, node.Start))
+	mux.Handle("POST /v1/stop", change(s, node.Stop))
+	mux.Handle("POST /v1/pause", change(s, node.Pause))
+	mux.Handle("POST /v1/resume", change(s, node.Resume))
+	mux.Handle("POST /v1/redirect", change(s, node.Redirect))
 	mux.Handle("GET /v1/status", s.answer(func(ctx context.Context, c Caller, r *http.Request) (any, error) {
 		q, err := statusQuery(r)
 		if err != nil {
@@ -74,10 +67,14 @@ func (s *Server) routes() http.Handler {
 	return s.errorsAsJSON(mux)
 }
 
-type checked interface{ Check() error }
+// A changing request checks itself, and says what policy is to decide on.
+type changing interface {
+	Check() error
+	About() Request
+}
 
 // change makes the route of a verb that changes something: decode, check, authorize, do.
-func change[R checked](s *Server, about func(R) Request, do func(context.Context, Caller, R) (Reply, error)) http.Handler {
+func change[R changing](s *Server, do func(context.Context, Caller, R) (Reply, error)) http.Handler {
 	return s.answer(func(ctx context.Context, caller Caller, r *http.Request) (any, error) {
 		var request R
 		if err := decode(r, &request); err != nil {
@@ -86,8 +83,9 @@ func change[R checked](s *Server, about func(R) Request, do func(context.Context
 		if err := request.Check(); err != nil {
 			return nil, Errorf(CodeInvalid, "%v", err)
 		}
-		if err := s.config.Authorize(ctx, caller, about(request)); err != nil {
-			s.config.Logger.Warn("control request refused", "verb", about(request).Verb, "log", about(request).Log, "caller", caller.Name, "uid", caller.UID, "error", err)
+		about := request.About()
+		if err := s.config.Authorize(ctx, caller, about); err != nil {
+			s.config.Logger.Warn("control request refused", "verb", about.Verb, "log", about.Log, "caller", caller.Name, "uid", caller.UID, "error", err)
 			return nil, refused(err)
 		}
 		return do(ctx, caller, request)
@@ -166,7 +164,7 @@ func callerOf(r *http.Request) (Caller, error) {
 	for _, h := range []struct {
 		name string
 		into *string
-	}{{HeaderCaller, &caller.Name}, {HeaderRequest, &caller.RequestID}} {
+	}{{HeaderCaller, &caller.Name}, {HeaderRequest, &caller.RequestID}, {HeaderCollective, &caller.Collective}} {
 		values := r.Header.Values(h.name)
 		if len(values) == 0 {
 			continue
@@ -224,7 +222,7 @@ func (s *Server) errorsAsJSON(mux *http.ServeMux) http.Handler {
 			return
 		}
 		e := Errorf(codeNoSuchRoute, "%s %.100q is not known here", r.Method, r.URL.Path)
-		e.Hint = "the daemon speaks POST /v1/{start,stop,pause,resume}, GET /v1/{status,list,check}, /metrics, /healthz"
+		e.Hint = "the daemon speaks POST /v1/{start,stop,pause,resume,redirect}, GET /v1/{status,list,check}, /metrics, /healthz"
 		s.fail(w, r, e)
 	})
 }

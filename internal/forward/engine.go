@@ -13,10 +13,6 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// drainPatience is how long a log that moves to another destination waits for
-// the confirmation of what it has sent.
-const drainPatience = 5 * time.Second
-
 // Engine forwards a set of logs, which may change at any time.
 type Engine struct {
 	cfg            Config
@@ -220,12 +216,20 @@ func (e *Engine) reconcile(group *sync.WaitGroup) {
 			e.refused[name] = Status{Log: name, Path: want.Path, Destination: want.Destination, State: Failed, LastError: err.Error(), Since: e.cfg.Now()}
 			continue
 		}
-		e.start(want, group)
+		from := e.owing(want)
+		if from == "" {
+			e.start(want, false, group)
+			continue
+		}
+		former := want
+		former.Destination = from
+		e.start(former, true, group)
+		e.retire(e.runs[want.Name], group)
 	}
 }
 
-// start runs a forwarder; e.mu is held.
-func (e *Engine) start(want Log, group *sync.WaitGroup) {
+// start runs a forwarder; one that is draining reads nothing that an earlier run hasn't sent. e.mu is held.
+func (e *Engine) start(want Log, draining bool, group *sync.WaitGroup) {
 	l := e.links[want.Destination]
 	if l == nil {
 		l = newLink(e, want.Destination, e.cfg.Destinations[want.Destination])
@@ -233,6 +237,7 @@ func (e *Engine) start(want Log, group *sync.WaitGroup) {
 		e.links[want.Destination] = l
 	}
 	f := newForwarder(e, l, want, e.all || e.paused[want.Name])
+	f.draining = draining
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	e.runs[want.Name] = f
@@ -243,8 +248,9 @@ func (e *Engine) start(want Log, group *sync.WaitGroup) {
 	})
 }
 
-// retire ends a forwarder whose log moves elsewhere, once what it has sent is confirmed, or
-// that takes too long; e.mu is held. What isn't confirmed goes to the new destination.
+// retire ends a forwarder whose log moves elsewhere, once all that it has sent is confirmed,
+// however long that takes: what was sent and isn't confirmed may yet arrive there, and would
+// else be at both. Nothing new is sent meanwhile. e.mu is held.
 func (e *Engine) retire(f *forwarder, group *sync.WaitGroup) {
 	if f.retiring {
 		return
@@ -253,15 +259,11 @@ func (e *Engine) retire(f *forwarder, group *sync.WaitGroup) {
 	f.post(func() { f.draining = true })
 	group.Go(func() {
 		defer f.cancel()
-		late := time.NewTimer(drainPatience)
-		defer late.Stop()
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {
 			case <-f.done:
-				return
-			case <-late.C:
 				return
 			case <-tick.C:
 				if f.view.status().drained {
@@ -270,6 +272,26 @@ func (e *Engine) retire(f *forwarder, group *sync.WaitGroup) {
 			}
 		}
 	})
+}
+
+// owing is the destination that a log was last sent to, where that isn't the wanted one and
+// something of what was sent there may not be confirmed yet: an earlier process ended
+// before it was. The log is drained there first. Empty: there is none, or it isn't configured any more.
+func (e *Engine) owing(want Log) string {
+	from, err := e.saver.active(want.Name)
+	if err != nil || from == "" || from == want.Destination {
+		return "" // the forwarder's own start meets the error again, and says so
+	}
+	rec, err := e.saver.checkpoint(from, want.Name)
+	if err != nil || rec == nil || rec.Drained || rec.Reserved == rec.Confirmed {
+		return ""
+	}
+	if _, ok := e.cfg.Destinations[from]; !ok {
+		e.log.Warn("the log's former destination isn't configured any more; what was sent there and not confirmed is sent to the new one, too",
+			"log", want.Name, "former", from, "destination", want.Destination, "bytes", rec.Reserved-rec.Confirmed)
+		return ""
+	}
+	return from
 }
 
 // bufferOf is one of at least n bytes from a pool.

@@ -197,6 +197,7 @@ func (f *forwarder) shut() {
 			// Nothing was published beyond: a gap for what gets lost until the next start ends here.
 			f.rec.Reserved = max(f.flight.end(), f.restored)
 		}
+		f.rec.Drained = f.drained()
 		f.save(false)
 	}
 	if err := f.tail.Close(); err != nil {
@@ -261,7 +262,7 @@ func (f *forwarder) step(now time.Time) (wait time.Duration, listen, more bool) 
 	}
 	again := f.next < f.flight.end()
 	if !again {
-		if f.draining || f.layout != nil && f.flight.end() >= f.former {
+		if (f.draining || f.layout != nil) && f.flight.end() >= f.former {
 			return f.hold(now)
 		}
 		if wait := f.linger(now); wait > 0 {

@@ -48,7 +48,7 @@ func (f *forwarder) open() error {
 		}
 	}
 	f.tail, f.rec = t, *rec
-	f.rec.Path = f.want.Path
+	f.rec.Path, f.rec.Drained = f.want.Path, false
 	f.begun = rec.Epoch > 0
 	f.restored, f.safe = rec.Reserved, rec.Reserved
 	f.flight.reset(rec.Confirmed, rec.Digest)

@@ -57,7 +57,8 @@ type record struct {
 	Round       uint64        `json:"round"`
 	Known       uint64        `json:"known,omitempty"` // greatest epoch that the centre was seen to know
 	Layout      *chunk.Layout `json:"layout,omitempty"`
-	Moved       bool          `json:"moved,omitempty"` // begun at another destination: the centre's place says nothing about the file
+	Moved       bool          `json:"moved,omitempty"`   // begun at another destination: the centre's place says nothing about the file
+	Drained     bool          `json:"drained,omitempty"` // the log has left this destination, with all that was sent confirmed
 	Tail        tail.State    `json:"tail"`
 	Saved       time.Time     `json:"saved"`
 }

@@ -18,8 +18,10 @@ const (
 	Forwarding = "forwarding" // there is something to send or to be confirmed
 	Idle       = "idle"       // all of it is confirmed
 	Paused     = "paused"
-	Blocked    = "blocked" // it can't send; LastError says why
-	Failed     = "failed"  // the file or the definition is wrong; LastError says how
+	// Redirecting: the log goes to another destination once all that was sent to this one is confirmed.
+	Redirecting = "redirecting"
+	Blocked     = "blocked" // it can't send; LastError says why
+	Failed      = "failed"  // the file or the definition is wrong; LastError says how
 )
 
 // Status is where one log stands.
@@ -120,7 +122,7 @@ func (f *forwarder) show() {
 			HandedOut: f.stats.handed.Load(), Acknowledged: f.stats.acknowledged.Load(),
 			Unconfirmed: bytes, Gap: f.stats.gap.Load(),
 		},
-		drained: f.draining && f.synced && f.place == nil && f.flight.end() == f.flight.start,
+		drained: f.drained(),
 	}
 	if f.link.destination.Commit == Stored {
 		s.Promise = weaker
@@ -131,6 +133,15 @@ func (f *forwarder) show() {
 	s.LagBytes, s.LagSeconds, s.Rate, s.Generations = f.view.now.LagBytes, f.view.now.LagSeconds, f.view.now.Rate, f.view.now.Generations
 	f.view.mu.Unlock()
 	f.view.set(s, h, layout)
+}
+
+// drained tells, of a log that moves to another destination, whether all that was ever sent to this
+// one is confirmed, by earlier runs too.
+func (f *forwarder) drained() bool {
+	if !f.draining || f.tail == nil {
+		return false
+	}
+	return !f.begun || f.synced && f.place == nil && f.flight.end() == f.flight.start && f.flight.end() >= f.former
 }
 
 func (f *forwarder) state() (string, string) {
@@ -167,6 +178,9 @@ func (f *forwarder) state() (string, string) {
 	}
 	if err := f.engine.saver.failure(); err != nil {
 		return Blocked, "checkpoints can't be written: " + err.Error()
+	}
+	if f.draining {
+		return Redirecting, "what was sent to " + f.want.Destination + " waits for its confirmation"
 	}
 	if f.flight.end() == f.flight.start && f.behind.IsZero() && f.partial.end == 0 {
 		return Idle, text(f.centreErr)

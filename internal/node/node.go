@@ -297,7 +297,7 @@ func (n *Node) drain(p *plan, now time.Time) (any bool) {
 		c.Stop = &stop
 		c.note(control.Change{Override: *r.Stop, Ended: "drained"})
 		if c.Wish != nil && stop.Until.IsZero() {
-			c.Wish, c.Stop = nil, nil
+			c.Wish, c.Stop, c.Redirect = nil, nil, nil
 		}
 		if err := n.operators.put(log, c); err != nil {
 			n.config.Logger.Error("drained, but that can't be kept", "log", log, "error", err)

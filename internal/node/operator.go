@@ -22,17 +22,25 @@ const maxHistory = 50
 
 // record is what operators said about one log or forwarder, as it lies in the state.
 type record struct {
-	Wish    *wish             `json:"wish,omitempty"`   // what an operator started
-	Stop    *control.Override `json:"stop,omitempty"`   // its verb is stop, or drain until that is done
-	Pause   *control.Override `json:"pause,omitempty"`  // not this one
-	Resume  *control.Override `json:"resume,omitempty"` // this one in spite of a pause of all
-	History []control.Change  `json:"history,omitempty"`
+	Wish *wish `json:"wish,omitempty"` // what an operator started
+	// Redirect is another destination than the definition's.
+	Redirect *redirection      `json:"redirect,omitempty"`
+	Stop     *control.Override `json:"stop,omitempty"`   // its verb is stop, or drain until that is done
+	Pause    *control.Override `json:"pause,omitempty"`  // not this one
+	Resume   *control.Override `json:"resume,omitempty"` // this one in spite of a pause of all
+	History  []control.Change  `json:"history,omitempty"`
 }
 
 // wish is a definition that an operator gave.
 type wish struct {
 	Definition
 	control.Override
+}
+
+// redirection is where an operator sent a log.
+type redirection struct {
+	control.Override
+	Destination string `json:"destination"`
 }
 
 func (r *record) clone() *record {
@@ -60,7 +68,7 @@ func (r *record) expire(now time.Time) (ended []control.Override) {
 		return true
 	}
 	if r.Wish != nil && end(&r.Wish.Override) {
-		r.Wish = nil
+		r.Wish, r.Redirect = nil, nil
 	}
 	if end(r.Stop) {
 		r.Stop = nil
@@ -83,8 +91,12 @@ func (r *record) override() *control.Override {
 		return r.Stop
 	case r.Pause != nil:
 		return r.Pause
+	case r.Resume != nil:
+		return r.Resume
+	case r.Redirect != nil:
+		return &r.Redirect.Override
 	}
-	return r.Resume
+	return nil
 }
 
 // operators keeps all records, in memory and on disk. It is not for several goroutines.
@@ -108,6 +120,10 @@ func loadOperators(state *forward.State) (*operators, []control.Problem, error) 
 			if r.Wish != nil && r.Wish.valid() != nil {
 				problems = append(problems, control.Problem{Where: key, Problem: fmt.Sprintf("what an operator started can't be read and is disregarded: %v", r.Wish.valid())})
 				r.Wish = nil
+			}
+			if r.Redirect != nil && control.CheckDestination(r.Redirect.Destination) != nil {
+				problems = append(problems, control.Problem{Where: key, Problem: fmt.Sprintf("where an operator sent this log can't be read and is disregarded: %v", control.CheckDestination(r.Redirect.Destination))})
+				r.Redirect = nil
 			}
 			keep(key, r)
 			return nil

@@ -17,6 +17,7 @@ import (
 type forwarder struct {
 	Definition
 	managed string // the file that defines it; empty: an operator's
+	defined string // destination as the definition says; the definition's field is what is in force
 	wish    *wish
 	stop    *control.Override
 	fault   error
@@ -28,6 +29,7 @@ type forwarder struct {
 type member struct {
 	log, parent string
 	path        string
+	destination string
 	start       tail.Start
 	stop        *control.Override // stop, or drain while that goes on
 	pause       *control.Override
@@ -57,7 +59,7 @@ func (p *plan) logs() (logs []forward.Log, paused map[string]bool) {
 			if m.stopped() {
 				continue
 			}
-			logs = append(logs, forward.Log{Name: m.log, Path: m.path, Destination: f.Destination, Start: m.start, Rate: engineRate(f.Rate)})
+			logs = append(logs, forward.Log{Name: m.log, Path: m.path, Destination: m.destination, Start: m.start, Rate: engineRate(f.Rate)})
 			if m.pause != nil {
 				paused[m.log] = true
 			}
@@ -122,6 +124,10 @@ func (n *Node) compute(now time.Time, again bool) (*plan, error) {
 	globs := map[string]bool{}
 	for _, f := range p.forwarders {
 		f.stop = n.operators.get(f.Log).Stop
+		f.defined = f.Destination
+		if r := n.operators.get(f.Log).Redirect; r != nil {
+			f.Destination = r.Destination
+		}
 		f.fault = n.settle(&f.Definition)
 		if !isGlob(f.Path) {
 			f.members = []member{n.member(f, f.Log, f.Path, f.Start, false)}
@@ -183,7 +189,10 @@ func (n *Node) expand(f *forwarder, taken map[string]bool, now time.Time, again 
 }
 
 func (n *Node) member(f *forwarder, log, path string, start tail.Start, gone bool) member {
-	m := member{log: log, parent: f.Log, path: path, start: start, gone: gone}
+	m := member{log: log, parent: f.Log, path: path, destination: f.Destination, start: start, gone: gone}
+	if r := n.operators.get(log).Redirect; r != nil && slices.Contains(n.config.Destinations, r.Destination) {
+		m.destination = r.Destination
+	}
 	m.stop = f.stop
 	if own := n.operators.get(log).Stop; own != nil {
 		m.stop = own

@@ -75,7 +75,7 @@ func (n *Node) rows(f *forwarder) []control.LogStatus {
 	rows := make([]control.LogStatus, 0, len(f.members))
 	for _, m := range f.members {
 		row := base
-		row.Log, row.Path = m.log, m.path
+		row.Log, row.Path, row.Destination = m.log, m.path, m.destination
 		if own := n.operators.get(m.log).override(); own != nil {
 			row.Override = own
 		}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"logforward/internal/control"
+	"logforward/internal/forward"
 	"logforward/internal/tail"
 )
 
@@ -31,6 +33,16 @@ func (n *Node) change(ctx context.Context, caller control.Caller, r control.Requ
 			return control.Reply{}, control.Errorf(control.CodeRefused, "%s %s: %v", r.Verb, r.Log, err)
 		}
 	}
+	reply, err := n.decided(caller, r, about, do)
+	if err != nil {
+		return control.Reply{}, err
+	}
+	n.measure(ctx, &reply)
+	return reply, nil
+}
+
+// decided does what policy has permitted.
+func (n *Node) decided(caller control.Caller, r, about control.Request, do func(now time.Time) (control.Reply, error)) (control.Reply, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	// A definition may have changed while policy thought: what it decided on must be what is done.
@@ -48,16 +60,41 @@ func (n *Node) change(ctx context.Context, caller control.Caller, r control.Requ
 	return reply, nil
 }
 
+// firstLook is how long a reply waits for the engine's first look at the files, so that what it says of them is so.
+const firstLook = 300 * time.Millisecond
+
+// measure fills in how the logs that were changed stand.
+func (n *Node) measure(ctx context.Context, reply *control.Reply) {
+	for end := time.Now().Add(firstLook); ; {
+		n.mu.Lock()
+		stands, looked := n.status(), true
+		reply.Files, reply.LagBytes = 0, 0
+		for _, log := range reply.Logs {
+			if s, ok := stands[log]; ok {
+				reply.Files += len(s.Generations)
+				reply.LagBytes += s.LagBytes
+				looked = looked && s.State != forward.Starting
+			}
+		}
+		n.mu.Unlock()
+		if looked || ctx.Err() != nil || !time.Now().Before(end) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // about fills in the path and the destination of a log that the request only names.
 func (n *Node) about(r control.Request) control.Request {
 	if r.Path == "" {
 		if f, at := n.plan.find(r.Log); f != nil {
 			r.Path = f.Path
+			destination := f.Destination
 			if at >= 0 {
-				r.Path = f.members[at].path
+				r.Path, destination = f.members[at].path, f.members[at].destination
 			}
 			if r.Destination == "" {
-				r.Destination = f.Destination
+				r.Destination = destination
 			}
 		}
 	} else if r.Destination == "" && len(n.config.Destinations) == 1 {
@@ -96,8 +133,7 @@ func unsaved(err error) error {
 
 // Start begins forwarding a path, or lifts an operator's stop.
 func (n *Node) Start(ctx context.Context, c control.Caller, r control.StartRequest) (control.Reply, error) {
-	about := control.Request{Verb: control.VerbStart, Log: r.Log, Path: r.Path, Destination: r.Destination, Start: r.Start, Rate: r.Rate, For: time.Duration(r.For), Reason: r.Reason}
-	return n.change(ctx, c, about, func(now time.Time) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time) (control.Reply, error) {
 		if r.Path == "" {
 			return n.lift(c, r, now)
 		}
@@ -158,7 +194,7 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, now time.Time) (c
 	case f.Path != d.Path:
 		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: it is %s already, by %s", r.Log, f.Path, f.origin()).WithHint("choose another name, or stop it first")
 	case f.Destination != d.Destination:
-		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: it goes to %s already, by %s", r.Log, f.Destination, f.origin()).WithHint("stop it first")
+		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: it goes to %s already, by %s", r.Log, f.Destination, f.origin()).WithHint("send it elsewhere with redirect")
 	case f.managed != "" && (r.Rate != nil && (f.Rate == nil || *r.Rate != *f.Rate) || r.For != 0):
 		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: %s defines it; its rate and time are not an operator's", r.Log, f.managed).WithHint("start it without rate and for")
 	case f.managed != "":
@@ -173,7 +209,11 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, now time.Time) (c
 		reply.Logs, reply.Message = f.logs(-1), fmt.Sprintf("%s is forwarded already", r.Log)
 		return reply, nil
 	}
-	next.Wish, next.Stop = &wish{Definition: d, Override: said}, nil
+	said.Inputs = map[string]string{"path": d.Path, "destination": d.Destination, "from": string(d.Start)}
+	if d.Rate != nil {
+		said.Inputs["rate"] = strconv.FormatInt(int64(*d.Rate), 10)
+	}
+	next.Wish, next.Stop, next.Redirect = &wish{Definition: d, Override: said}, nil, nil
 	next.note(control.Change{Override: said})
 	if err := n.operators.put(r.Log, next); err != nil {
 		return control.Reply{}, unsaved(err)
@@ -194,8 +234,7 @@ func sameRate(a, b *control.Rate) bool { return a == b || a != nil && b != nil &
 
 // Stop ends forwarding of a log, at once or drained.
 func (n *Node) Stop(ctx context.Context, c control.Caller, r control.StopRequest) (control.Reply, error) {
-	about := control.Request{Verb: control.VerbStop, Log: r.Log, For: time.Duration(r.For), Reason: r.Reason}
-	return n.change(ctx, c, about, func(now time.Time) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time) (control.Reply, error) {
 		f, at := n.plan.find(r.Log)
 		if f == nil {
 			return control.Reply{}, n.unknown(r.Log)
@@ -220,7 +259,7 @@ func (n *Node) Stop(ctx context.Context, c control.Caller, r control.StopRequest
 		next.Stop = &said
 		// What an operator started is forgotten, unless the stop ends by itself or still has to drain.
 		if next.Wish != nil && f.managed == "" && at < 0 && said.Until.IsZero() && !r.Drain {
-			next.Wish, next.Stop = nil, nil
+			next.Wish, next.Stop, next.Redirect = nil, nil, nil
 		}
 		if err := n.operators.put(r.Log, next); err != nil {
 			return control.Reply{}, unsaved(err)
@@ -250,8 +289,7 @@ func until(t time.Time) string {
 
 // Pause holds one log or all.
 func (n *Node) Pause(ctx context.Context, c control.Caller, r control.PauseRequest) (control.Reply, error) {
-	about := control.Request{Verb: control.VerbPause, Log: r.Log, For: time.Duration(r.For), Reason: r.Reason}
-	return n.change(ctx, c, about, func(now time.Time) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time) (control.Reply, error) {
 		said := word(control.VerbPause, c, now, r.For, r.Reason)
 		reply := control.Reply{Log: r.Log, State: "paused", Until: said.Until, Changed: true}
 		if r.All {
@@ -326,8 +364,7 @@ func (n *Node) each(f func(*record) bool) error {
 
 // Resume lifts a pause.
 func (n *Node) Resume(ctx context.Context, c control.Caller, r control.ResumeRequest) (control.Reply, error) {
-	about := control.Request{Verb: control.VerbResume, Log: r.Log, For: time.Duration(r.For), Reason: r.Reason}
-	return n.change(ctx, c, about, func(now time.Time) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time) (control.Reply, error) {
 		said := word(control.VerbResume, c, now, r.For, r.Reason)
 		if r.All {
 			return n.resumeAll(said)

@@ -1,0 +1,97 @@
+package node
+
+import (
+	"errors"
+	"testing"
+
+	"logforward/internal/control"
+)
+
+// goes checks where the engine sends a log.
+func (b *bench) goes(log, want string) {
+	b.t.Helper()
+	for _, l := range b.wheel.logs {
+		if l.Name == log {
+			if l.Destination != want {
+				b.t.Errorf("%s goes to %q, want %q", log, l.Destination, want)
+			}
+			return
+		}
+	}
+	b.t.Errorf("the engine doesn't work %s", log)
+}
+
+func TestRedirectStandsAboveTheDefinition(t *testing.T) {
+	b := newBench(t)
+	b.define("nginx.yaml", nginx)
+	b.open()
+	b.goes("nginx", "central")
+	r := b.must(b.node.Redirect(t.Context(), alice(), control.RedirectRequest{Log: "nginx", Destination: "archive", Reason: "move"}))
+	if !r.Changed || r.State != "redirecting" {
+		t.Errorf("%+v", r)
+	}
+	b.goes("nginx", "archive")
+	b.open()
+	b.goes("nginx", "archive")
+	row := b.row("nginx")
+	if o := row.Override; o == nil || o.Verb != control.VerbRedirect || o.By != alice().Name || o.Reason != "move" {
+		t.Errorf("override %+v", o)
+	}
+	if h := row.History; len(h) != 1 || h[0].Inputs["destination"] != "archive" || h[0].Inputs["from"] != "central" || h[0].RequestID != alice().RequestID {
+		t.Errorf("history %+v", row.History)
+	}
+	if r := b.must(b.node.Redirect(t.Context(), alice(), control.RedirectRequest{Log: "nginx", Destination: "archive"})); r.Changed {
+		t.Errorf("the same again: %+v", r)
+	}
+	if _, err := b.node.Redirect(t.Context(), alice(), control.RedirectRequest{Log: "nginx", Destination: "elsewhere"}); !errors.Is(err, control.ErrRefused) {
+		t.Errorf("a destination that isn't configured: %v", err)
+	}
+	if _, err := b.node.Redirect(t.Context(), alice(), control.RedirectRequest{Log: "none", Destination: "archive"}); !errors.Is(err, control.ErrUnknownLog) {
+		t.Errorf("a log that isn't known: %v", err)
+	}
+	b.must(b.node.Redirect(t.Context(), alice(), control.RedirectRequest{Log: "nginx", Destination: "central"}))
+	b.goes("nginx", "central")
+	if o := b.row("nginx").Override; o != nil {
+		t.Errorf("what the definition says is no override: %+v", o)
+	}
+}
+
+func TestRedirectOfOneOfAGlobsLogs(t *testing.T) {
+	b := newBench(t)
+	b.file("a.log")
+	b.file("b.log")
+	b.define("all.yaml", "log: all\npath: LOGS/*.log\ndestination: central\n")
+	b.open()
+	b.must(b.node.Redirect(t.Context(), alice(), control.RedirectRequest{Log: "all.a.log", Destination: "archive"}))
+	b.goes("all.a.log", "archive")
+	b.goes("all.b.log", "central")
+	b.open()
+	b.goes("all.a.log", "archive")
+	if row := b.row("all.a.log"); row.Destination != "archive" {
+		t.Errorf("%+v", row)
+	}
+	// All means all, also the one that was sent elsewhere before.
+	b.must(b.node.Redirect(t.Context(), alice(), control.RedirectRequest{Log: "all", Destination: "central"}))
+	b.goes("all.a.log", "central")
+	b.must(b.node.Redirect(t.Context(), alice(), control.RedirectRequest{Log: "all", Destination: "archive"}))
+	b.goes("all.a.log", "archive")
+	b.goes("all.b.log", "archive")
+}
+
+func TestRedirectOfAnOperatorsLogEndsWithIt(t *testing.T) {
+	b := newBench(t)
+	b.file("app.log")
+	b.open()
+	start := control.StartRequest{Log: "app", Path: b.logs + "/app.log", Destination: "central"}
+	b.must(b.node.Start(t.Context(), alice(), start))
+	b.must(b.node.Redirect(t.Context(), alice(), control.RedirectRequest{Log: "app", Destination: "archive"}))
+	b.goes("app", "archive")
+	// To start it again with a destination is no way around redirect.
+	if _, err := b.node.Start(t.Context(), alice(), start); !errors.Is(err, control.ErrConflict) {
+		t.Errorf("%v", err)
+	}
+	b.goes("app", "archive")
+	b.must(b.node.Stop(t.Context(), alice(), control.StopRequest{Log: "app"}))
+	b.must(b.node.Start(t.Context(), alice(), start))
+	b.goes("app", "central")
+}
