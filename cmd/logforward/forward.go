@@ -119,11 +119,11 @@ func forwardConfig(v *values, log *slog.Logger) (forward.Config, error) {
 	if err != nil {
 		return forward.Config{}, fmt.Errorf("allowed_paths: %w", err)
 	}
-	identity, err := v.identity()
+	destinations, configs, err := v.destinations()
 	if err != nil {
 		return forward.Config{}, err
 	}
-	destinations, err := v.destinations()
+	identity, err := v.identity(configs)
 	if err != nil {
 		return forward.Config{}, err
 	}

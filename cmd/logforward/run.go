@@ -148,7 +148,7 @@ func (s *solo) run(ctx context.Context) (err error) {
 	if s.output, err = filepath.Abs(s.values.Text("output")); err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
-	if s.identity, err = s.values.identity(); err != nil {
+	if s.identity, err = s.values.identity(nil); err != nil {
 		return err
 	}
 	s.state = filepath.Join(s.output, ".logforward")

@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/choria-io/fisk"
 
 	"logforward/internal/broker"
+	"logforward/internal/choria"
 	"logforward/internal/forward"
 	"logforward/internal/settings"
 )
@@ -68,10 +71,18 @@ func (p *program) logger(v *values) *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.err, options))
 }
 
-// identity is the one that is set, or the host's name as Choria takes it: fully qualified where
-// that can be found out.
-func (v *values) identity() (string, error) {
-	if id := v.Text("identity"); id != "" {
+// identity is the one that is set, or that of the node's Choria configuration, or the host's name as
+// Choria takes it: fully qualified where that can be found out. A token permits its own identity only.
+func (v *values) identity(configs choriaConfigs) (string, error) {
+	id := v.Text("identity")
+	for _, name := range slices.Sorted(maps.Keys(configs)) {
+		c := configs[name]
+		if id != "" && id != c.Identity {
+			return "", fmt.Errorf("identity: %s, but destination %s connects as %s (%s); give both the same", id, name, c.Identity, c.File)
+		}
+		id = c.Identity
+	}
+	if id != "" {
 		return id, nil
 	}
 	host, err := os.Hostname()
@@ -102,35 +113,88 @@ func (v *values) receiver() (string, error) {
 	return host, nil
 }
 
-func brokerOptions(d settings.Destination) broker.Options {
-	return broker.Options{
+// brokerOptions are those of one connection. Where it is Choria's, its configuration comes with them.
+func brokerOptions(d settings.Destination) (broker.Options, *choria.Config, error) {
+	o := broker.Options{
 		URLs: d.URL, User: d.User, Password: d.Password, Token: d.Token, NKeySeed: d.NKey, Credentials: d.Credentials,
 		TLS:      broker.TLS{CA: d.CA, Certificate: d.Certificate, Key: d.Key, ServerName: d.ServerName},
 		Identity: broker.PlainNATS{Prefix: d.Prefix},
 	}
+	if d.Choria == "" {
+		if d.ChoriaToken != "" || d.ChoriaSeed != "" {
+			return o, nil, errors.New("choria_token and choria_seed belong to a choria configuration: set choria, too")
+		}
+		return o, nil, nil
+	}
+	c, err := choria.Load(d.Choria)
+	if err != nil {
+		return o, nil, err
+	}
+	if (d.ChoriaToken == "") != (d.ChoriaSeed == "") {
+		return o, nil, errors.New("choria_token and choria_seed belong together: set both")
+	}
+	if d.ChoriaToken != "" {
+		c.Provider, c.Token, c.Seed = "choria", d.ChoriaToken, d.ChoriaSeed
+	}
+	if err := c.Connection(&o); err != nil {
+		return o, nil, err
+	}
+	if len(o.URLs) == 0 {
+		if o.URLs, err = c.Brokers(context.Background()); err != nil {
+			return o, nil, err
+		}
+	}
+	return o, c, nil
+}
+
+// streamAPI is the prefix of the streams' API that a connection's identity sees.
+func streamAPI(o broker.Options) string {
+	if o.Identity == nil {
+		return ""
+	}
+	return o.Identity.StreamAPI()
 }
 
 // centre is the broker of a command that has only one, and the prefix of subjects.
 func (v *values) centre() (broker.Options, string, error) {
 	d := v.Connection()
-	if len(d.URL) == 0 {
-		return broker.Options{}, "", errors.New("url isn't set: where is the broker? For example --url nats://logs.example.net:4222")
+	if len(d.URL) == 0 && d.Choria == "" {
+		return broker.Options{}, "", errors.New("neither url nor choria is set: where is the broker? For example --url nats://logs.example.net:4222")
 	}
-	return brokerOptions(d), d.Prefix, nil
+	o, _, err := brokerOptions(d)
+	return o, d.Prefix, err
 }
 
-// destinations are a node's.
-func (v *values) destinations() (map[string]forward.Destination, error) {
-	all := make(map[string]forward.Destination)
-	for name, d := range v.Destinations() {
-		o := brokerOptions(d)
+// ownChoria is where a node's own Choria Server has its configuration.
+const ownChoria = "/etc/choria/server.conf"
+
+// choriaConfigs are the Choria configurations of a node's destinations, by destination.
+type choriaConfigs map[string]*choria.Config
+
+// destinations are a node's. Without any, the node's own Choria broker is one, called central.
+func (v *values) destinations() (map[string]forward.Destination, choriaConfigs, error) {
+	given := v.Destinations()
+	if len(given) == 0 {
+		if _, err := os.Stat(ownChoria); err == nil {
+			given = map[string]settings.Destination{"central": {Choria: ownChoria, Prefix: "logs", Compression: "none", Commit: "confirmed"}}
+		}
+	}
+	all, configs := make(map[string]forward.Destination), make(choriaConfigs)
+	for name, d := range given {
+		o, c, err := brokerOptions(d)
+		if err != nil {
+			return nil, nil, fmt.Errorf("destination %s: %w", name, err)
+		}
+		if c != nil {
+			configs[name] = c
+		}
 		o.Name = "logforward forward"
 		all[name] = forward.Destination{Broker: o, Prefix: d.Prefix, Compression: d.Compression, Commit: forward.Commit(d.Commit)}
 	}
 	if len(all) == 0 {
-		return nil, errors.New("no destination is configured: set destination.<name>.url, for example destination.central.url = nats://logs.example.net:4222")
+		return nil, nil, errors.New("no destination is configured: set destination.<name>.url, for example destination.central.url = nats://logs.example.net:4222, or destination.<name>.choria = " + ownChoria)
 	}
-	return all, nil
+	return all, configs, nil
 }
 
 // soon is a duration for which zero means at once, where the engine takes zero as its default.

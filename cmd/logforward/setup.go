@@ -92,7 +92,7 @@ func applySetup(ctx context.Context, o broker.Options, w broker.Wanted, dry bool
 		return nil, err
 	}
 	defer nc.Close()
-	js, err := broker.JetStream(nc, "")
+	js, err := broker.JetStream(nc, streamAPI(o))
 	if err != nil {
 		return nil, err
 	}

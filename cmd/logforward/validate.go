@@ -107,6 +107,7 @@ func (v *validation) all(ctx context.Context, set *given) {
 	names := destinationNames(config.Destinations)
 	slices.Sort(names)
 	for _, name := range names {
+		v.rights(values, name)
 		v.destination(ctx, name, config)
 	}
 }
@@ -161,6 +162,24 @@ func (v *validation) definitions(dir string, c forward.Config) {
 	v.ok("definitions", "%d in %s", len(list), dir)
 }
 
+// rights tells whether a node's Choria token permits what it needs; the broker would only refuse.
+func (v *validation) rights(values *values, name string) {
+	destinations, configs, err := values.destinations()
+	if err != nil || configs[name] == nil {
+		return
+	}
+	check := "destination " + name
+	missing, err := configs[name].Missing(destinations[name].Prefix)
+	switch {
+	case err != nil:
+		v.fail(check, err)
+	case missing != "":
+		v.fail(check, errors.New(missing))
+	default:
+		v.ok(check, "identity %s by %s (%s)", configs[name].Identity, configs[name].File, configs[name].Provider)
+	}
+}
+
 // destination connects as the daemon would, and does what it may: it says hello.
 func (v *validation) destination(ctx context.Context, name string, c forward.Config) {
 	ctx, cancel := context.WithTimeout(ctx, validateTime)
@@ -184,7 +203,7 @@ func (v *validation) destination(ctx context.Context, name string, c forward.Con
 	defer nc.Close()
 	v.ok(check, "connected to %s", nc.ConnectedUrlRedacted())
 	v.hello(ctx, check, nc, d, c.Identity, refusals)
-	v.streams(ctx, check, nc, refusals)
+	v.streams(ctx, check, nc, streamAPI(o), refusals)
 }
 
 // hello tells whether the node may say hello, hears the answer, and whether a receiver is there.
@@ -234,8 +253,8 @@ func (v *validation) hello(ctx context.Context, check string, nc *nats.Conn, d f
 }
 
 // streams looks for what setup makes. A node need not be permitted to look.
-func (v *validation) streams(ctx context.Context, check string, nc *nats.Conn, refusals chan broker.Refusal) {
-	js, err := broker.JetStream(nc, "")
+func (v *validation) streams(ctx context.Context, check string, nc *nats.Conn, api string, refusals chan broker.Refusal) {
+	js, err := broker.JetStream(nc, api)
 	if err != nil {
 		v.fail(check, err)
 		return

@@ -15,6 +15,11 @@ type Identity interface {
 	// Both sides compute it; it never comes from a message. The argument is the
 	// identity as a subject token.
 	ControlSubject(identityToken string) string
+	// NodeInbox is what the subjects begin with at which the node of that identity hears replies;
+	// whoever answers it answers nowhere else. Empty: any of the client library's inboxes.
+	NodeInbox(identityToken string) string
+	// StreamAPI is the prefix of the streams' API; empty: the default.
+	StreamAPI() string
 }
 
 // PlainNATS is the Identity of a NATS server: credentials are those of
@@ -31,6 +36,12 @@ func (PlainNATS) NATSOptions() ([]nats.Option, error) { return nil, nil }
 
 // InboxPrefix implements [Identity].
 func (p PlainNATS) InboxPrefix() string { return p.Inbox }
+
+// NodeInbox implements [Identity]: on plain NATS an inbox tells nothing of whose it is.
+func (PlainNATS) NodeInbox(string) string { return "" }
+
+// StreamAPI implements [Identity].
+func (PlainNATS) StreamAPI() string { return "" }
 
 // ControlSubject implements [Identity].
 func (p PlainNATS) ControlSubject(identityToken string) string {

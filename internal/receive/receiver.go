@@ -246,7 +246,7 @@ func (r *Receiver) connect(ctx context.Context) (err error) {
 	if r.nc, err = broker.Connect(ctx, o); err != nil {
 		return err
 	}
-	if r.js, err = broker.JetStream(r.nc, ""); err != nil {
+	if r.js, err = broker.JetStream(r.nc, r.identity.StreamAPI()); err != nil {
 		return err
 	}
 	r.pub, err = broker.NewPublisher(r.nc, broker.PublisherOptions{Logger: r.logger})
@@ -494,8 +494,11 @@ func (r *Receiver) Status(ctx context.Context) Status {
 	return s
 }
 
-// inbox tells whether a subject is where replies go: a node may not make a receiver publish anywhere else.
-func (r *Receiver) inbox(subject string) bool {
+// inbox tells whether a subject is where replies to a node go: it may not make a receiver publish anywhere else.
+func (r *Receiver) inbox(subject, identity string) bool {
+	if own := r.identity.NodeInbox(chunk.Token(identity)); own != "" {
+		return strings.HasPrefix(subject, own)
+	}
 	if strings.HasPrefix(subject, "_INBOX") {
 		return true
 	}

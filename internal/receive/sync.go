@@ -68,7 +68,7 @@ func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg) error {
 	if err != nil {
 		return err
 	}
-	if !r.inbox(m.Reply) {
+	if !r.inbox(m.Reply, identity) {
 		return fmt.Errorf("reply subject %q is no inbox", m.Reply)
 	}
 	hello, err := chunk.ParseHello(m.Data)

@@ -370,6 +370,8 @@ func (v *Values) Where(name string) string { return v.values[name].where }
 // Destination is where a node forwards to, or the broker that a receiver serves.
 type Destination struct {
 	URL                         []string
+	Choria                      string // file
+	ChoriaToken, ChoriaSeed     string // files
 	User, Password, Token       string
 	NKey, Credentials           string // files
 	CA, Certificate, Key        string // files
@@ -406,7 +408,7 @@ func destination(f map[string]value) Destination {
 		return s
 	}
 	urls, _ := f["url"].parsed.([]string)
-	return Destination{URL: urls, User: text("user"), Password: text("password"), Token: text("token"), NKey: text("nkey"),
+	return Destination{URL: urls, Choria: text("choria"), ChoriaToken: text("choria_token"), ChoriaSeed: text("choria_seed"), User: text("user"), Password: text("password"), Token: text("token"), NKey: text("nkey"),
 		Credentials: text("credentials"), CA: text("ca"), Certificate: text("certificate"), Key: text("key"), ServerName: text("server_name"),
 		Prefix: text("prefix"), Compression: text("compression"), Commit: text("commit")}
 }

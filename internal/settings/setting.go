@@ -104,6 +104,9 @@ func All() []Setting {
 	}
 	connection := []Setting{
 		{Name: "url", Type: List, Help: "URLs of the broker or of one cluster's brokers: nats://, tls://, ws:// or wss://."},
+		{Name: "choria", Type: Path, Help: "Choria's configuration file (/etc/choria/server.conf on a node): its brokers, identity and credentials are used; url, ca and certificate stand above it."},
+		{Name: "choria_token", Type: Path, Help: "File with a Choria JWT, in place of the one that the Choria configuration names."},
+		{Name: "choria_seed", Type: Path, Help: "File with the ed25519 seed of that JWT."},
 		{Name: "user", Type: Text, Help: "User name."},
 		{Name: "password", Type: Text, Secret: true, Help: "The user's password."},
 		{Name: "token", Type: Text, Secret: true, Help: "Token."},
