@@ -11,13 +11,16 @@ STATICCHECK ?= v0.8.2
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test lint chaos bench fuzz docs clean
+.PHONY: help build choria run test lint chaos bench fuzz docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/logforward; VERSION=1.2.3 sets what it calls itself
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/logforward ./cmd/logforward
+
+choria: ## Build bin/choria, the Choria 0.29.4 that a test fleet runs, from its own module test/choria
+	cd test/choria && $(GO) build -buildvcs=false -ldflags '-s -w' -o ../../bin/choria .
 
 run: build ## Forward a log that grows, and one of this machine's, until Ctrl-C or for RUN_SECONDS
 	@set -e; mkdir -p demo; \
