@@ -97,8 +97,10 @@ func TestRedirectLosesAndDoublesNothing(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 7))
-	var want []byte
 	n.start()
+	want := text("begin", 1<<10)
+	n.write("app.log", want)
+	n.exact("app", want)
 	for i := range 40 {
 		part := text(fmt.Sprintf("p%02d", i), 1<<10+random.IntN(60<<10))
 		n.write("app.log", part)
