@@ -245,7 +245,7 @@ func (v *validation) hello(ctx context.Context, check string, nc *nats.Conn, d f
 			v.warn(check, "receiver %s isn't ready yet", reply.Receiver)
 		default:
 			v.ok(check, "receiver %s answers; prefix %s, %d partitions", reply.Receiver, reply.Layout.Prefix, reply.Layout.Partitions)
-			if reply.Pause.Active(time.Now()) {
+			if reply.Pause.Holds() {
 				v.warn(check, "the fleet is paused by %s: %s", reply.Pause.By, reply.Pause.Reason)
 			}
 		}

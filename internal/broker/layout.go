@@ -34,17 +34,6 @@ type Layout struct {
 	Created    time.Time `json:"created"`
 }
 
-// Pause is the red button: while it is set, nodes don't publish.
-type Pause struct {
-	Since time.Time `json:"since"`
-	// Until ends it by itself; zero means that someone must.
-	Until  time.Time `json:"until,omitzero"`
-	Reason string    `json:"reason,omitempty"`
-	By     string    `json:"by,omitempty"`
-	// Match is a glob of the identities that it holds for; empty means all.
-	Match string `json:"match,omitempty"`
-}
-
 // Shared is the bucket that holds what the whole fleet shares.
 type Shared struct {
 	js jetstream.JetStream
@@ -65,97 +54,6 @@ func (s *Shared) Layout(ctx context.Context) (Layout, error) {
 	var l Layout
 	_, err := s.get(ctx, layoutKey, &l)
 	return l, err
-}
-
-// Pause reads the red button; ErrNotFound says that it isn't pressed. It says so
-// too once Until is past, by this machine's clock.
-func (s *Shared) Pause(ctx context.Context) (Pause, error) {
-	var p Pause
-	_, err := s.get(ctx, pauseKey, &p)
-	if err == nil && !p.Until.IsZero() && !time.Now().Before(p.Until) {
-		return Pause{}, fmt.Errorf("read %s: ended at %s: %w", pauseKey, p.Until.Format(time.RFC3339), ErrNotFound)
-	}
-	return p, err
-}
-
-// SetPause presses the red button, over whatever was there.
-func (s *Shared) SetPause(ctx context.Context, p Pause) error {
-	value, err := json.Marshal(p)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", pauseKey, err)
-	}
-	if _, err := s.kv.Put(ctx, pauseKey, value); err != nil {
-		return fmt.Errorf("write %s to bucket %s: %w", pauseKey, Bucket, apiError(err))
-	}
-	return nil
-}
-
-// ClearPause releases the red button; that it wasn't pressed is no error.
-func (s *Shared) ClearPause(ctx context.Context) error {
-	if err := s.kv.Delete(ctx, pauseKey); err != nil {
-		return fmt.Errorf("delete %s from bucket %s: %w", pauseKey, Bucket, apiError(err))
-	}
-	return nil
-}
-
-// State is what [Shared.Watch] reports; nil means that the key has no value.
-type State struct {
-	Layout *Layout
-	Pause  *Pause
-}
-
-// Watch reads both keys every so often until ctx ends, and calls changed with
-// the first state and each later one that differs. It asks instead of
-// subscribing: a subscription can fall silent when a broker was wiped, and the
-// red button must not. Errors go to failed; the state then stays what it was. A
-// broker that has lost the bucket is an error and not an empty state.
-func (s *Shared) Watch(ctx context.Context, every time.Duration, changed func(State), failed func(error)) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	var last []byte
-	for {
-		state, err := s.state(ctx, every)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			failed(err)
-		default:
-			// Layout and Pause always marshal: they hold nothing that can't.
-			if now, err := json.Marshal(state); err != nil {
-				failed(fmt.Errorf("compare states: %w", err))
-			} else if string(now) != string(last) {
-				last = now
-				changed(state)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-func (s *Shared) state(ctx context.Context, within time.Duration) (State, error) {
-	ctx, cancel := context.WithTimeout(ctx, max(within, 2*time.Second))
-	defer cancel()
-	var state State
-	layout, err := s.Layout(ctx)
-	switch {
-	case err == nil:
-		state.Layout = &layout
-	case !errors.Is(err, ErrNotFound):
-		return State{}, err
-	}
-	pause, err := s.Pause(ctx)
-	switch {
-	case err == nil:
-		state.Pause = &pause
-	case !errors.Is(err, ErrNotFound):
-		return State{}, err
-	}
-	return state, nil
 }
 
 // get reads JSON and its revision.

@@ -18,24 +18,54 @@ type Layout struct {
 	Partitions int    `json:"partitions"`
 }
 
-// Pause is the big red button: no publishing until Until, or, where that is zero, until it is lifted.
+// Pause is the big red button as it concerns one node: no publishing, until Left has passed or it is
+// lifted. A zero Since says that no pause holds for the node.
 type Pause struct {
-	Since  time.Time `json:"since"`
-	Until  time.Time `json:"until,omitzero"`
-	By     string    `json:"by,omitempty"`
-	Reason string    `json:"reason,omitempty"`
-	Match  string    `json:"match,omitempty"` // glob of identities; empty: all
+	// Change numbers the states of the button. A node takes no state unasked that is older than its own.
+	Change uint64    `json:"change"`
+	Since  time.Time `json:"since,omitzero"`
+	// Until is by the centre's clock, to be shown. What counts is Left: the node's clock may be another.
+	Until time.Time `json:"until,omitzero"`
+	// Left is how much of it is left when this is sent, in milliseconds; 0: it doesn't end by itself.
+	Left   int64  `json:"left_ms,omitempty"`
+	By     string `json:"by,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Match  string `json:"match,omitempty"` // glob of identities that it is for; empty: all
 }
 
-// Active tells whether the pause holds at now.
-func (p *Pause) Active(now time.Time) bool {
-	return p != nil && !p.Since.IsZero() && (p.Until.IsZero() || now.Before(p.Until))
+// Holds tells whether it says that the node must not publish.
+func (p *Pause) Holds() bool { return p != nil && !p.Since.IsZero() }
+
+// maxLeft keeps what is left of a pause within what a duration can hold.
+const maxLeft = int64(10*366*24*time.Hour) / 1e6
+
+// Duration is Left, as far as it makes sense.
+func (p *Pause) Duration() time.Duration {
+	return time.Duration(min(max(p.Left, 0), maxLeft)) * time.Millisecond
 }
 
-// Hello is what a node says when it connects, and every 30 s or so.
+// Obeyed is what a node says of the red button: which state of it has taken effect. No log publishes any
+// more by the time that Paused is said.
+type Obeyed struct {
+	Change  uint64 `json:"change"`
+	Paused  bool   `json:"paused"`
+	Waiting int64  `json:"waiting,omitempty"` // bytes that aren't confirmed, while paused
+}
+
+// Number is the change that is obeyed; 0: none was heard of.
+func (o *Obeyed) Number() uint64 {
+	if o == nil {
+		return 0
+	}
+	return o.Change
+}
+
+// Hello is what a node says when it connects, and every 30 s or so. Without a reply subject it is a notice,
+// about the red button alone: it is sent when a pause takes effect or ends, and nobody answers.
 type Hello struct {
 	Instance string              `json:"instance"`         // random, one for each start of the process: two that alternate are clones
 	Layout   string              `json:"layout,omitempty"` // id of the layout in use
+	Pause    *Obeyed             `json:"pause,omitempty"`  // nil: no receiver has said anything of the red button yet
 	Logs     map[string]HelloLog `json:"logs,omitempty"`   // by the log's token
 }
 
@@ -102,7 +132,7 @@ type Control struct {
 	Confirm []Confirm `json:"confirm,omitempty"`
 	Resend  []Resend  `json:"resend,omitempty"`
 	Fork    []Fork    `json:"fork,omitempty"`
-	Pause   *Pause    `json:"pause,omitempty"`  // a pause with a zero Since lifts it
+	Pause   *Pause    `json:"pause,omitempty"`  // the node obeys, and gives notice of what it obeys
 	Layout  *Layout   `json:"layout,omitempty"` // there is a new one: say hello
 	Hello   bool      `json:"hello,omitempty"`  // say hello now
 }
@@ -148,6 +178,9 @@ func ParseHello(b []byte) (*Hello, error) {
 	}
 	if len(h.Instance) > 64 || len(h.Layout) > 64 {
 		return nil, errors.New("hello: instance or layout is longer than 64 bytes")
+	}
+	if o := h.Pause; o != nil && (o.Change > MaxPosition || o.Waiting < 0) {
+		return nil, fmt.Errorf("hello: change %d of the pause, %d bytes waiting can't be", o.Change, o.Waiting)
 	}
 	for token, l := range h.Logs {
 		if _, err := ParseToken(token); err != nil {

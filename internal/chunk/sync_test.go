@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ func TestParseHelloRefusesWhatCantBe(t *testing.T) {
 		"path": `{"logs":{"..=2F":{}}}`, "dots": `{"logs":{"=2E=2E":{}}}`, "empty log": `{"logs":{"":{}}}`,
 		"epoch": `{"logs":{"a":{"epoch":9223372036854775808}}}`, "predecessor": `{"logs":{"a":{"epoch":1,"predecessor":2}}}`, "negative": `{"logs":{"a":{"stored":-1}}}`,
 		"confirmed": `{"logs":{"a":{"stored":1,"confirmed":2}}}`, "stored": `{"logs":{"a":{"stored":9223372036854775808}}}`,
-		"partition": `{"logs":{"a":{"partition":-1}}}`, "large partition": `{"logs":{"a":{"partition":65537}}}`, "digest": `{"logs":{"a":{"digest":"x"}}}`,
+		"waiting": `{"pause":{"waiting":-1}}`, "change": `{"pause":{"change":9223372036854775808}}`, "partition": `{"logs":{"a":{"partition":-1}}}`, "large partition": `{"logs":{"a":{"partition":65537}}}`, "digest": `{"logs":{"a":{"digest":"x"}}}`,
 	} {
 		if h, err := ParseHello([]byte(text)); err == nil {
 			t.Errorf("%s: %+v", name, h)
@@ -46,15 +47,22 @@ func TestParseAnswerRefusesWhatCantBe(t *testing.T) {
 	}
 }
 
-func TestPauseActive(t *testing.T) {
+func TestPauseHoldsAndLasts(t *testing.T) {
 	now := time.Unix(1000, 0)
 	for name, test := range map[string]struct {
-		p    *Pause
-		want bool
-	}{"none": {nil, false}, "lifted": {&Pause{}, false}, "for good": {&Pause{Since: now}, true},
-		"until later": {&Pause{Since: now, Until: now.Add(1)}, true}, "until now": {&Pause{Since: now, Until: now}, false}} {
-		if got := test.p.Active(now); got != test.want {
-			t.Errorf("%s: %t", name, got)
+		p     *Pause
+		holds bool
+		lasts time.Duration
+	}{
+		"none": {nil, false, 0}, "lifted": {&Pause{Change: 5}, false, 0}, "for good": {&Pause{Since: now}, true, 0},
+		"for two seconds": {&Pause{Since: now, Left: 2000}, true, 2 * time.Second}, "less than nothing": {&Pause{Since: now, Left: -1}, true, 0},
+		"more than there are": {&Pause{Since: now, Left: math.MaxInt64}, true, 10 * 366 * 24 * time.Hour},
+	} {
+		if got := test.p.Holds(); got != test.holds {
+			t.Errorf("%s: holds %t", name, got)
+		}
+		if test.p != nil && test.p.Duration() != test.lasts {
+			t.Errorf("%s: lasts %s", name, test.p.Duration())
 		}
 	}
 }

@@ -35,12 +35,15 @@ type centre struct {
 	options jetstream.StreamConfig // what tests change of the streams
 
 	mu     sync.Mutex
-	logs   map[string]*got // by token
-	silent bool            // says nothing: neither answers nor confirms
-	idle   bool            // answers, but takes no chunks
-	busy   int             // fetches under way
-	blind  bool            // knows nothing of any log yet: "not ready"
-	pause  *chunk.Pause
+	logs   map[string]*got         // by token
+	silent bool                    // says nothing: neither answers nor confirms
+	idle   bool                    // answers, but takes no chunks
+	busy   int                     // fetches under way
+	blind  bool                    // knows nothing of any log yet: "not ready"
+	pause  *chunk.Pause            // nil: it hasn't read the red button
+	until  time.Time               // of the pause
+	heard  []chunk.Obeyed          // notices
+	obeys  *chunk.Obeyed           // as the last hello said
 	lose   func(*chunk.Chunk) bool // a chunk that the broker "lost"
 	hellos int
 	met    map[string]chunk.HelloLog // what was last said of each log
@@ -339,13 +342,22 @@ func (c *centre) answer(m *nats.Msg) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if m.Reply == "" {
+		if h.Pause == nil || len(h.Logs) > 0 {
+			c.t.Errorf("a notice says %s", m.Data)
+			return
+		}
+		c.heard = append(c.heard, *h.Pause)
+		return
+	}
 	c.hellos++
+	c.obeys = h.Pause
 	maps.Copy(c.met, h.Logs)
 	if c.silent {
 		return
 	}
 	layout := c.layout
-	a := chunk.Answer{Ready: !c.blind, Receiver: "test", Layout: &layout, Pause: c.pause, Logs: map[string]chunk.AnswerLog{}}
+	a := chunk.Answer{Ready: !c.blind, Receiver: "test", Layout: &layout, Pause: c.left(), Logs: map[string]chunk.AnswerLog{}}
 	for token, l := range h.Logs {
 		g := c.logs[token]
 		one := chunk.AnswerLog{}
@@ -367,6 +379,56 @@ func (c *centre) answer(m *nats.Msg) {
 		c.t.Error(err)
 	}
 	_ = m.Respond(b)
+}
+
+// press gives the red button another state, and returns what control messages say of it.
+func (c *centre) press(p chunk.Pause, lasts time.Duration) (said chunk.Pause) {
+	c.with(func() {
+		p.Change = 1
+		if c.pause != nil {
+			p.Change = c.pause.Change + 1
+		}
+		c.pause, c.until = &p, time.Time{}
+		if lasts > 0 {
+			c.until = time.Now().Add(lasts)
+		}
+		said = *c.left()
+	})
+	return said
+}
+
+// left is the pause with what is left of it. mu is held.
+func (c *centre) left() *chunk.Pause {
+	if c.pause == nil {
+		return nil
+	}
+	p := *c.pause
+	if !c.until.IsZero() {
+		if p.Left = time.Until(c.until).Milliseconds(); p.Left <= 0 {
+			return &chunk.Pause{Change: p.Change}
+		}
+	}
+	return &p
+}
+
+// obeyed waits until the node has given notice of what it obeys.
+func (c *centre) obeyed(what string, ok func(chunk.Obeyed) bool) (o chunk.Obeyed) {
+	c.t.Helper()
+	eventually(c.t, what, func() (found bool) {
+		c.with(func() {
+			if n := len(c.heard); n > 0 {
+				o = c.heard[n-1]
+				found = ok(o)
+			}
+		})
+		return found
+	})
+	return o
+}
+
+func (c *centre) lastPause() (o *chunk.Obeyed) {
+	c.with(func() { o = c.obeys })
+	return o
 }
 
 // pending tells whether the stream that a node last published to still has messages of a

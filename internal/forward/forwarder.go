@@ -305,11 +305,11 @@ func (f *forwarder) gate(now time.Time) time.Duration {
 	if f.paused {
 		return event
 	}
-	if p := f.link.paused(); p != nil {
-		if p.Until.IsZero() {
+	if p, ends := f.link.paused(); p != nil {
+		if ends.IsZero() {
 			return event
 		}
-		return max(p.Until.Sub(f.engine.cfg.Now()), time.Millisecond)
+		return max(ends.Sub(f.engine.cfg.Now()), time.Millisecond)
 	}
 	if !f.up {
 		return event

@@ -139,7 +139,7 @@ func (l *link) dueNow() ([]string, time.Duration) {
 // hello asks for a batch of logs and gives each its part of the answer. The next
 // hello of each is put on the calendar before: an answer may ask for an earlier one.
 func (l *link) hello(ctx context.Context, tokens []string) bool {
-	h := chunk.Hello{Instance: l.instance, Logs: make(map[string]chunk.HelloLog, len(tokens))}
+	h := chunk.Hello{Instance: l.instance, Pause: l.obeyedNow(), Logs: make(map[string]chunk.HelloLog, len(tokens))}
 	fifth := l.limits.SyncInterval / 5
 	again := time.Now().Add(l.limits.SyncInterval - fifth + rand.N(2*fifth+1))
 	asked := make(map[string]*forwarder, len(tokens))
@@ -178,9 +178,7 @@ func (l *link) hello(ctx context.Context, tokens []string) bool {
 	l.mu.Lock()
 	l.seen = time.Now()
 	l.mu.Unlock()
-	if a.Pause != nil || a.Ready {
-		l.setPause(a.Pause)
-	}
+	l.answeredPause(a.Pause, h.Pause.Number())
 	for token, f := range asked {
 		was := h.Logs[token]
 		answer, ok := a.Logs[token]

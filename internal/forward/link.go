@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"path"
 	"sync"
 	"time"
 
@@ -28,6 +27,7 @@ type link struct {
 	instance    string // of the hello; random
 	window      *window
 	wake        chan struct{} // of the hello loop
+	turned      chan struct{} // the red button was
 
 	stopping context.CancelFunc
 	stopped  sync.WaitGroup
@@ -40,7 +40,8 @@ type link struct {
 	up         bool
 	err        error // why it isn't up, or what is wrong with it
 	maxPayload int
-	pause      *chunk.Pause // the fleet's, as last told
+	button     *held         // the red button, as last told; nil: never
+	obeyed     *chunk.Obeyed // what of it has taken effect
 	due        map[string]time.Time
 	seen       time.Time // of the last answer
 }
@@ -49,21 +50,22 @@ func newLink(e *Engine, name string, d Destination) *link {
 	return &link{
 		name: name, identity: e.cfg.Identity, destination: d, limits: &e.cfg.Limits, state: e.cfg.State,
 		now: e.cfg.Now, log: e.log.With("destination", name), instance: nuid.Next(),
-		window: newWindow(e.cfg.Limits.Window), wake: make(chan struct{}, 1),
+		window: newWindow(e.cfg.Limits.Window), wake: make(chan struct{}, 1), turned: make(chan struct{}, 1),
 		forwarders: make(map[string]*forwarder), due: make(map[string]time.Time),
 	}
 }
 
 // open starts connecting; the link's goroutines run until close.
 func (l *link) open() {
-	pause, err := l.state.fleetPause(l.name)
+	pause, err := l.state.fleetPause(l.name, l.now())
 	if err != nil {
 		l.log.Warn("the fleet's pause can't be read from the state; it is asked for again", "error", err)
 	}
-	l.pause = pause
+	l.button = pause
 	ctx, cancel := context.WithCancel(context.Background())
 	l.stopping = cancel
 	l.stopped.Go(func() { l.run(ctx) })
+	l.stopped.Go(func() { l.obey(ctx) })
 }
 
 // run connects (what is wrong with the options is shown and tried again, for files can
@@ -204,62 +206,6 @@ func (l *link) conduit() (t transport, maxPayload int, err error) {
 	return l.transport, l.maxPayload, l.err
 }
 
-// paused is the fleet's pause, where it holds for this node now.
-func (l *link) paused() *chunk.Pause {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.pause.Active(l.now()) || !matches(l.pause.Match, l.identity) {
-		return nil
-	}
-	return l.pause
-}
-
-// matches is a glob over identities. A pattern that can't be read matches nothing:
-// whoever wrote it meant some nodes, not all.
-func matches(pattern, identity string) bool {
-	if pattern == "" {
-		return true
-	}
-	ok, err := path.Match(pattern, identity)
-	return err == nil && ok
-}
-
-// setPause takes over what the centre says; it is kept over restarts, because a node that
-// restarts in a paused fleet must not publish before it has heard of it.
-func (l *link) setPause(p *chunk.Pause) {
-	if p != nil && p.Since.IsZero() {
-		p = nil
-	}
-	l.mu.Lock()
-	old := l.pause
-	l.pause = p
-	l.mu.Unlock()
-	if equalPause(old, p) {
-		return
-	}
-	l.each(func(f *forwarder) { f.post(func() {}) })
-	keep := p
-	if keep == nil {
-		keep = new(chunk.Pause)
-	}
-	if err := l.state.setFleetPause(l.name, keep); err != nil {
-		l.log.Error("the fleet's pause can't be written; it holds until a restart", "error", err)
-	}
-	if p != nil {
-		l.log.Warn("the fleet's pause", "by", p.By, "reason", p.Reason, "since", p.Since, "until", p.Until, "match", p.Match)
-	} else {
-		l.log.Info("the fleet's pause is lifted")
-	}
-}
-
-func equalPause(a, b *chunk.Pause) bool {
-	if a == nil || b == nil {
-		none := func(p *chunk.Pause) bool { return p == nil || p.Since.IsZero() }
-		return none(a) && none(b)
-	}
-	return a.Since.Equal(b.Since) && a.Until.Equal(b.Until) && a.By == b.By && a.Reason == b.Reason && a.Match == b.Match
-}
-
 // control takes a message from a receiver. Whatever it says, each forwarder
 // checks it against what it knows.
 func (l *link) control(m *nats.Msg) {
@@ -273,7 +219,7 @@ func (l *link) control(m *nats.Msg) {
 
 func (l *link) controlled(c *chunk.Control) {
 	if c.Pause != nil {
-		l.setPause(c.Pause)
+		l.toldPause(c.Pause)
 	}
 	for _, x := range c.Confirm {
 		if f := l.find(x.Log); f != nil {

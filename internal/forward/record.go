@@ -158,27 +158,3 @@ func (s *State) write(records map[string][]byte, active map[string]string) error
 	}
 	return nil
 }
-
-// fleetPause is the pause that the centre last told for a destination; nil: none.
-func (s *State) fleetPause(destination string) (*chunk.Pause, error) {
-	b, err := s.read(bucketPauses, destination)
-	if err != nil || b == nil {
-		return nil, err
-	}
-	p := new(chunk.Pause)
-	if err := json.Unmarshal(b, p); err != nil {
-		return nil, fmt.Errorf("state: pause of %s: %w", destination, err)
-	}
-	return p, nil
-}
-
-func (s *State) setFleetPause(destination string, p *chunk.Pause) error {
-	b, err := json.Marshal(p)
-	if err == nil {
-		err = s.update(func(tx *bolt.Tx) error { return put(tx, bucketPauses, destination, seal(b)) })
-	}
-	if err != nil {
-		return fmt.Errorf("state: pause of %s: %w", destination, err)
-	}
-	return nil
-}

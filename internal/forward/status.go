@@ -151,6 +151,7 @@ func (f *forwarder) state() (string, string) {
 		}
 		return err.Error()
 	}
+	pause, ends := f.link.paused()
 	switch {
 	case f.tail == nil && f.fileErr != nil:
 		return Failed, text(f.fileErr)
@@ -158,9 +159,8 @@ func (f *forwarder) state() (string, string) {
 		return Starting, ""
 	case f.paused:
 		return Paused, text(f.fileErr)
-	case f.link.paused() != nil:
-		p := f.link.paused()
-		return Paused, "the fleet's pause, by " + p.By + ": " + p.Reason
+	case pause != nil:
+		return Paused, text(errPaused(pause, ends))
 	case !f.up:
 		_, _, err := f.link.conduit()
 		if err == nil {
@@ -258,9 +258,10 @@ type DestinationStatus struct {
 	Name      string
 	Connected bool
 	Logs      int
-	InFlight  int64     // bytes published and not answered
-	Answered  time.Time // when a receiver last answered; zero: never
-	Pause     *chunk.Pause
+	InFlight  int64        // bytes published and not answered
+	Answered  time.Time    // when a receiver last answered; zero: never
+	Pause     *chunk.Pause // the fleet's, where it holds now
+	PauseEnds time.Time    // by this node's clock; zero: not by itself
 	Error     string
 }
 
@@ -270,7 +271,8 @@ func (e *Engine) Destinations() []DestinationStatus {
 	defer e.mu.Unlock()
 	var list []DestinationStatus
 	for name, l := range e.links {
-		d := DestinationStatus{Name: name, InFlight: l.window.inUse(), Pause: l.paused()}
+		d := DestinationStatus{Name: name, InFlight: l.window.inUse()}
+		d.Pause, d.PauseEnds = l.paused()
 		l.mu.Lock()
 		d.Connected, d.Logs, d.Answered = l.up, len(l.forwarders), l.seen
 		if l.err != nil {

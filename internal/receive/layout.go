@@ -61,11 +61,7 @@ func (r *Receiver) readLayout(ctx context.Context) (broker.Layout, error) {
 	if known && (errors.Is(err, broker.ErrNotFound) || errors.Is(err, broker.ErrNoStream)) {
 		r.logger.Warn("the broker has lost its streams; setting them up again", "prefix", old.Layout.Prefix, "partitions", old.Layout.Partitions)
 		wanted := broker.Wanted{Prefix: old.Layout.Prefix, Partitions: old.Layout.Partitions, Replicas: old.Layout.Replicas, MaxBytes: old.MaxBytes}
-		plan, err := broker.Plan(ctx, r.js, wanted)
-		if err == nil {
-			err = broker.Apply(ctx, r.js, plan)
-		}
-		if err != nil {
+		if err := broker.Restore(ctx, r.js, wanted, r.lastButton()); err != nil {
 			return broker.Layout{}, fmt.Errorf("set up again after a wipe (an administrator can: logforward setup): %w", err)
 		}
 		layout, err = r.askLayout(ctx)
@@ -97,38 +93,6 @@ func (r *Receiver) askLayout(ctx context.Context) (broker.Layout, error) {
 		return broker.Layout{}, err
 	}
 	return shared.Layout(ctx)
-}
-
-// sharedEvery is how often layout and red button are read.
-const sharedEvery = time.Second
-
-// watchShared follows the red button, and returns when the layout isn't ours any more.
-func (r *Receiver) watchShared(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var shared *broker.Shared
-	for shared == nil {
-		s, err := broker.OpenShared(ctx, r.js)
-		if err == nil {
-			shared = s
-		} else if !sleep(ctx, sharedEvery) {
-			return
-		}
-	}
-	shared.Watch(ctx, sharedEvery, func(s broker.State) {
-		if s.Layout != nil && s.Layout.ID != r.layout.ID {
-			r.logger.Info("the layout has changed", "from", r.layout.ID, "to", s.Layout.ID)
-			cancel()
-			return
-		}
-		r.setPause(s.Pause)
-		r.tellPause(ctx)
-	}, func(err error) {
-		if errors.Is(err, broker.ErrNotFound) || errors.Is(err, broker.ErrNoStream) {
-			r.logger.Warn("the broker has lost the layout", "error", err)
-			cancel() // findLayout knows what to do
-		}
-	})
 }
 
 // leftovers works the streams that an older layout has left over until they are empty.

@@ -122,13 +122,14 @@ type Receiver struct {
 	layout     broker.Layout
 	partitions []*partition
 
+	button button
+
 	mu       sync.Mutex
 	link     *link
 	changed  chan struct{} // closed when link, complete or season change
 	serving  bool
 	complete bool
 	begun    map[int]bool
-	pause    *broker.Pause
 	terms    map[int]error
 	working  map[int]bool // partitions that have begun in this season
 	stalls   map[int]error
@@ -182,6 +183,7 @@ func (r *Receiver) Open(ctx context.Context) (err error) {
 	if err := r.checkName(); err != nil {
 		return err
 	}
+	r.rememberButton()
 	if r.quarantined, err = dirSize(filepath.Join(r.config.State, "quarantine")); err != nil {
 		return fmt.Errorf("quarantine: %w", err)
 	}

@@ -105,25 +105,6 @@ func TestForkIsAnsweredWhenWhatWasTakenIsCommitted(t *testing.T) {
 	})
 }
 
-// A receiver that hasn't read the red button yet must not say that it isn't pressed.
-func TestPauseIsNotLiftedByAReceiverThatHasntReadIt(t *testing.T) {
-	var r Receiver
-	if p := r.pauseOf("web1"); p != nil {
-		t.Fatalf("%+v before it was read", p)
-	}
-	r.setPause(nil)
-	if p := r.pauseOf("web1"); p == nil || !p.Since.IsZero() {
-		t.Fatalf("%+v: want one that lifts", p)
-	}
-	r.setPause(&broker.Pause{Since: time.Now(), Match: "db*"})
-	if p := r.pauseOf("web1"); p == nil || !p.Since.IsZero() {
-		t.Fatalf("%+v: it concerns others", p)
-	}
-	if p := r.pauseOf("db1"); !p.Active(time.Now()) {
-		t.Fatalf("%+v: want it pressed", p)
-	}
-}
-
 // No receiver asks below what a node knows to be central.
 func TestResendIsNotAskedBelowConfirmed(t *testing.T) {
 	for _, c := range []struct{ epoch, learnt, confirmed, stored, want uint64 }{

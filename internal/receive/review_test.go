@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"logforward/internal/broker"
@@ -601,42 +600,4 @@ func TestForkIsRememberedByTheNextTerm(t *testing.T) {
 	n.send(n.make("the new epoch\n"))
 	n.waitConfirmed()
 	n.same()
-}
-
-// The red button is told to the nodes that are known, not only at their next sync.
-func TestPauseIsToldAtOnce(t *testing.T) {
-	s := newSite(t, nil)
-	s.startReceiver()
-	n := s.node("web1", "syslog")
-	n.send(n.make("known\n"))
-	n.waitConfirmed()
-	pauses := make(chan *chunk.Pause, 10)
-	sub, err := s.nc.Subscribe(chunk.ControlSubject("logs", "web1"), func(m *nats.Msg) {
-		if c, err := chunk.ParseControl(m.Data); err == nil && c.Pause != nil {
-			pauses <- c.Pause
-		}
-	})
-	s.must(err)
-	defer sub.Unsubscribe()
-	js, err := broker.JetStream(s.nc, "")
-	s.must(err)
-	shared, err := broker.OpenShared(t.Context(), js)
-	s.must(err)
-	next := func(active bool) {
-		t.Helper()
-		for {
-			select {
-			case p := <-pauses:
-				if p.Active(time.Now()) == active {
-					return
-				}
-			case <-time.After(20 * time.Second):
-				t.Fatalf("no pause that is active: %t", active)
-			}
-		}
-	}
-	s.must(shared.SetPause(t.Context(), broker.Pause{Since: time.Now(), Reason: "storage"}))
-	next(true)
-	s.must(shared.ClearPause(t.Context()))
-	next(false)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"sync"
 	"time"
 
@@ -68,7 +67,7 @@ func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg) error {
 	if err != nil {
 		return err
 	}
-	if !r.inbox(m.Reply, identity) {
+	if m.Reply != "" && !r.inbox(m.Reply, identity) {
 		return fmt.Errorf("reply subject %q is no inbox", m.Reply)
 	}
 	hello, err := chunk.ParseHello(m.Data)
@@ -76,16 +75,20 @@ func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg) error {
 		return err
 	}
 	r.metrics.syncs.Inc()
+	r.meet(identity)
+	if m.Reply == "" {
+		return nil // a notice, for whoever works the red button
+	}
 	answer := chunk.Answer{Receiver: r.config.Name}
 	r.mu.Lock()
-	ready := r.serving && r.complete && r.pause != nil
+	ready := r.serving && r.complete && r.button.known != nil
 	var p *partition
 	if ready {
 		answer.Layout = &chunk.Layout{ID: r.layout.ID, Prefix: r.layout.Prefix, Partitions: r.layout.Partitions}
 		p = r.partitions[r.partitionOf(identity)]
 	}
-	answer.Pause = r.pauseOf(identity)
 	r.mu.Unlock()
+	answer.Pause = r.answerPause(ctx, identity, hello)
 	if ready {
 		answer.Logs, err = r.place(ctx, p, identity, hello)
 		answer.Ready = err == nil
@@ -242,44 +245,4 @@ func (p *partition) ask(ctx context.Context, a ask) (map[string]chunk.AnswerLog,
 	case <-ctx.Done():
 		return nil, fmt.Errorf("partition %d: %w", p.n, ctx.Err())
 	}
-}
-
-// setPause takes over the red button's state.
-func (r *Receiver) setPause(p *broker.Pause) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if p == nil {
-		p = new(broker.Pause) // read, and not pressed
-	}
-	r.pause = p
-}
-
-// tellPause tells all nodes that are known here of the red button at once; the others hear of it at their next sync.
-func (r *Receiver) tellPause(ctx context.Context) {
-	told := make(map[string]bool)
-	for _, l := range r.Status(ctx).Logs {
-		if told[l.Identity] {
-			continue
-		}
-		told[l.Identity] = true
-		r.mu.Lock()
-		pause := r.pauseOf(l.Identity)
-		r.mu.Unlock()
-		r.tell(l.Identity, &chunk.Control{Pause: pause})
-	}
-}
-
-// pauseOf is the pause as it concerns one identity; a zero one lifts any that was. It is nil while the
-// red button wasn't read yet: a receiver that has just started must not lift it. mu is held.
-func (r *Receiver) pauseOf(identity string) *chunk.Pause {
-	p := r.pause
-	if p == nil {
-		return nil
-	}
-	if p.Match != "" {
-		if ok, err := path.Match(p.Match, identity); err != nil || !ok {
-			return &chunk.Pause{}
-		}
-	}
-	return &chunk.Pause{Since: p.Since, Until: p.Until, By: p.By, Reason: p.Reason, Match: p.Match}
 }

@@ -1,16 +1,13 @@
 package receive
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"logforward/internal/broker"
 	"logforward/internal/chunk"
 )
 
@@ -31,27 +28,6 @@ func TestCutOffConnectionLosesNothing(t *testing.T) {
 	n.same()
 }
 
-func TestHelloForFleetWidePause(t *testing.T) {
-	s := newSite(t, nil)
-	s.startReceiver()
-	js, err := broker.JetStream(s.nc, "")
-	s.must(err)
-	shared, err := broker.OpenShared(t.Context(), js)
-	s.must(err)
-	s.must(shared.SetPause(context.Background(), broker.Pause{Since: time.Now(), Reason: "storage", By: "up=ops", Match: "web*"}))
-	for identity, want := range map[string]bool{"web1": true, "db1": false} {
-		n := s.node(identity, "syslog")
-		eventually(t, "pause of "+identity, func() (bool, string) {
-			a, err := n.hello(t, chunk.HelloLog{})
-			if err != nil {
-				return false, err.Error()
-			}
-			b, _ := json.Marshal(a)
-			return a.Ready && a.Pause.Active(time.Now()) == want, string(b)
-		})
-	}
-}
-
 // A hello that isn't one is answered by silence, and a reply goes to inboxes alone.
 func TestHostileHellosAreNotAnswered(t *testing.T) {
 	t.Parallel()
@@ -67,7 +43,6 @@ func TestHostileHellosAreNotAnswered(t *testing.T) {
 	defer sub.Unsubscribe()
 	for _, m := range []*nats.Msg{
 		{Subject: "logs.sync.web1.hello", Reply: "logs.0.web2.syslog.x", Data: good},
-		{Subject: "logs.sync.web1.hello", Data: good},
 		{Subject: "logs.sync.=2E=2E.hello", Reply: "_INBOX.x", Data: good},
 		{Subject: "logs.sync.web1.hello", Reply: "_INBOX.x", Data: []byte(`{"logs":{"a":{"confirmed":5}}}`)},
 		{Subject: "logs.sync.web1.hello", Reply: "_INBOX.x", Data: []byte("rubbish")},

@@ -141,7 +141,8 @@ func TestFleetPause(t *testing.T) {
 		})
 	}
 	shared(func(ctx context.Context, s *broker.Shared) error {
-		return s.SetPause(ctx, broker.Pause{Since: time.Now(), By: "operator", Reason: "test"})
+		_, err := s.Press(ctx, broker.Pause{Since: time.Now(), By: "operator", Reason: "test"})
+		return err
 	})
 	paused := func() {
 		t.Helper()
@@ -166,7 +167,7 @@ func TestFleetPause(t *testing.T) {
 		t.Fatalf("stored %d, want %d", s.Stored, len(want))
 	}
 	n.must(n.bytes("app", want))
-	shared(func(ctx context.Context, s *broker.Shared) error { return s.ClearPause(ctx) })
+	shared(func(ctx context.Context, s *broker.Shared) error { _, _, err := s.Release(ctx, "", true); return err })
 	n.exact("app", join(want, more))
 }
 
