@@ -90,8 +90,8 @@ func Load(command, file string, env []string, flags *Flags) (*Values, error) {
 		}
 	}
 	for _, name := range sorted(v.destinations) {
-		if len(v.destinations[name]["url"].text) == 0 {
-			problems = append(problems, fmt.Errorf("destination %s: destination.%s.url isn't set", name, name))
+		if d := v.destinations[name]; d["url"].text == "" && d["choria"].text == "" {
+			problems = append(problems, fmt.Errorf("destination %s: neither destination.%s.url nor destination.%s.choria is set", name, name, name))
 		}
 	}
 	if len(problems) > 0 {

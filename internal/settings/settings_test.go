@@ -100,6 +100,16 @@ func TestDestinations(t *testing.T) {
 	}
 }
 
+func TestDestinationByChoriaAloneIsEnough(t *testing.T) {
+	v, err := Load(Forward, write(t, "destination.central.choria = /etc/choria/server.conf\n"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := v.Destinations()["central"]; d.Choria != "/etc/choria/server.conf" || len(d.URL) != 0 {
+		t.Errorf("destination %+v", d)
+	}
+}
+
 func TestErrorsSayWhatWhereAndWhatToDo(t *testing.T) {
 	for _, test := range []struct {
 		name, command, text string
@@ -116,7 +126,7 @@ func TestErrorsSayWhatWhereAndWhatToDo(t *testing.T) {
 		{"globs", Forward, "allowed_paths = var/log/**", []string{"no absolute pattern"}},
 		{"mode", Receive, "file_mode = 999", []string{"octal"}},
 		{"secret", Setup, "password = \x00", []string{"password", "********"}},
-		{"destination without url", Forward, "destination.x.user = me", []string{"destination.x.url isn't set"}},
+		{"destination without url", Forward, "destination.x.user = me", []string{"neither destination.x.url nor destination.x.choria is set"}},
 		{"bad name", Forward, "destination.a b.url = x", []string{"letters, digits"}},
 		{"all of them", Receive, "a = 1\nb = 2\nretain_count = -1", []string{`"a"`, `"b"`, "retain_count"}},
 	} {
