@@ -11,16 +11,25 @@ STATICCHECK ?= v0.8.2
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build choria run test lint chaos bench fuzz docs clean
+.PHONY: help build choria run test test-fleet lint chaos bench fuzz docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/logforward; VERSION=1.2.3 sets what it calls itself
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/logforward ./cmd/logforward
 
-choria: ## Build bin/choria, the Choria 0.29.4 that a test fleet runs, from its own module test/choria
-	cd test/choria && $(GO) build -buildvcs=false -ldflags '-s -w' -o ../../bin/choria .
+choria: bin/choria bin/choria-next ## Build what a test fleet runs: bin/choria, the real 0.29.4, and bin/choria-next, 0.30.2 from its libraries
+
+bin/choria: $(wildcard test/choria/*.go) test/choria/go.mod test/choria/go.sum
+	@echo "building $@ from the module test/choria; about a minute the first time"
+	cd test/choria && $(GO) build -buildvcs=false -ldflags '-s -w' -o ../../$@ .
+	@touch $@
+
+bin/choria-next: $(wildcard test/choria/next/*.go) test/choria/next/go.mod test/choria/next/go.sum
+	@echo "building $@ from the module test/choria/next; about a minute the first time"
+	cd test/choria/next && $(GO) build -buildvcs=false -ldflags '-s -w' -o ../../../$@ .
+	@touch $@
 
 run: build ## Forward a log that grows, and one of this machine's, until Ctrl-C or for RUN_SECONDS
 	@set -e; mkdir -p demo; \
@@ -34,6 +43,9 @@ test: ## Vet and test everything, with the race detector
 	test/prepare
 	$(GO) vet ./...
 	$(GO) test -race -timeout $(TEST_TIME) ./...
+
+test-fleet: ## Test with real Choria brokers, servers and clients only
+	$(GO) test -timeout $(TEST_TIME) ./test/fleet
 
 lint: ## Look for mistakes and leftovers with staticcheck
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) ./...

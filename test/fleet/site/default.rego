@@ -1,0 +1,8 @@
+# Who is called admin may do everything; nobody else anything.
+package io.choria.mcorpc.authpolicy
+
+import rego.v1
+
+default allow := false
+
+allow if input.callerid in {"up=admin", "choria=admin.mcollective"}
