@@ -36,7 +36,7 @@ answers on its socket. SIGHUP reads all definitions again.
 		if err != nil {
 			return misconfigured(err)
 		}
-		f := &forwarding{config: c, log: log, definitions: v.Text("forwarders"), socket: v.Text("socket"), state: v.Text("state"), metrics: registry()}
+		f := &forwarding{config: c, log: log, definitions: v.Text("forwarders"), socket: v.Text("socket"), wishes: v.Text("wishes"), state: v.Text("state"), metrics: registry()}
 		return f.run(ctx, v.Text("metrics_listen"), nil)
 	})
 	set = p.settings(c, settings.Forward)
@@ -48,6 +48,7 @@ type forwarding struct {
 	log         *slog.Logger
 	definitions string
 	socket      string // empty: none
+	wishes      string // directory of what was asked for while no daemon ran; empty: none
 	state       string
 	metrics     *prometheus.Registry
 
@@ -83,18 +84,25 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	if err := f.node.Open(ctx); err != nil {
 		return err
 	}
+	var wanted *wishes
 	if f.socket != "" {
 		server := control.New(control.Config{Socket: f.socket, Node: f.node, Metrics: metricsHandler(f.metrics), Logger: f.log})
 		if err := server.Open(ctx); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, server.Close()) }()
+		if f.wishes != "" {
+			wanted = &wishes{dir: f.wishes, server: server, log: f.log}
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	if err := serveMetrics(ctx, group, listen, metricsHandler(f.metrics), func(ctx context.Context) []string { return f.node.Health(ctx).Reasons }, f.log); err != nil {
 		return err
 	}
 	group.Go(func() error { return f.node.Run(ctx) })
+	if wanted != nil {
+		group.Go(func() error { return wanted.run(ctx) })
+	}
 	group.Go(func() error { hangups(ctx, f.node.Reload); return nil })
 	f.log.Info("forwarding", "identity", f.config.Identity, "version", version(), "definitions", f.definitions, "state", f.state, "allowed", f.config.Allowed.String())
 	if ready != nil {

@@ -10,9 +10,17 @@ import (
 	"os"
 
 	"github.com/choria-io/fisk"
+
+	"logforward/agent"
 )
 
-func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	// Choria Server starts the agent in the environment that its protocol describes.
+	if agent.Wanted(os.Getenv) {
+		os.Exit(agent.Run(context.Background(), os.Getenv, os.Stderr))
+	}
+	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // program is one invocation: what was asked for, and where it writes.
 type program struct {

@@ -21,11 +21,15 @@ const (
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	node := s.config.Node
-	mux.Handle("POST /v1/start", change(s, node.Start))
-	mux.Handle("POST /v1/stop", change(s, node.Stop))
-	mux.Handle("POST /v1/pause", change(s, node.Pause))
-	mux.Handle("POST /v1/resume", change(s, node.Resume))
-	mux.Handle("POST /v1/redirect", change(s, node.Redirect))
+	for verb, do := range s.changes() {
+		mux.Handle("POST /v1/"+verb, s.answer(func(ctx context.Context, caller Caller, r *http.Request) (any, error) {
+			body, err := readBody(r)
+			if err != nil {
+				return nil, err
+			}
+			return do(ctx, caller, body)
+		}))
+	}
 	mux.Handle("GET /v1/status", s.answer(func(ctx context.Context, c Caller, r *http.Request) (any, error) {
 		q, err := statusQuery(r)
 		if err != nil {
@@ -73,38 +77,71 @@ type changing interface {
 	About() Request
 }
 
-// change makes the route of a verb that changes something: decode, check, authorize, do.
-func change[R changing](s *Server, do func(context.Context, Caller, R) (Reply, error)) http.Handler {
-	return s.answer(func(ctx context.Context, caller Caller, r *http.Request) (any, error) {
+// changes are the verbs that change something.
+func (s *Server) changes() map[string]func(context.Context, Caller, []byte) (Reply, error) {
+	node := s.config.Node
+	return map[string]func(context.Context, Caller, []byte) (Reply, error){
+		VerbStart: change(s, node.Start), VerbStop: change(s, node.Stop), VerbPause: change(s, node.Pause),
+		VerbResume: change(s, node.Resume), VerbRedirect: change(s, node.Redirect),
+	}
+}
+
+// Apply does what a request of the socket with this body would do, for a caller that came another way.
+// Its errors are [Error]s.
+func (s *Server) Apply(ctx context.Context, caller Caller, verb string, body []byte) (Reply, error) {
+	do := s.changes()[verb]
+	switch {
+	case do == nil:
+		return Reply{}, Errorf(CodeInvalid, "%.40q changes nothing that is known", verb)
+	case len(body) > MaxBody:
+		return Reply{}, Errorf(CodeTooLarge, "the request has more than %d bytes", MaxBody)
+	}
+	for _, text := range []string{caller.Name, caller.RequestID, caller.Collective} {
+		if len(text) > maxName || printable(text) != nil {
+			return Reply{}, Errorf(CodeInvalid, "the caller %.80q of request %.80q: want printable texts of at most %d bytes", caller.Name, caller.RequestID, maxName)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
+	defer cancel()
+	return do(ctx, caller, body)
+}
+
+// change makes the work of a verb that changes something: decode, check, authorize, do.
+func change[R changing](s *Server, do func(context.Context, Caller, R) (Reply, error)) func(context.Context, Caller, []byte) (Reply, error) {
+	return func(ctx context.Context, caller Caller, body []byte) (Reply, error) {
 		var request R
-		if err := decode(r, &request); err != nil {
-			return nil, err
+		if err := decode(body, &request); err != nil {
+			return Reply{}, err
 		}
 		if err := request.Check(); err != nil {
-			return nil, Errorf(CodeInvalid, "%v", err)
+			return Reply{}, Errorf(CodeInvalid, "%v", err)
 		}
 		about := request.About()
 		if err := s.config.Authorize(ctx, caller, about); err != nil {
 			s.config.Logger.Warn("control request refused", "verb", about.Verb, "log", about.Log, "caller", caller.Name, "uid", caller.UID, "error", err)
-			return nil, refused(err)
+			return Reply{}, refused(err)
 		}
 		return do(ctx, caller, request)
-	})
+	}
+}
+
+func readBody(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		return body, nil
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, Errorf(CodeTooLarge, "the request has more than %d bytes", tooLarge.Limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, Errorf(CodeTimeout, "the request's body didn't arrive in time")
+	}
+	return nil, Errorf(CodeInvalid, "read the request: %v", err)
 }
 
 // decode reads one JSON object with known fields and nothing behind it.
-func decode(r *http.Request, into any) error {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		var tooLarge *http.MaxBytesError
-		switch {
-		case errors.As(err, &tooLarge):
-			return Errorf(CodeTooLarge, "the request has more than %d bytes", tooLarge.Limit)
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return Errorf(CodeTimeout, "the request's body didn't arrive in time")
-		}
-		return Errorf(CodeInvalid, "read the request: %v", err)
-	}
+func decode(body []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {

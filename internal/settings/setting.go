@@ -48,6 +48,7 @@ func All() []Setting {
 		{Name: "identity", Type: Text, Commands: []string{Forward, Run}, Help: "The node's name in subjects and central paths; empty: the host's fully qualified name."},
 		{Name: "state", Type: Path, Default: "/var/lib/logforward/forward", Commands: []string{Forward}, Help: "Directory of checkpoints; one process at a time uses it."},
 		{Name: "socket", Type: Path, Default: "/run/logforward/forward.sock", Commands: []string{Forward, Client}, Help: "Unix socket that the node is steered by."},
+		{Name: "wishes", Type: Path, Default: "/var/lib/logforward/wishes", Commands: []string{Forward, Client}, Help: "Directory of what operators asked for by Choria while the daemon wasn't running; the daemon takes it when it runs."},
 		{Name: "forwarders", Type: Path, Default: "/etc/choria/logforward/forwarders.d", Commands: []string{Forward}, Help: "Directory of forwarder definitions (*.yaml); changes take effect within two seconds."},
 		{Name: "allowed_paths", Type: Globs, Default: "/var/log/**", Commands: []string{Forward}, Help: "Which real paths, symlinks resolved, may ever be forwarded; ** crosses directories."},
 		{Name: "rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of each log that names no rate of its own; 0: no limit. It delays, and drops nothing."},
