@@ -55,7 +55,7 @@ chaos: ## Faults at random for CHAOS_SECONDS; LOGFORWARD_SEED repeats a run
 
 bench: ## Measure: the whole pipe first, as ratios to this machine's own speed, then the parts
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/pipe
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./internal/...
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./internal/... ./agent
 
 fuzz: ## Fuzz each parser for FUZZ_TIME
 	@set -e; for dir in $$($(GO) list -f '{{.Dir}}' ./...); do \
@@ -64,7 +64,8 @@ fuzz: ## Fuzz each parser for FUZZ_TIME
 		done; \
 	done
 
-docs: build ## Write docs/settings.md from the settings themselves
+docs: build ## Write docs/settings.md from the settings themselves, and ddl/logforward.ddl from its JSON
+	$(GO) test ./ddl -run TestRuby -update
 	bin/logforward config --markdown > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
 

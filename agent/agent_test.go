@@ -207,7 +207,7 @@ func TestActionsOnARunningDaemon(t *testing.T) {
 	if r := h.ask("resume", inputs{"log": "app"}); r.Code != codeOK || r.Data["state"] == "paused" {
 		t.Errorf("resume: %+v", r)
 	}
-	h.says(h.ask("redirect", inputs{"log": "app", "destination": "elsewhere"}), codeInvalid, "", "elsewhere", "audit")
+	h.says(h.ask("redirect", inputs{"log": "app", "destination": "elsewhere"}), codeAborted, "", "elsewhere", "audit")
 	if r := h.ask("redirect", inputs{"log": "app", "destination": "audit"}); r.Code != codeOK {
 		t.Errorf("redirect: %+v", r)
 	}

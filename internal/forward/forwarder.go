@@ -235,6 +235,7 @@ func (f *forwarder) work(ctx context.Context) (wait time.Duration, listen bool) 
 			return f.reopenAt.Sub(now), false
 		}
 		f.reopen.reset()
+		f.refresh() // who asked for this log wants to know what is there
 	}
 	for ctx.Err() == nil && f.tail != nil {
 		if !f.mail.empty() {

@@ -70,10 +70,11 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 		stands, looked := n.status(), true
 		reply.Files, reply.LagBytes = 0, 0
 		for _, log := range reply.Logs {
-			if s, ok := stands[log]; ok {
-				reply.Files += len(s.Generations)
-				reply.LagBytes += s.LagBytes
-				looked = looked && s.State != forward.Starting
+			s, ok := stands[log]
+			reply.Files += len(s.Generations)
+			reply.LagBytes += s.LagBytes
+			if reply.State == forward.Starting {
+				looked = looked && ok && s.State != forward.Starting
 			}
 		}
 		n.mu.Unlock()
