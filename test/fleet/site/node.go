@@ -180,7 +180,7 @@ func (n *Node) serverKeys() keys {
 
 func (n *Node) daemonKeys() keys {
 	return keys{
-		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "state": n.path("state"), "forwarders": n.Definitions(),
+		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "audit_log": n.path("decisions.log"), "state": n.path("state"), "forwarders": n.Definitions(),
 		"allowed_paths": n.path("log") + "/**", "sync_interval": "1s",
 	}.with(n.options.Settings)
 }
