@@ -11,6 +11,7 @@ const (
 	Run     = "run"
 	Client  = "client" // start, stop, pause, resume, status, list, check: they need the socket alone
 	Reader  = "reader" // cat, ledger: they need the output alone
+	Fleet   = "fleet"  // fleet pause, resume, status: they need the connection to the centre alone
 )
 
 // Setting is one setting. Its zero Min and Max don't bound. Two commands may have settings of one name with
@@ -39,10 +40,10 @@ const (
 // All gives every setting, in the order of the reference. The slice is the caller's.
 func All() []Setting {
 	daemons := []string{Forward, Receive, Broker, Run}
-	centre := []string{Receive, Setup}
+	centre := []string{Receive, Setup, Fleet}
 	all := []Setting{
-		{Name: "log_level", Type: Enum, Default: "info", Enum: []string{"debug", "info", "warn", "error"}, Commands: append(daemons, Setup), Help: "What is logged to standard error, and anything worse."},
-		{Name: "log_format", Type: Enum, Default: "text", Enum: []string{"text", "json"}, Commands: append(daemons, Setup), Help: "How it is logged."},
+		{Name: "log_level", Type: Enum, Default: "info", Enum: []string{"debug", "info", "warn", "error"}, Commands: append(daemons, Setup, Fleet), Help: "What is logged to standard error, and anything worse."},
+		{Name: "log_format", Type: Enum, Default: "text", Enum: []string{"text", "json"}, Commands: append(daemons, Setup, Fleet), Help: "How it is logged."},
 		{Name: "metrics_listen", Type: Text, Commands: daemons, Help: "Address (host:port) that serves /metrics and /healthz over HTTP; empty: none. Forwarders serve both on their socket as well."},
 
 		{Name: "identity", Type: Text, Commands: []string{Forward, Run}, Help: "The node's name in subjects and central paths; empty: the host's fully qualified name."},
