@@ -11,7 +11,7 @@ STATICCHECK ?= v0.8.2
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build choria run test test-fleet lint chaos bench fuzz docs clean
+.PHONY: help build choria run fleet test test-fleet lint chaos bench fuzz docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ run: build ## Forward a log that grows, and one of this machine's, until Ctrl-C 
 	logs=demo/demo.log; [ ! -f /var/log/dpkg.log ] || logs="$$logs /var/log/dpkg.log"; \
 	until [ -s demo/demo.log ]; do sleep 0.05; done; \
 	bin/logforward run $$logs --output received --seconds $(RUN_SECONDS)
+
+fleet: build choria ## Show a fleet on this machine, with a real Choria, that choria req steers
+	$(GO) build -o bin/fleet ./test/fleet/demo
+	bin/fleet --choria bin/choria --logforward bin/logforward --ddl ddl
 
 test: ## Vet and test everything, with the race detector
 	test/prepare

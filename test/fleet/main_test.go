@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,18 +40,26 @@ type fleet struct {
 	*site.Site
 	ctx      context.Context
 	receiver *site.Receiver
+	archive  *site.Destination // nil: there is none
 	nodes    []*site.Node
 	admin    *site.Client
 }
 
-// newFleet starts a fleet of so many nodes, which all run; change may adapt the site.
-func newFleet(t *testing.T, security site.Security, nodes int, change ...func(*site.Config)) *fleet {
-	t.Helper()
-	return newFleetOf(t, security, nodes, site.NodeOptions{}, change...)
+// options say what a fleet has beyond what every fleet has.
+type options struct {
+	site    func(*site.Config) // adapts the site
+	node    site.NodeOptions   // of all nodes
+	archive bool               // nodes have another destination, archive
 }
 
-// newFleetOf starts one of nodes that have more than every node has.
-func newFleetOf(t *testing.T, security site.Security, nodes int, o site.NodeOptions, change ...func(*site.Config)) *fleet {
+// newFleet starts a fleet of so many nodes, which all run.
+func newFleet(t *testing.T, security site.Security, nodes int) *fleet {
+	t.Helper()
+	return newFleetOf(t, security, nodes, options{})
+}
+
+// newFleetOf starts one that has more.
+func newFleetOf(t *testing.T, security site.Security, nodes int, o options) *fleet {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
@@ -58,9 +67,9 @@ func newFleetOf(t *testing.T, security site.Security, nodes int, o site.NodeOpti
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := site.Config{Dir: dir, Security: security, Choria: programs.Choria, Logforward: programs.Logforward}
-	for _, f := range change {
-		f(&c)
+	c := site.Config{Dir: dir, Security: security, Choria: programs.Choria, Logforward: programs.Logforward, DDL: programs.DDL}
+	if o.site != nil {
+		o.site(&c)
 	}
 	s, err := site.Start(ctx, c)
 	if err != nil {
@@ -72,10 +81,17 @@ func newFleetOf(t *testing.T, security site.Security, nodes int, o site.NodeOpti
 	f.receiver, err = s.AddReceiver("r1", nil)
 	f.must(err)
 	f.must(f.receiver.Start(ctx))
+	if o.archive {
+		f.archive, err = s.AddDestination(ctx, "archive")
+		f.must(err)
+		settings := f.archive.Settings()
+		maps.Copy(settings, o.node.Settings)
+		o.node.Settings = settings
+	}
 	f.admin, err = s.AddClient("admin", site.ClientOptions{})
 	f.must(err)
 	for i := range nodes {
-		n, err := s.AddNode(fmt.Sprintf("n%d", i+1), o)
+		n, err := s.AddNode(fmt.Sprintf("n%d", i+1), o.node)
 		f.must(err)
 		f.nodes = append(f.nodes, n)
 	}
@@ -95,7 +111,7 @@ func (f *fleet) end(dir string) {
 		return
 	}
 	f.Logf("logs are kept below %s", dir)
-	for _, pattern := range []string{"*/forward.log", "receivers/*/receive.log", "*/server.log", "broker/broker.log"} {
+	for _, pattern := range []string{"*/forward.log", "receivers/*/*.log", "*/server.log", "broker/broker.log"} {
 		files, _ := filepath.Glob(filepath.Join(dir, pattern)) // the pattern is right
 		for _, file := range files {
 			b, err := os.ReadFile(file)

@@ -135,7 +135,7 @@ func TestNextGeneration(t *testing.T) {
 	for _, security := range []site.Security{site.Tokens, site.Certificates} {
 		t.Run(security.String(), func(t *testing.T) {
 			t.Parallel()
-			f := newFleetOf(t, security, 2, site.NodeOptions{Choria: programs.Next}, func(c *site.Config) { c.Broker = programs.Next })
+			f := newFleetOf(t, security, 2, options{node: site.NodeOptions{Choria: programs.Next}, site: func(c *site.Config) { c.Broker = programs.Next }})
 			f.each(func(n *site.Node) error {
 				f.define(n, "app")
 				return n.Write("app.log", lines(n.Name, 0, 1000))

@@ -58,12 +58,16 @@ func (s *Site) AddReceiver(name string, settings map[string]string) (*Receiver, 
 	if err != nil {
 		return nil, err
 	}
+	return s.makeReceiver(name, keys{"choria": c.Config()}.with(settings))
+}
+
+func (s *Site) makeReceiver(name string, settings keys) (*Receiver, error) {
 	r := &Receiver{site: s, Name: name, Dir: s.path("receivers", name)}
 	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
 		return nil, err
 	}
 	k := keys{
-		"choria": c.Config(), "receiver": name, "output": r.Output(), "state": filepath.Join(r.Dir, "state"), "commit_interval": "100ms", "compress": "none",
+		"receiver": name, "output": r.Output(), "state": filepath.Join(r.Dir, "state"), "commit_interval": "100ms", "compress": "none",
 	}.with(settings)
 	return r, k.write(r.Config())
 }

@@ -123,10 +123,10 @@ type Result struct {
 		Failed      int           `json:"failed"`
 		RequestTime time.Duration `json:"request_time"`
 	} `json:"request_stats"`
-	Summaries json.RawMessage `json:"summaries"`
+	Summaries map[string]map[string]float64 `json:"summaries"` // by output: how often each value, or the average
 }
 
-// Reply is one node's.
+// Reply is one node's. Data are the outputs, those of an error at their defaults; numbers are float64.
 type Reply struct {
 	Sender  string         `json:"sender"`
 	Code    int            `json:"statuscode"`
@@ -187,7 +187,7 @@ func requestArgs(agent, action string, inputs Inputs, nodes []*Node) []string {
 	for _, name := range slices.Sorted(maps.Keys(inputs)) {
 		args = append(args, name+"="+inputs[name])
 	}
-	args = append(args, "--np")
+	args = append(args, "--np", "--sort")
 	for _, n := range nodes {
 		args = append(args, "-I", n.Identity)
 	}

@@ -7,6 +7,7 @@
 //	  broker/               configuration, log, streams
 //	  clients/<name>/       configuration, credentials, the agent's DDL
 //	  receivers/<name>/     settings, output, state
+//	  log/                  files that every node may forward
 //	  <node>/               etc (server.conf, plugin.d, policies), lib (the agent), machine, log, state
 //
 // Every process dies with the one that started it, however that ends, and [Site.Close] waits for all.

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/choria-io/tokens"
 
 	"logforward/internal/chunk"
+	"logforward/internal/control"
 )
 
 // defaultPolicy is that of a node where none is given.
@@ -24,7 +26,8 @@ var defaultPolicy string
 // NodeOptions say what a node has beyond what every node has. The zero value is a plain node.
 type NodeOptions struct {
 	Facts          map[string]any    // besides its name
-	Classes        []string          //
+	Classes        []string          // that configuration management gave it
+	DDL            string            // directory with the logforward.json that Choria Server has; empty: the site's
 	Policies       map[string]string // Rego documents by file name, such as logforward.rego; none: admin may do everything
 	Machines       []string          // directories of autonomous agents, copied into the machine store
 	ServerSettings map[string]string // added to server.conf
@@ -69,15 +72,22 @@ func (n *Node) Config() string { return n.path("etc", "plugin.d", "logforward.cf
 // ServerConfig is Choria Server's configuration file.
 func (n *Node) ServerConfig() string { return n.path("etc", "server.conf") }
 
+// AuditLog is the file in which Choria Server notes each request.
+func (n *Node) AuditLog() string { return n.path("audit.log") }
+
 // Definitions is the directory of forwarders that configuration management owns.
 func (n *Node) Definitions() string { return n.path("etc", "forwarders.d") }
 
-// LogFile is a file that may be forwarded.
+// LogFile is a file of this node that may be forwarded.
 func (n *Node) LogFile(name string) string { return n.path("log", name) }
 
 // Write appends to a log file.
 func (n *Node) Write(name string, data []byte) error {
-	f, err := os.OpenFile(n.LogFile(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	return appendTo(n.LogFile(name), data)
+}
+
+func appendTo(file string, data []byte) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
@@ -151,7 +161,11 @@ func (n *Node) credentials() error {
 func (n *Node) installAgent() error {
 	dir := n.path("lib", "mcollective", "agent")
 	ddl := filepath.Join(dir, "logforward.json")
-	b, err := os.ReadFile(filepath.Join(n.site.DDL, "logforward.json"))
+	source := n.options.DDL
+	if source == "" {
+		source = n.site.DDL
+	}
+	b, err := os.ReadFile(filepath.Join(source, "logforward.json"))
 	if err != nil {
 		return err
 	}
@@ -170,7 +184,7 @@ func (n *Node) serverKeys() keys {
 		"identity": n.Identity, "collectives": n.site.collective(), "loglevel": "info", "logfile": n.path("server.log"), "soft_shutdown_timeout": "2",
 		"plugin.choria.middleware_hosts": n.site.URL(), "plugin.choria.use_srv": "false",
 		"plugin.choria.agent_provider.mcorpc.libdir": n.path("lib"),
-		"rpcauthorization":                           "1", "rpcauthprovider": "rego_policy", "rpcaudit": "1", "plugin.rpcaudit.logfile": n.path("audit.log"),
+		"rpcauthorization":                           "1", "rpcauthprovider": "rego_policy", "rpcaudit": "1", "plugin.rpcaudit.logfile": n.AuditLog(),
 		"plugin.choria.machine.store": n.path("machine"), "plugin.choria.submission.spool": n.path("spool"),
 		"plugin.choria.prometheus_textfile_directory": n.path("prometheus"),
 		"plugin.choria.status_file_path":              n.path("status.json"), "plugin.choria.status_update_interval": "5",
@@ -180,8 +194,8 @@ func (n *Node) serverKeys() keys {
 
 func (n *Node) daemonKeys() keys {
 	return keys{
-		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "audit_log": n.path("decisions.log"), "state": n.path("state"), "forwarders": n.Definitions(),
-		"allowed_paths": n.path("log") + "/**", "sync_interval": "1s",
+		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "state": n.path("state"), "forwarders": n.Definitions(),
+		"allowed_paths": n.path("log") + "/** " + n.site.path("log") + "/**", "sync_interval": "1s",
 	}.with(n.options.Settings)
 }
 
@@ -208,6 +222,29 @@ func (n *Node) StartServer(ctx context.Context) error {
 		last = "logforward"
 	}
 	return p.Await(ctx, "Registering new agent "+last+` `)
+}
+
+// Status is what the daemon says of itself, asked on its socket.
+func (n *Node) Status(ctx context.Context) (control.StatusReply, error) {
+	return control.NewClient(n.Socket()).Status(ctx, control.StatusRequest{History: true})
+}
+
+// Await waits until the daemon has so many logs, all of them so.
+func (n *Node) Await(ctx context.Context, logs int, so func(control.LogStatus) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	return until(ctx, func() error {
+		s, err := n.Status(ctx)
+		if err == nil && (len(s.Logs) != logs || slices.ContainsFunc(s.Logs, func(l control.LogStatus) bool { return !so(l) })) {
+			err = fmt.Errorf("%s isn't as it should be: %+v", n.Name, s.Logs)
+		}
+		return err
+	})
+}
+
+// Confirmed tells of a log that all of its bytes are central, and how many these are.
+func Confirmed(bytes int) func(control.LogStatus) bool {
+	return func(l control.LogStatus) bool { return l.Confirmed == uint64(bytes) && l.LagBytes == 0 }
 }
 
 // StartForwarder starts the node's daemon, and waits until it answers.

@@ -15,6 +15,7 @@ type Programs struct {
 	Choria     string // the real one, 0.29.4
 	Next       string // broker and server of 0.30.2
 	Logforward string // of the working tree
+	DDL        string // directory of the agent's description
 }
 
 // Build builds the programs: logforward into dir, Choria, which takes a minute the first time, into the
@@ -25,7 +26,10 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 		return Programs{}, fmt.Errorf("go env: %w", err)
 	}
 	root := filepath.Dir(strings.TrimSpace(string(out)))
-	p := Programs{Choria: filepath.Join(root, "bin", "choria"), Next: filepath.Join(root, "bin", "choria-next"), Logforward: filepath.Join(dir, "logforward")}
+	p := Programs{
+		Choria: filepath.Join(root, "bin", "choria"), Next: filepath.Join(root, "bin", "choria-next"),
+		Logforward: filepath.Join(dir, "logforward"), DDL: filepath.Join(root, "ddl"),
+	}
 	if err := run(ctx, root, "go", "build", "-o", p.Logforward, "./cmd/logforward"); err != nil {
 		return p, err
 	}

@@ -92,7 +92,7 @@ func (s *Site) begin(ctx context.Context) (err error) {
 	if s.Port, err = freePort(); err != nil {
 		return err
 	}
-	if err := s.configureBroker(); err != nil {
+	if err := errors.Join(os.MkdirAll(s.path("log"), 0o700), s.configureBroker()); err != nil {
 		return err
 	}
 	return s.StartBroker(ctx)
@@ -118,6 +118,13 @@ func (s *Site) collective() string {
 func (s *Site) path(names ...string) string {
 	return filepath.Join(append([]string{s.Dir}, names...)...)
 }
+
+// LogFile is a file that every node sees, and may forward: where one request names one path for all nodes, each
+// would have a file of its own there on a machine of its own.
+func (s *Site) LogFile(name string) string { return s.path("log", name) }
+
+// Write appends to it.
+func (s *Site) Write(name string, data []byte) error { return appendTo(s.LogFile(name), data) }
 
 // URL is where the broker listens.
 func (s *Site) URL() string { return "nats://" + net.JoinHostPort(brokerName, strconv.Itoa(s.Port)) }
