@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"logforward/ddl"
+	"logforward/internal/audit"
 	"logforward/internal/control"
 	"logforward/internal/wish"
 )
@@ -60,7 +61,7 @@ func newHost(t testing.TB) *host {
 		h.must(os.Mkdir(h.path(d), 0o755))
 	}
 	// Nobody listens on port 1: what the agent says is about this machine.
-	h.must(os.WriteFile(h.path("logforward.cfg"), fmt.Appendf(nil, "socket = %[1]s/sock\nwishes = %[1]s/wishes\nstate = %[1]s/state\nforwarders = %[1]s/forwarders\nallowed_paths = %[1]s/log/**\n"+
+	h.must(os.WriteFile(h.path("logforward.cfg"), fmt.Appendf(nil, "socket = %[1]s/sock\nwishes = %[1]s/wishes\naudit_log = %[1]s/audit.log\nstate = %[1]s/state\nforwarders = %[1]s/forwarders\nallowed_paths = %[1]s/log/**\n"+
 		"identity = web1.example.net\ndestination.central.url = nats://127.0.0.1:1\ndestination.audit.url = nats://127.0.0.1:1\n", dir), 0o644))
 	return h
 }
@@ -223,6 +224,22 @@ func TestActionsOnARunningDaemon(t *testing.T) {
 		t.Errorf("%v: %s", err, history)
 	}
 	h.says(h.ask("stop", inputs{"log": "app"}), codeOK, "stopped")
+	book, err := os.ReadFile(h.path("audit.log"))
+	h.must(err)
+	var first struct{ Data audit.Decision }
+	h.must(json.NewDecoder(bytes.NewReader(book)).Decode(&first))
+	if d := first.Data; d.Action != "start" || !d.Allowed || d.Caller != "choria=alice.mcollective" || len(d.Request) != 32 || d.Collective != "mcollective" ||
+		d.Inputs["path"] != file || d.Inputs["for"] != "2h" || d.Inputs["rate"] != "5MiB/s" {
+		t.Errorf("%+v in %s", d, book)
+	}
+	// What can't be recorded isn't done; reads go on.
+	h.must(os.Remove(h.path("audit.log")))
+	h.must(os.Mkdir(h.path("audit.log"), 0o700))
+	h.says(h.ask("pause", inputs{"all": true}), codeOther, "", "audit log", "is a directory")
+	h.says(h.ask("resume", inputs{"all": true}), codeOther, "", "audit log")
+	if s, err := control.NewClient(h.path("sock")).Status(context.Background(), control.StatusRequest{}); err != nil || s.Pause == nil {
+		t.Errorf("the pause of before was lifted: %+v, %v", s.Pause, err)
+	}
 }
 
 // What can't be right, and what isn't permitted, is said and changes nothing.

@@ -16,14 +16,16 @@ const (
 	exitUsage       = 2
 	exitRefused     = 3
 	exitUnreachable = 4
+	exitUnconfirmed = 5
 	exitConfig      = 78 // as EX_CONFIG in sysexits.h
 	exitInterrupted = 130
 )
 
 const exitCodes = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused or not permitted, 4 not
-running or not reachable, 78 wrong configuration. "logforward check" exits as
-a monitoring plugin does: 0 ok, 1 warning, 2 critical, 3 unknown.`
+running or not reachable, 5 done, but not every node that is up has confirmed,
+78 wrong configuration. "logforward check" exits as a monitoring plugin does:
+0 ok, 1 warning, 2 critical, 3 unknown.`
 
 // exitError is an error with its exit code. A nil err prints nothing.
 type exitError struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"logforward/internal/audit"
 	"logforward/internal/control"
 	"logforward/internal/forward"
 	"logforward/internal/node"
@@ -36,7 +37,7 @@ answers on its socket. SIGHUP reads all definitions again.
 		if err != nil {
 			return misconfigured(err)
 		}
-		f := &forwarding{config: c, log: log, definitions: v.Text("forwarders"), socket: v.Text("socket"), wishes: v.Text("wishes"), state: v.Text("state"), metrics: registry()}
+		f := &forwarding{config: c, log: log, definitions: v.Text("forwarders"), socket: v.Text("socket"), wishes: v.Text("wishes"), audit: v.Text("audit_log"), state: v.Text("state"), metrics: registry()}
 		return f.run(ctx, v.Text("metrics_listen"), nil)
 	})
 	set = p.settings(c, settings.Forward)
@@ -49,6 +50,7 @@ type forwarding struct {
 	definitions string
 	socket      string // empty: none
 	wishes      string // directory of what was asked for while no daemon ran; empty: none
+	audit       string // file of decisions; empty: none
 	state       string
 	metrics     *prometheus.Registry
 
@@ -70,9 +72,15 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
+	g := &gate{peers: control.PeerPolicy(f.socket), log: f.log}
+	if f.socket != "" && f.audit != "" {
+		g.audit = audit.New(f.audit, f.config.Identity, 0, 0)
+		defer func() { err = errors.Join(err, g.audit.Close()) }()
+	}
 	f.node = node.New(node.Config{
 		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Definitions: f.definitions, Allowed: f.config.Allowed,
 		Destinations: destinationNames(f.config.Destinations), Engine: engine, State: state, Rate: f.config.Limits.Rate, Logger: f.log,
+		Authorize: g.change,
 		Connected: func() map[string]bool {
 			up := map[string]bool{}
 			for _, d := range engine.Destinations() {
@@ -86,7 +94,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	}
 	var wanted *wishes
 	if f.socket != "" {
-		server := control.New(control.Config{Socket: f.socket, Node: f.node, Metrics: metricsHandler(f.metrics), Logger: f.log})
+		server := control.New(control.Config{Socket: f.socket, Node: f.node, Authorize: g.ask, Metrics: metricsHandler(f.metrics), Logger: f.log})
 		if err := server.Open(ctx); err != nil {
 			return err
 		}

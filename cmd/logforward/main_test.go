@@ -186,6 +186,8 @@ func newSite(t *testing.T) *site {
 	write(t, s.config, strings.NewReplacer("DIR", dir, "URL", s.url).Replace(`
 identity = n1.example.net
 state = DIR/forward
+audit_log = DIR/audit.log
+wishes = DIR/wishes
 socket = DIR/forward.sock
 forwarders = DIR/forwarders.d
 allowed_paths = DIR/log/**

@@ -184,7 +184,10 @@ func (s *Shared) changeButton(ctx context.Context, change func([]Pause) ([]Pause
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return Button{}, err
 		}
-		now := time.Now()
+		now, err := s.Clock(ctx)
+		if err != nil {
+			return Button{}, err
+		}
 		pauses, err := change(old.Active(now))
 		if err != nil {
 			return Button{}, err

@@ -63,8 +63,11 @@ func (n *Node) decided(caller control.Caller, r, about control.Request, do func(
 // firstLook is how long a reply waits for the engine's first look at the files, so that what it says of them is so.
 const firstLook = 300 * time.Millisecond
 
-// measure fills in how the logs that were changed stand.
+// measure fills in how the logs that were changed stand; those of a stopped one are no longer looked at.
 func (n *Node) measure(ctx context.Context, reply *control.Reply) {
+	if reply.State == "stopped" {
+		return // its file is being let go of, or is so already
+	}
 	for end := time.Now().Add(firstLook); ; {
 		n.mu.Lock()
 		stands, looked := n.status(), true

@@ -11,6 +11,7 @@ const (
 	Run     = "run"
 	Client  = "client" // start, stop, pause, resume, status, list, check: they need the socket alone
 	Reader  = "reader" // cat, ledger: they need the output alone
+	Fleet   = "fleet"  // fleet pause, resume, status: they need the connection to the centre alone
 )
 
 // Setting is one setting. Its zero Min and Max don't bound. Two commands may have settings of one name with
@@ -39,16 +40,17 @@ const (
 // All gives every setting, in the order of the reference. The slice is the caller's.
 func All() []Setting {
 	daemons := []string{Forward, Receive, Broker, Run}
-	centre := []string{Receive, Setup}
+	centre := []string{Receive, Setup, Fleet}
 	all := []Setting{
-		{Name: "log_level", Type: Enum, Default: "info", Enum: []string{"debug", "info", "warn", "error"}, Commands: append(daemons, Setup), Help: "What is logged to standard error, and anything worse."},
-		{Name: "log_format", Type: Enum, Default: "text", Enum: []string{"text", "json"}, Commands: append(daemons, Setup), Help: "How it is logged."},
+		{Name: "log_level", Type: Enum, Default: "info", Enum: []string{"debug", "info", "warn", "error"}, Commands: append(daemons, Setup, Fleet), Help: "What is logged to standard error, and anything worse."},
+		{Name: "log_format", Type: Enum, Default: "text", Enum: []string{"text", "json"}, Commands: append(daemons, Setup, Fleet), Help: "How it is logged."},
 		{Name: "metrics_listen", Type: Text, Commands: daemons, Help: "Address (host:port) that serves /metrics and /healthz over HTTP; empty: none. Forwarders serve both on their socket as well."},
 
 		{Name: "identity", Type: Text, Commands: []string{Forward, Run}, Help: "The node's name in subjects and central paths; empty: the host's fully qualified name."},
 		{Name: "state", Type: Path, Default: "/var/lib/logforward/forward", Commands: []string{Forward}, Help: "Directory of checkpoints; one process at a time uses it."},
 		{Name: "socket", Type: Path, Default: "/run/logforward/forward.sock", Commands: []string{Forward, Client}, Help: "Unix socket that the node is steered by."},
 		{Name: "wishes", Type: Path, Default: "/var/lib/logforward/wishes", Commands: []string{Forward, Client}, Help: "Directory of what operators asked for by Choria while the daemon wasn't running; the daemon takes it when it runs."},
+		{Name: "audit_log", Type: Path, Default: "/var/log/logforward/audit.log", Commands: []string{Forward}, Help: "File with a line for each decision about a change, and for each refusal; it is on disk before the change takes effect. Empty: none is kept."},
 		{Name: "forwarders", Type: Path, Default: "/etc/choria/logforward/forwarders.d", Commands: []string{Forward}, Help: "Directory of forwarder definitions (*.yaml); changes take effect within two seconds."},
 		{Name: "allowed_paths", Type: Globs, Default: "/var/log/**", Commands: []string{Forward}, Help: "Which real paths, symlinks resolved, may ever be forwarded; ** crosses directories."},
 		{Name: "rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of each log that names no rate of its own; 0: no limit. It delays, and drops nothing."},

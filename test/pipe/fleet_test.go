@@ -82,6 +82,8 @@ func newFleet(t testing.TB) *fleet {
 	f.write("forward.cfg", fmt.Sprintf(`
 identity = %s
 state = %s
+audit_log = %s
+wishes = %s
 socket = %s
 forwarders = %s
 destination.central.url = %s
@@ -89,7 +91,7 @@ allowed_paths = %s
 sync_interval = 2s
 poll = 100ms
 quiet = 200ms
-`, identity, f.path("node"), f.socket(), f.path("forwarders"), url, f.path("logs/**")))
+`, identity, f.path("node"), f.path("audit.log"), f.path("wishes"), f.socket(), f.path("forwarders"), url, f.path("logs/**")))
 	f.write("receive.cfg", fmt.Sprintf(`
 url = %s
 output = %s

@@ -1,0 +1,200 @@
+// Package audit keeps what was decided about requests: one line for each, a CloudEvents 1.0 event as
+// JSON, on disk before what it permits takes effect.
+package audit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"golang.org/x/sys/unix"
+)
+
+// Type is the events' type; its last part is the version of [Decision].
+const Type = "io.logforward.decision.v1"
+
+const (
+	mode = 0o640
+	// DefaultSize is how many bytes a file has when the next one begins, DefaultCount how many older
+	// ones are kept.
+	DefaultSize  = 16 << 20
+	DefaultCount = 10
+)
+
+// Decision is what was asked, by whom, and what came of it.
+type Decision struct {
+	Action     string         `json:"action"`
+	Allowed    bool           `json:"allowed"`
+	Reason     string         `json:"reason,omitempty"` // why not
+	Caller     string         `json:"caller"`
+	UID        int            `json:"uid"` // of the process that asked, as the kernel says
+	PID        int            `json:"pid,omitempty"`
+	Request    string         `json:"request,omitempty"` // Choria's id
+	Collective string         `json:"collective,omitempty"`
+	Route      string         `json:"route"`            // socket or wish
+	Inputs     map[string]any `json:"inputs"`           // with the log's path and destination filled in
+	Rule       string         `json:"rule,omitempty"`   // of the policy
+	Policy     string         `json:"policy,omitempty"` // SHA-256 of its file
+}
+
+// Log is the file of decisions. Its methods may be used by several goroutines.
+type Log struct {
+	file   string
+	source string
+	size   int64
+	count  int
+	now    func() time.Time
+
+	mu  sync.Mutex
+	f   *os.File
+	seq uint64
+}
+
+// New names a file; nothing is touched before the first decision. identity is the node's: the events'
+// source. size is when the next file begins, in bytes, and count how many older ones stay, as
+// file.1 (the youngest) and so on; 0: the defaults.
+func New(file, identity string, size int64, count int) *Log {
+	if size <= 0 {
+		size = DefaultSize
+	}
+	if count <= 0 {
+		count = DefaultCount
+	}
+	return &Log{file: file, source: "/logforward/" + identity, size: size, count: count, now: time.Now}
+}
+
+// Record has a decision on disk when it returns nil. With an error it isn't known to be there, so
+// what it permits mustn't be done.
+func (l *Log) Record(d Decision) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.record(d); err != nil {
+		return fmt.Errorf("audit log %s: %w", l.file, err)
+	}
+	return nil
+}
+
+func (l *Log) record(d Decision) error {
+	line, err := l.line(d)
+	if err != nil {
+		return err
+	}
+	if err := l.open(); err != nil {
+		return err
+	}
+	info, err := l.f.Stat()
+	if err != nil {
+		return err
+	}
+	end := info.Size()
+	if end > 0 && end+int64(len(line)) > l.size {
+		if err := l.rotate(); err != nil {
+			return err
+		}
+		end = 0
+	}
+	if _, err := l.f.Write(line); err != nil {
+		// Half a line would make the next one unreadable, too.
+		return errors.Join(err, l.f.Truncate(end))
+	}
+	return l.f.Sync()
+}
+
+func (l *Log) line(d Decision) ([]byte, error) {
+	now := l.now().UTC()
+	l.seq++
+	e := event.New(event.CloudEventsVersionV1)
+	e.SetType(Type)
+	e.SetSource(l.source)
+	e.SetTime(now)
+	e.SetID(strconv.FormatInt(now.UnixNano(), 36) + "-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(l.seq, 36))
+	if log, _ := d.Inputs["log"].(string); log != "" {
+		e.SetSubject(log)
+	}
+	if err := e.SetData(event.ApplicationJSON, d); err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(e) // checks it, too
+	return append(b, '\n'), err
+}
+
+// open has the file that has the name: somebody else may have rotated or removed it.
+func (l *Log) open() error {
+	if l.f != nil {
+		var have, named unix.Stat_t
+		if unix.Fstat(int(l.f.Fd()), &have) == nil && unix.Lstat(l.file, &named) == nil && have.Ino == named.Ino && have.Dev == named.Dev {
+			return nil
+		}
+		_ = l.f.Close() // all of it is synced
+		l.f = nil
+	}
+	dir := filepath.Dir(l.file)
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	fd, err := unix.Open(l.file, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: l.file, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), l.file)
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = errors.New("it is no regular file")
+	case info.Sys().(*syscall.Stat_t).Nlink > 1:
+		err = errors.New("it has another name, too")
+	case info.Mode().Perm()&^mode != 0:
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	l.f = f
+	return nil
+}
+
+// rotate gives the file's name to a new one.
+func (l *Log) rotate() error {
+	older := func(n int) string { return l.file + "." + strconv.Itoa(n) }
+	for n := l.count; n > 1; n-- {
+		if err := os.Rename(older(n-1), older(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := os.Rename(l.file, older(1)); err != nil {
+		return err
+	}
+	return l.open()
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Close lets go of the file.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.f == nil {
+		return nil
+	}
+	err := l.f.Close()
+	l.f = nil
+	return err
+}

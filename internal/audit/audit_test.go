@@ -1,0 +1,180 @@
+package audit
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+func some(reason string) Decision {
+	return Decision{Action: "pause", Allowed: true, Caller: "choria=alice.mcollective", Request: "1f", Route: "socket", Inputs: map[string]any{"log": "app", "reason": reason}}
+}
+
+// lines are the events of a file; each must be whole and valid.
+func lines(t *testing.T, file string) (all []Decision) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		var e event.Event
+		var d Decision
+		if err := json.Unmarshal(s.Bytes(), &e); err != nil {
+			t.Fatalf("%v: %s", err, s.Bytes())
+		}
+		if err := e.Validate(); err != nil || e.Type() != Type || e.Source() != "/logforward/web1.example.net" || e.Subject() != "app" || e.Time().IsZero() {
+			t.Fatalf("%v: %s", err, s.Bytes())
+		}
+		if err := e.DataAs(&d); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+func TestEachDecisionIsOneEvent(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "below", "audit.log")
+	l := New(file, "web1.example.net", 0, 0)
+	defer l.Close()
+	for _, reason := range []string{"one", "two\nlines", "\x1b[2J", `"quoted"`} {
+		if err := l.Record(some(reason)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := lines(t, file)
+	if len(got) != 4 || got[1].Inputs["reason"] != "two\nlines" || !got[0].Allowed || got[0].Caller != "choria=alice.mcollective" {
+		t.Errorf("%+v", got)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil || strings.Contains(string(b), "\x1b") {
+		t.Error("the file can play with a terminal")
+	}
+}
+
+// However often it rotates, nothing is missing in the files that are kept.
+func TestRotation(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "audit.log")
+	l := New(file, "web1.example.net", 2000, 3)
+	defer l.Close()
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for range 25 {
+				if err := l.Record(some("x")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	names, err := filepath.Glob(file + "*")
+	if err != nil || len(names) != 4 {
+		t.Fatalf("%v, %v", names, err)
+	}
+	each := len(lines(t, file+".1"))
+	if len(lines(t, file+".2")) != each || len(lines(t, file+".3")) != each || each < 3 {
+		t.Errorf("%d lines in a file", each)
+	}
+	// Another rotates, too.
+	if err := os.Rename(file, file+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Record(some("after")); err != nil {
+		t.Fatal(err)
+	}
+	if got := lines(t, file); len(got) != 1 || got[0].Inputs["reason"] != "after" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestHostileFile(t *testing.T) {
+	dir := t.TempDir()
+	target := filepath.Join(dir, "target")
+	if err := os.WriteFile(target, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, make := range map[string]func(file string) error{
+		"a link":          func(file string) error { return os.Symlink(target, file) },
+		"a pipe":          func(file string) error { return syscall.Mkfifo(file, 0o600) },
+		"a directory":     func(file string) error { return os.Mkdir(file, 0o700) },
+		"two names":       func(file string) error { return os.Link(target, file) },
+		"below a file":    nil,
+		"below a nothing": nil,
+	} {
+		file := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
+		switch name {
+		case "below a file":
+			file = filepath.Join(target, "audit.log")
+		case "below a nothing":
+			file = "/proc/none/audit.log"
+		default:
+			if err := make(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := New(file, "web1.example.net", 0, 0)
+		if err := l.Record(some("x")); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", name, err)
+		}
+		l.Close()
+	}
+	if b, err := os.ReadFile(target); err != nil || len(b) > 0 {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// A disk that fills up in the middle of a line leaves no half line.
+func TestFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8192"); err != nil {
+		t.Skipf("no mounts here: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	file := filepath.Join(dir, "audit.log")
+	l := New(file, "web1.example.net", 0, 0)
+	defer l.Close()
+	n := 0
+	for ; n < 100; n++ {
+		if err := l.Record(some("x")); err != nil {
+			break
+		}
+	}
+	if n == 100 {
+		t.Fatal("the disk was never full")
+	}
+	if got := lines(t, file); len(got) != n {
+		t.Errorf("%d lines of %d decisions", len(got), n)
+	}
+	if err := os.Truncate(file, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Record(some("again")); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkRecord(b *testing.B) {
+	l := New(filepath.Join(b.TempDir(), "audit.log"), "web1.example.net", 0, 0)
+	defer l.Close()
+	for b.Loop() {
+		if err := l.Record(some("x")); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
