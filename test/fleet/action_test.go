@@ -207,7 +207,7 @@ func (a *actions) redirect() {
 	a.arrived()
 }
 
-// history compares what the nodes remember with who asked for what; Choria's audit log has the same.
+// history compares what the nodes remember with who asked for what; both audit logs have the same.
 func (a *actions) history() {
 	a.Helper()
 	for _, n := range a.nodes {
@@ -217,14 +217,20 @@ func (a *actions) history() {
 		for _, c := range s.Logs[0].History {
 			last[c.Verb] = c
 		}
-		audit, err := os.ReadFile(n.AuditLog())
-		a.must(err)
+		var written []string
+		for _, file := range []string{n.AuditLog(), n.Decisions()} {
+			b, err := os.ReadFile(file)
+			a.must(err)
+			written = append(written, string(b))
+		}
 		for _, verb := range []string{"start", "redirect"} {
 			if c := last[verb]; c.By != a.admin.Caller() || c.RequestID != a.ids[verb] {
 				a.Errorf("%s: %s was by %q in request %q, want %s in %s; history %+v", n.Name, verb, c.By, c.RequestID, a.admin.Caller(), a.ids[verb], s.Logs[0].History)
 			}
-			if !strings.Contains(string(audit), a.ids[verb]) {
-				a.Errorf("%s: Choria's audit log has no request %s", n.Name, a.ids[verb])
+			for i, whose := range []string{"Choria", "logforward"} {
+				if !strings.Contains(written[i], a.ids[verb]) || !strings.Contains(written[i], a.admin.Caller()) {
+					a.Errorf("%s: the audit log of %s has no request %s of %s", n.Name, whose, a.ids[verb], a.admin.Caller())
+				}
 			}
 		}
 	}

@@ -75,6 +75,9 @@ func (n *Node) ServerConfig() string { return n.path("etc", "server.conf") }
 // AuditLog is the file in which Choria Server notes each request.
 func (n *Node) AuditLog() string { return n.path("audit.log") }
 
+// Decisions is the file in which the daemon notes what it decided about changes.
+func (n *Node) Decisions() string { return n.path("decisions.log") }
+
 // Definitions is the directory of forwarders that configuration management owns.
 func (n *Node) Definitions() string { return n.path("etc", "forwarders.d") }
 
@@ -194,7 +197,7 @@ func (n *Node) serverKeys() keys {
 
 func (n *Node) daemonKeys() keys {
 	return keys{
-		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "state": n.path("state"), "forwarders": n.Definitions(),
+		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "audit_log": n.Decisions(), "state": n.path("state"), "forwarders": n.Definitions(),
 		"allowed_paths": n.path("log") + "/** " + n.site.path("log") + "/**", "sync_interval": "1s",
 	}.with(n.options.Settings)
 }
