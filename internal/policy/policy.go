@@ -1,0 +1,238 @@
+// Package policy decides with the Rego document that Choria Server decides with: one file, package
+// io.choria.mcorpc.authpolicy, rule allow. What isn't allowed is denied; where there is no document, or
+// a broken one, all is.
+//
+// A document may also define rule, a text or a set of texts: what allowed it, for the audit log.
+package policy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+)
+
+const (
+	// Package is the one that Choria Server asks.
+	Package = "io.choria.mcorpc.authpolicy"
+	// MaxSize bounds a document, in bytes.
+	MaxSize = 8 << 20
+	// maxTime bounds a decision: a document may be written so that it never ends.
+	maxTime = 2 * time.Second
+)
+
+// Input is what a document sees, as Choria Server makes it.
+type Input struct {
+	Agent         string          `json:"agent"`
+	Action        string          `json:"action"`
+	CallerID      string          `json:"callerid"`
+	Collective    string          `json:"collective"`
+	Data          map[string]any  `json:"data"` // the inputs of the action
+	TTL           int             `json:"ttl"`  // seconds
+	Time          time.Time       `json:"time"`
+	Facts         json.RawMessage `json:"facts"`
+	Classes       []string        `json:"classes"`
+	Agents        []string        `json:"agents"`
+	ProvisionMode bool            `json:"provision_mode"`
+}
+
+// Decision is a verdict.
+type Decision struct {
+	Allowed bool
+	Rule    string // what allowed it, as the document says; "allow" where it doesn't say
+	Reason  string // why not
+	Digest  string // SHA-256 of the document, in hex; empty: there is none
+}
+
+// Policy is a document, read again when it changes. It may be used by several goroutines.
+type Policy struct {
+	file string
+
+	mu     sync.Mutex
+	seen   os.FileInfo // of what was read
+	loaded document
+}
+
+// document is what a file gave: an error, or what can be asked.
+type document struct {
+	err    error
+	digest string
+	allow  rego.PreparedEvalQuery
+	rule   rego.PreparedEvalQuery
+}
+
+// Open names a document. That it is missing or broken shows in each decision.
+func Open(file string) *Policy { return &Policy{file: file} }
+
+// Err is why nothing is allowed: the document is missing, broken, or may be written by others. nil: it is in force.
+func (p *Policy) Err(ctx context.Context) error {
+	d := p.current(ctx)
+	return d.err
+}
+
+// Decide asks the document. It takes well under a millisecond, but for the first time after a change.
+func (p *Policy) Decide(ctx context.Context, in Input) Decision {
+	d := p.current(ctx)
+	if d.err != nil {
+		return Decision{Reason: d.err.Error(), Digest: d.digest}
+	}
+	if in.Data == nil {
+		in.Data = map[string]any{}
+	}
+	if len(in.Facts) == 0 {
+		in.Facts = json.RawMessage("{}")
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxTime)
+	defer cancel()
+	value, err := asked(ctx, d.allow, in)
+	allowed, isBool := value.(bool)
+	switch {
+	case err != nil:
+		return Decision{Reason: fmt.Sprintf("policy %s can't decide: %v", p.file, err), Digest: d.digest}
+	case !isBool:
+		return Decision{Reason: fmt.Sprintf("policy %s: allow is neither true nor false here, but %v", p.file, value), Digest: d.digest}
+	case !allowed:
+		return Decision{Reason: fmt.Sprintf("the policy doesn't let %s %s this", in.CallerID, in.Action), Digest: d.digest}
+	}
+	rule, err := asked(ctx, d.rule, in)
+	if err != nil {
+		rule = nil // it is what the audit log says, not what decides
+	}
+	return Decision{Allowed: true, Rule: named(rule), Digest: d.digest}
+}
+
+func asked(ctx context.Context, q rego.PreparedEvalQuery, in Input) (any, error) {
+	results, err := q.Eval(ctx, rego.EvalInput(in))
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != 1 || len(results[0].Expressions) != 1 {
+		return nil, nil
+	}
+	return results[0].Expressions[0].Value, nil
+}
+
+func named(rule any) string {
+	var names []string
+	switch r := rule.(type) {
+	case string:
+		names = append(names, r)
+	case []any:
+		for _, one := range r {
+			if s, ok := one.(string); ok {
+				names = append(names, s)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return "allow"
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// current is the document as it is now.
+func (p *Policy) current(ctx context.Context) document {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	info, err := os.Stat(p.file)
+	if err == nil && p.seen != nil && os.SameFile(info, p.seen) && info.ModTime().Equal(p.seen.ModTime()) && info.Size() == p.seen.Size() && info.Mode() == p.seen.Mode() {
+		return p.loaded
+	}
+	text, info, err := read(p.file)
+	p.seen = info
+	if err != nil {
+		p.loaded = document{err: err}
+		return p.loaded
+	}
+	p.loaded = load(ctx, p.file, text)
+	if ctx.Err() != nil {
+		p.seen = nil // who gave up isn't a verdict about the document
+	}
+	return p.loaded
+}
+
+// read reads a document that only root, or this process's own user, can have written.
+func read(file string) ([]byte, os.FileInfo, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("there is no policy %s, so nothing is allowed", file)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("policy: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, fmt.Errorf("policy: %w", err)
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.Mode().IsRegular():
+		return nil, nil, fmt.Errorf("policy %s is no regular file", file)
+	case stat.Uid != 0 && int(stat.Uid) != os.Geteuid():
+		return nil, info, fmt.Errorf("policy %s belongs to uid %d, not to root, so nothing is allowed", file, stat.Uid)
+	case info.Mode().Perm()&0o022 != 0:
+		return nil, info, fmt.Errorf("policy %s may be written by others (mode %04o), so nothing is allowed", file, info.Mode().Perm())
+	}
+	text, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err != nil {
+		return nil, nil, fmt.Errorf("policy: %w", err)
+	}
+	if len(text) > MaxSize {
+		return nil, info, fmt.Errorf("policy %s has more than %d bytes", file, MaxSize)
+	}
+	return text, info, nil
+}
+
+func load(ctx context.Context, file string, text []byte) document {
+	sum := sha256.Sum256(text)
+	d := document{digest: hex.EncodeToString(sum[:])}
+	module, err := parse(file, text)
+	if err == nil {
+		d.allow, err = prepare(ctx, file, module, "allow")
+	}
+	if err == nil {
+		d.rule, err = prepare(ctx, file, module, "rule")
+	}
+	if err != nil {
+		d.err = fmt.Errorf("policy %s is broken, so nothing is allowed: %w", file, err)
+	}
+	return d
+}
+
+// parse reads a document as Choria Server of either generation would.
+func parse(file string, text []byte) (*ast.Module, error) {
+	module, err := ast.ParseModuleWithOpts(file, string(text), ast.ParserOptions{RegoVersion: ast.RegoV1})
+	if err != nil {
+		return nil, err
+	}
+	if have := strings.TrimPrefix(module.Package.Path.String(), "data."); have != Package {
+		return nil, fmt.Errorf("its package is %s; Choria asks %s", have, Package)
+	}
+	return module, nil
+}
+
+// reaching are functions that reach beyond the document and its input: no decision may depend on them.
+var reaching = []string{"http.send", "net.lookup_ip_addr", "opa.runtime", "rego.parse_module", "trace"}
+
+func prepare(ctx context.Context, file string, module *ast.Module, rule string) (rego.PreparedEvalQuery, error) {
+	able := ast.CapabilitiesForThisVersion()
+	able.Builtins = slices.DeleteFunc(able.Builtins, func(b *ast.Builtin) bool { return slices.Contains(reaching, b.Name) })
+	return rego.New(
+		rego.Query("data."+Package+"."+rule), rego.ParsedModule(module), rego.Capabilities(able), rego.StrictBuiltinErrors(true),
+	).PrepareForEval(ctx)
+}
