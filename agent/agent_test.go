@@ -61,7 +61,7 @@ func newHost(t testing.TB) *host {
 		h.must(os.Mkdir(h.path(d), 0o755))
 	}
 	// Nobody listens on port 1: what the agent says is about this machine.
-	h.must(os.WriteFile(h.path("logforward.cfg"), fmt.Appendf(nil, "socket = %[1]s/sock\nwishes = %[1]s/wishes\naudit_log = %[1]s/audit.log\nstate = %[1]s/state\nforwarders = %[1]s/forwarders\nallowed_paths = %[1]s/log/**\n"+
+	h.must(os.WriteFile(h.path("logforward.cfg"), fmt.Appendf(nil, "socket = %[1]s/sock\nwishes = %[1]s/wishes\naudit_log = %[1]s/audit.log\npolicy = peers\nstate = %[1]s/state\nforwarders = %[1]s/forwarders\nallowed_paths = %[1]s/log/**\n"+
 		"identity = web1.example.net\ndestination.central.url = nats://127.0.0.1:1\ndestination.audit.url = nats://127.0.0.1:1\n", dir), 0o644))
 	return h
 }
@@ -347,6 +347,12 @@ func TestNoDaemon(t *testing.T) {
 	h.eventually("the wishes to be taken", func() error {
 		if entries, _ := wish.Read(h.path("wishes")); len(entries) > 0 {
 			return fmt.Errorf("%d wait", len(entries))
+		}
+		return nil
+	})
+	h.eventually("the log to be looked at", func() error {
+		if r := h.ask("status", inputs{"log": "app"}); r.Data["state"] != "paused" || r.Data["lag_bytes"] != 7.0 {
+			return fmt.Errorf("%+v", r)
 		}
 		return nil
 	})

@@ -15,6 +15,7 @@ import (
 	"logforward/internal/control"
 	"logforward/internal/forward"
 	"logforward/internal/node"
+	"logforward/internal/policy"
 	"logforward/internal/settings"
 	"logforward/internal/tail"
 )
@@ -33,11 +34,11 @@ answers on its socket. SIGHUP reads all definitions again.
 		}
 		log := p.logger(v)
 		smallMemory()
-		c, err := forwardConfig(v, log)
+		c, host, err := forwardConfig(v, log)
 		if err != nil {
 			return misconfigured(err)
 		}
-		f := &forwarding{config: c, log: log, definitions: v.Text("forwarders"), socket: v.Text("socket"), wishes: v.Text("wishes"), audit: v.Text("audit_log"), state: v.Text("state"), metrics: registry()}
+		f := &forwarding{config: c, log: log, definitions: v.Text("forwarders"), socket: v.Text("socket"), wishes: v.Text("wishes"), audit: v.Text("audit_log"), policy: v.Text("policy"), host: host, state: v.Text("state"), metrics: registry()}
 		return f.run(ctx, v.Text("metrics_listen"), nil)
 	})
 	set = p.settings(c, settings.Forward)
@@ -51,6 +52,8 @@ type forwarding struct {
 	socket      string // empty: none
 	wishes      string // directory of what was asked for while no daemon ran; empty: none
 	audit       string // file of decisions; empty: none
+	policy      string // file, or withoutPolicy
+	host        host
 	state       string
 	metrics     *prometheus.Registry
 
@@ -72,7 +75,13 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	g := &gate{peers: control.PeerPolicy(f.socket), log: f.log}
+	g := &gate{peers: control.PeerPolicy(f.socket), host: f.host, log: f.log}
+	if f.socket != "" && f.policy != withoutPolicy {
+		g.policy = policy.Open(f.policy)
+		if err := g.policy.Err(ctx); err != nil {
+			f.log.Warn("nothing can be changed; forwarding goes on", "error", err)
+		}
+	}
 	if f.socket != "" && f.audit != "" {
 		g.audit = audit.New(f.audit, f.config.Identity, 0, 0)
 		defer func() { err = errors.Join(err, g.audit.Close()) }()
@@ -129,19 +138,19 @@ func destinationNames(m map[string]forward.Destination) []string {
 	return names
 }
 
-// forwardConfig is the engine's configuration as it is set.
-func forwardConfig(v *values, log *slog.Logger) (forward.Config, error) {
+// forwardConfig is the engine's configuration as it is set, and what policy is to know of the node.
+func forwardConfig(v *values, log *slog.Logger) (forward.Config, host, error) {
 	allowed, err := tail.ParseAllowed(v.List("allowed_paths"))
 	if err != nil {
-		return forward.Config{}, fmt.Errorf("allowed_paths: %w", err)
+		return forward.Config{}, host{}, fmt.Errorf("allowed_paths: %w", err)
 	}
 	destinations, configs, err := v.destinations()
 	if err != nil {
-		return forward.Config{}, err
+		return forward.Config{}, host{}, err
 	}
 	identity, err := v.identity(configs)
 	if err != nil {
-		return forward.Config{}, err
+		return forward.Config{}, host{}, err
 	}
 	held := v.Number("held_deleted")
 	if held == 0 {
@@ -155,5 +164,5 @@ func forwardConfig(v *values, log *slog.Logger) (forward.Config, error) {
 			HeldDeleted: held, Quiet: v.soon("quiet"), LateWrites: v.soon("late_writes"),
 			Poll: v.Duration("poll"), SyncInterval: v.Duration("sync_interval"),
 		},
-	}, nil
+	}, hostOf(configs), nil
 }

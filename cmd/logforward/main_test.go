@@ -187,6 +187,7 @@ func newSite(t *testing.T) *site {
 identity = n1.example.net
 state = DIR/forward
 audit_log = DIR/audit.log
+policy = peers
 wishes = DIR/wishes
 socket = DIR/forward.sock
 forwarders = DIR/forwarders.d

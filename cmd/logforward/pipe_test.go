@@ -58,7 +58,7 @@ func TestFileArrivesAndIsControlled(t *testing.T) {
 	if l := status.Logs[0]; l.State != "paused" || l.Override == nil || l.Override.Reason != "storm" {
 		t.Errorf("after a restart: %+v", l)
 	}
-	if code, out, _ := once(t, "check", "--config", s.config); code != 1 || !strings.Contains(out, "paused by root") {
+	if code, out, _ := once(t, "check", "--config", s.config); code != 1 || !strings.Contains(out, "paused by local=root") {
 		t.Errorf("check while paused: %d %s", code, out)
 	}
 	s.arrives("app", "one\ntwo\n")

@@ -93,7 +93,7 @@ func (v *validation) all(ctx context.Context, set *given) {
 	for _, w := range values.Warnings {
 		v.warn("settings", "%s", w)
 	}
-	config, err := forwardConfig(values, slog.New(slog.DiscardHandler))
+	config, _, err := forwardConfig(values, slog.New(slog.DiscardHandler))
 	if err != nil {
 		v.fail("settings", err)
 		return

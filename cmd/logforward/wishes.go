@@ -108,6 +108,8 @@ func remaining(body []byte, passed time.Duration) ([]byte, error) {
 	if left <= 0 {
 		return nil, fmt.Errorf("its time was over before the daemon ran (for %s)", d)
 	}
-	fields["for"], _ = json.Marshal(control.Duration(left.Round(time.Millisecond))) // a text
+	// In whole seconds, never longer than it was: policies read it, too.
+	left = min(left.Truncate(time.Second)+time.Second, time.Duration(d))
+	fields["for"], _ = json.Marshal(control.Duration(left)) // a text
 	return json.Marshal(fields)
 }

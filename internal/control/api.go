@@ -38,7 +38,7 @@ type Caller struct {
 	PID int `json:"pid"`
 	// Groups are the supplementary groups that the kernel knew when the caller connected.
 	Groups []int `json:"groups,omitempty"`
-	// Name is for whom a root process asks ("choria=alice.mcollective"); otherwise the user's name or "uid 1000".
+	// Name is for whom a root process asks ("choria=alice.mcollective"); otherwise the user: "local=root", "local=uid:1000".
 	Name string `json:"name"`
 	// RequestID is the id of the request that a root process passes on; otherwise empty.
 	RequestID string `json:"request,omitempty"`

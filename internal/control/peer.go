@@ -64,11 +64,15 @@ func peerGroups(fd int) ([]int, error) {
 	return nil, errors.New("SO_PEERGROUPS: more than 65536 groups")
 }
 
+// LocalCaller begins the names of callers that are users of this machine, as "up=" and "choria=" begin
+// those of Choria's.
+const LocalCaller = "local="
+
 func userName(uid int) string {
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		return u.Username
+		return LocalCaller + u.Username
 	}
-	return "uid " + strconv.Itoa(uid)
+	return LocalCaller + "uid:" + strconv.Itoa(uid)
 }
 
 // PeerPolicy is the default Authorize: who can connect may read; root, the daemon's own user,

@@ -96,6 +96,9 @@ func (s *Server) Apply(ctx context.Context, caller Caller, verb string, body []b
 	case len(body) > MaxBody:
 		return Reply{}, Errorf(CodeTooLarge, "the request has more than %d bytes", MaxBody)
 	}
+	if strings.HasPrefix(caller.Name, LocalCaller) {
+		return Reply{}, Errorf(CodeRefused, "%.80q is a user of this machine, whom only the kernel names", caller.Name)
+	}
 	for _, text := range []string{caller.Name, caller.RequestID, caller.Collective} {
 		if len(text) > maxName || printable(text) != nil {
 			return Reply{}, Errorf(CodeInvalid, "the caller %.80q of request %.80q: want printable texts of at most %d bytes", caller.Name, caller.RequestID, maxName)
@@ -211,6 +214,9 @@ func callerOf(r *http.Request) (Caller, error) {
 		}
 		if v := values[0]; len(values) > 1 || v == "" || len(v) > maxName || printable(v) != nil {
 			return Caller{}, Errorf(CodeInvalid, "header %s: want one printable text of at most %d bytes", h.name, maxName)
+		}
+		if h.name == HeaderCaller && strings.HasPrefix(values[0], LocalCaller) {
+			return Caller{}, Errorf(CodeRefused, "header %s: %s is a user of this machine, whom only the kernel names", h.name, values[0])
 		}
 		*h.into = values[0]
 	}

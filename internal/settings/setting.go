@@ -50,6 +50,7 @@ func All() []Setting {
 		{Name: "state", Type: Path, Default: "/var/lib/logforward/forward", Commands: []string{Forward}, Help: "Directory of checkpoints; one process at a time uses it."},
 		{Name: "socket", Type: Path, Default: "/run/logforward/forward.sock", Commands: []string{Forward, Client}, Help: "Unix socket that the node is steered by."},
 		{Name: "wishes", Type: Path, Default: "/var/lib/logforward/wishes", Commands: []string{Forward, Client}, Help: "Directory of what operators asked for by Choria while the daemon wasn't running; the daemon takes it when it runs."},
+		{Name: "policy", Type: Text, Default: "/etc/choria/policies/rego/logforward.rego", Commands: []string{Forward}, Help: "Rego document that decides who may change what, the one that Choria Server has for the agent. Without it nothing can be changed; forwarding goes on. peers: who may write to the socket may change everything."},
 		{Name: "audit_log", Type: Path, Default: "/var/log/logforward/audit.log", Commands: []string{Forward}, Help: "File with a line for each decision about a change, and for each refusal; it is on disk before the change takes effect. Empty: none is kept."},
 		{Name: "forwarders", Type: Path, Default: "/etc/choria/logforward/forwarders.d", Commands: []string{Forward}, Help: "Directory of forwarder definitions (*.yaml); changes take effect within two seconds."},
 		{Name: "allowed_paths", Type: Globs, Default: "/var/log/**", Commands: []string{Forward}, Help: "Which real paths, symlinks resolved, may ever be forwarded; ** crosses directories."},

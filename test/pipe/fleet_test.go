@@ -82,6 +82,7 @@ func newFleet(t testing.TB) *fleet {
 	f.write("forward.cfg", fmt.Sprintf(`
 identity = %s
 state = %s
+policy = peers
 audit_log = %s
 wishes = %s
 socket = %s

@@ -195,9 +195,19 @@ func (n *Node) serverKeys() keys {
 	}.with(n.site.secure(n.path("etc"))).with(n.options.ServerSettings)
 }
 
+// policy is the document that Choria Server takes for the agent.
+func (n *Node) policy() string {
+	for name := range n.options.Policies {
+		if name == "logforward.rego" {
+			return n.path("etc", "policies", "rego", name)
+		}
+	}
+	return n.path("etc", "policies", "rego", "default.rego")
+}
+
 func (n *Node) daemonKeys() keys {
 	return keys{
-		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "audit_log": n.Decisions(), "state": n.path("state"), "forwarders": n.Definitions(),
+		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "audit_log": n.Decisions(), "policy": n.policy(), "state": n.path("state"), "forwarders": n.Definitions(),
 		"allowed_paths": n.path("log") + "/** " + n.site.path("log") + "/**", "sync_interval": "1s",
 	}.with(n.options.Settings)
 }
