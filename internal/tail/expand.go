@@ -19,7 +19,9 @@ type Refused struct {
 // Expand returns the files that pattern matches and that are to be followed,
 // sorted, and those that aren't, each with its reason: not regular, not
 // permitted, compressed, a rotated form of another match, or the same file as another.
-// Symbolic links to directories are not descended into by `**`.
+// Symbolic links to directories are not descended into by `**`. What lies where no file is permitted isn't
+// looked at: a pattern that begins there gives that directory as refused. Where more than 100,000 files and
+// directories would have to be looked at, that is an error.
 func Expand(pattern string, allowed Allowed) ([]string, []Refused, error) {
 	if !filepath.IsAbs(pattern) {
 		return nil, nil, fmt.Errorf("expand %q: must be absolute", pattern)
@@ -27,12 +29,15 @@ func Expand(pattern string, allowed Allowed) ([]string, []Refused, error) {
 	if !doublestar.ValidatePattern(pattern) {
 		return nil, nil, fmt.Errorf("expand %q: %w", pattern, doublestar.ErrBadPattern)
 	}
-	matches, err := doublestar.FilepathGlob(filepath.Clean(pattern), doublestar.WithNoFollow())
+	matches, err := glob(filepath.Clean(pattern), allowed, maxEntries)
 	if err != nil {
 		return nil, nil, fmt.Errorf("expand %q: %w", pattern, err)
 	}
 	slices.Sort(matches)
 	matches = slices.Compact(matches)
+	if dir := foreign(pattern, allowed); dir != "" && len(matches) == 0 {
+		return nil, []Refused{{dir, ErrNotAllowed.Error()}}, nil
+	}
 
 	live := map[string][]string{} // names by directory that others may be rotated forms of
 	for _, m := range matches {
@@ -66,6 +71,15 @@ func Expand(pattern string, allowed Allowed) ([]string, []Refused, error) {
 	slices.Sort(follow)
 	slices.SortFunc(refused, func(a, b Refused) int { return strings.Compare(a.Path, b.Path) })
 	return follow, refused, nil
+}
+
+// foreign is the directory where a pattern begins to look, if nothing is permitted there.
+func foreign(pattern string, allowed Allowed) string {
+	base, _ := doublestar.SplitPattern(filepath.Clean(pattern))
+	if real, err := filepath.EvalSymlinks(base); err != nil || allowed.leads(real) {
+		return ""
+	}
+	return base
 }
 
 func isLink(path string) int {
