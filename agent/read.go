@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -58,8 +59,11 @@ func (a *agent) status(ctx context.Context) *reply {
 	for _, p := range s.Problems {
 		errs = append(errs, p.Where+": "+p.Problem)
 	}
-	return done(map[string]any{"state": state, "files": files, "lag_bytes": lag, "lag_seconds": age, "rate": rate, "error": some(errs), "logs": logs})
+	return done(map[string]any{"state": state, "files": files, "lag_bytes": lag, "lag_seconds": tenths(age), "rate": math.Round(rate), "error": some(errs), "logs": logs})
 }
+
+// tenths is as exact as a person reads seconds.
+func tenths(seconds float64) float64 { return math.Round(seconds*10) / 10 }
 
 // line tells of a log what a person asks first.
 func line(l *control.LogStatus) string {
@@ -126,5 +130,5 @@ func (a *agent) check(ctx context.Context) *reply {
 	for _, p := range c.Problems {
 		problems = append(problems, p.Where+": "+p.Problem)
 	}
-	return done(map[string]any{"state": c.Status, "text": c.Text, "logs": c.Logs, "lag_bytes": c.LagBytes, "lag_seconds": c.LagSeconds, "problems": problems})
+	return done(map[string]any{"state": c.Status, "text": c.Text, "logs": c.Logs, "lag_bytes": c.LagBytes, "lag_seconds": tenths(c.LagSeconds), "problems": problems})
 }
