@@ -11,7 +11,7 @@ const (
 	Run     = "run"
 	Client  = "client" // start, stop, pause, resume, status, list, check: they need the socket alone
 	Reader  = "reader" // cat, ledger: they need the output alone
-	Fleet   = "fleet"  // fleet pause, resume, status: they need the connection to the centre alone
+	Fleet   = "fleet"  // fleet and tap: they need the connection to the centre alone
 )
 
 // Setting is one setting. Its zero Min and Max don't bound. Two commands may have settings of one name with
