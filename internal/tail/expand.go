@@ -39,10 +39,14 @@ func Expand(pattern string, allowed Allowed) ([]string, []Refused, error) {
 		return nil, []Refused{{dir, ErrNotAllowed.Error()}}, nil
 	}
 
-	live := map[string][]string{} // names by directory that others may be rotated forms of
+	live := map[string]map[string]bool{} // names by directory that others may be rotated forms of
 	for _, m := range matches {
 		if kind, _ := packing(m); kind == "" {
-			live[filepath.Dir(m)] = append(live[filepath.Dir(m)], filepath.Base(m))
+			dir := filepath.Dir(m)
+			if live[dir] == nil {
+				live[dir] = map[string]bool{}
+			}
+			live[dir][filepath.Base(m)] = true
 		}
 	}
 	var follow []string
@@ -90,7 +94,7 @@ func isLink(path string) int {
 }
 
 // refusal says why path isn't followed, "" if it is. The file isn't opened.
-func refusal(path string, names []string, allowed Allowed) (string, info) {
+func refusal(path string, names map[string]bool, allowed Allowed) (string, info) {
 	at, err := statPath(path)
 	if err != nil {
 		return err.Error(), at
@@ -108,11 +112,8 @@ func refusal(path string, names []string, allowed Allowed) (string, info) {
 	if kind, _ := packing(path); kind != "" {
 		return "compressed", at
 	}
-	name := filepath.Base(path)
-	for _, base := range names {
-		if isRotation(name, base) && !isRotation(base, name) {
-			return "rotated form of " + base, at
-		}
+	if base := rotatedFrom(filepath.Base(path), names); base != "" {
+		return "rotated form of " + base, at
 	}
 	return "", at
 }
