@@ -70,6 +70,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
 	f.config.State, f.config.Registerer = state, f.metrics
+	f.config.Permit = func(log, realpath string) error { return f.node.Permit(log, realpath) } // no log is set before there is a node
 	engine := forward.New(f.config)
 	if err := engine.Open(ctx); err != nil {
 		return err
@@ -78,9 +79,10 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	g := &gate{peers: control.PeerPolicy(f.socket), host: f.host, log: f.log}
 	if f.socket != "" && f.policy != withoutPolicy {
 		g.policy = policy.Open(f.policy)
-		if err := g.policy.Err(ctx); err != nil {
-			f.log.Warn("nothing can be changed; forwarding goes on", "error", err)
-		}
+		g.look(ctx)
+	}
+	if err := g.register(f.metrics); err != nil {
+		return err
 	}
 	if f.socket != "" && f.audit != "" {
 		g.audit = audit.New(f.audit, f.config.Identity, 0, 0)
@@ -89,7 +91,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	f.node = node.New(node.Config{
 		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Definitions: f.definitions, Allowed: f.config.Allowed,
 		Destinations: destinationNames(f.config.Destinations), Engine: engine, State: state, Rate: f.config.Limits.Rate, Logger: f.log,
-		Authorize: g.change,
+		Authorize: g.change, File: g.file, Refused: g.reject, Problems: g.problems,
 		Connected: func() map[string]bool {
 			up := map[string]bool{}
 			for _, d := range engine.Destinations() {
@@ -117,6 +119,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 		return err
 	}
 	group.Go(func() error { return f.node.Run(ctx) })
+	group.Go(func() error { return g.watch(ctx) })
 	if wanted != nil {
 		group.Go(func() error { return wanted.run(ctx) })
 	}

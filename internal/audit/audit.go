@@ -18,6 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// LogName is the log that the file is forwarded as, where a destination is set for it.
+const LogName = "audit.logforward"
+
 // Type is the events' type; its last part is the version of [Decision].
 const Type = "io.logforward.decision.v1"
 
@@ -39,10 +42,12 @@ type Decision struct {
 	PID        int            `json:"pid,omitempty"`
 	Request    string         `json:"request,omitempty"` // Choria's id
 	Collective string         `json:"collective,omitempty"`
-	Route      string         `json:"route"`            // socket or wish
-	Inputs     map[string]any `json:"inputs"`           // with the log's path and destination filled in
-	Rule       string         `json:"rule,omitempty"`   // of the policy
-	Policy     string         `json:"policy,omitempty"` // SHA-256 of its file
+	Route      string         `json:"route"`               // socket, wish, or file and running, which nobody asked for
+	Inputs     map[string]any `json:"inputs"`              // with the log's path and destination filled in
+	RealPath   string         `json:"real_path,omitempty"` // where the path leads by symbolic links, if elsewhere
+	Total      string         `json:"total,omitempty"`     // for how long in all, with what this caller had of late
+	Rule       string         `json:"rule,omitempty"`      // of the policy
+	Policy     string         `json:"policy,omitempty"`    // SHA-256 of its file
 }
 
 // Log is the file of decisions. Its methods may be used by several goroutines.

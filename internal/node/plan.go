@@ -254,6 +254,7 @@ func (n *Node) status() map[string]forward.Status {
 // apply makes the engine do what the plan says; only what differs is said.
 func (n *Node) apply(p *plan) {
 	logs, paused := p.logs()
+	n.scopesOf(p)
 	// Who is to be paused is said first, so that a log that comes in under a pause doesn't publish.
 	for log := range paused {
 		if !n.paused[log] {

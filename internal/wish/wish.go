@@ -36,6 +36,7 @@ type Wish struct {
 	Caller     string          `json:"caller"` // as the socket's caller: "choria=alice.mcollective"
 	RequestID  string          `json:"request,omitempty"`
 	Collective string          `json:"collective,omitempty"`
+	TTL        int             `json:"ttl,omitempty"` // the request's, in seconds
 	Time       time.Time       `json:"time"`
 }
 
