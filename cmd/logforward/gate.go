@@ -183,6 +183,9 @@ func (g *gate) problems() (all []control.Problem) {
 			all = append(all, control.Problem{Where: "policy", Problem: err.Error() + "; " + remedy})
 		}
 	}
+	if g.audit != nil && g.audit.Lost() > 0 {
+		all = append(all, control.Problem{Where: "audit log", Problem: fmt.Sprintf("%d files were removed before the audit destination had them", g.audit.Lost())})
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.unkept != nil {

@@ -28,6 +28,13 @@ type Engine interface {
 	Status() []forward.Status
 }
 
+// Own is a log of the node's own, which a setting has it forward. Its file need not be among those that are
+// allowed; a pause of all isn't meant for it.
+type Own struct {
+	Definition
+	Setting string // that defines it, for status
+}
+
 // Config describes a node. Identity, Engine and State are required.
 type Config struct {
 	Identity     string
@@ -35,6 +42,7 @@ type Config struct {
 	Definitions  string       // directory of *.yaml; empty: none
 	Allowed      tail.Allowed // what may ever be forwarded
 	Destinations []string     // names that are configured
+	Own          []Own
 	Engine       Engine
 	State        *forward.State // stays the caller's
 	// Authorize is asked before anything is changed, with the log's path and destination filled
@@ -45,6 +53,9 @@ type Config struct {
 	// File is asked whether who started a log may have a file that its path leads to only now; see [Node.Permit].
 	// nil: they may.
 	File func(context.Context, control.Caller, control.Request) error
+	// Stands is asked again and again whether policy would still let a caller start or redirect what they did; was is
+	// what it said last. An error changes nothing. nil: what runs goes on.
+	Stands func(ctx context.Context, c control.Caller, r control.Request, was bool) (bool, error)
 	// Problems are what others have to say in the node's status; nil: nothing.
 	Problems   func() []control.Problem
 	Thresholds Thresholds
@@ -149,6 +160,9 @@ func (n *Node) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { n.watch(ctx); return nil })
+	if n.config.Stands != nil {
+		group.Go(func() error { n.enforce(ctx); return nil })
+	}
 	return group.Wait()
 }
 

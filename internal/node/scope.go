@@ -110,8 +110,10 @@ func newScope(w *wish, path string) *scope {
 }
 
 // caller is who started it, as policy knew them.
-func (w *wish) caller() control.Caller {
-	return control.Caller{UID: w.UID, Name: w.By, RequestID: w.RequestID, Collective: w.Collective, TTL: w.TTL}
+func (w *wish) caller() control.Caller { return callerOf(&w.Override) }
+
+func callerOf(o *control.Override) control.Caller {
+	return control.Caller{UID: o.UID, Name: o.By, RequestID: o.RequestID, Collective: o.Collective, TTL: o.TTL}
 }
 
 // request is the start as policy saw it.
@@ -126,6 +128,13 @@ func (w *wish) request() control.Request {
 // Permit tells whether a log may read a file with this real path; an error wraps [tail.ErrNotPermitted]. It is for
 // the engine: [forward.Config].Permit.
 func (n *Node) Permit(log, realpath string) error {
+	if n.own(log) {
+		return nil
+	}
+	// The engine may read the node's own logs, too.
+	if err := n.config.Allowed.Check(realpath); err != nil {
+		return err
+	}
 	n.scopes.mu.Lock()
 	s := n.scopes.known[log]
 	if s == nil || s.covers(realpath) {

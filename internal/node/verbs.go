@@ -199,9 +199,16 @@ func (n *Node) lift(c control.Caller, r control.StartRequest, now time.Time) (co
 		return reply, nil
 	}
 	next := old.clone()
+	said := word(control.VerbStart, c, now, 0, r.Reason)
 	next.note(control.Change{Override: *old.Stop, Ended: "lifted"})
-	next.note(control.Change{Override: word(control.VerbStart, c, now, 0, r.Reason)})
+	next.note(control.Change{Override: said})
 	next.Stop = nil
+	if ofPolicy(old.Stop) && old.Wish != nil {
+		// Policy doesn't permit it for who started it; from now on it is this caller's, as long as it was to be.
+		w := *old.Wish
+		said.Inputs, said.Until = w.Inputs, w.Until
+		w.Override, next.Wish = said, &w
+	}
 	if err := n.operators.put(r.Log, next); err != nil {
 		return control.Reply{}, unsaved(err)
 	}

@@ -3,6 +3,7 @@ package tail
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -59,6 +60,13 @@ func (a Allowed) Check(realpath string) error {
 		}
 	}
 	return fmt.Errorf("%q: %w", realpath, ErrNotAllowed)
+}
+
+// Or allows more.
+func (a Allowed) Or(globs ...string) (Allowed, error) {
+	more, err := ParseAllowed(globs)
+	a.patterns = append(slices.Clone(a.patterns), more.patterns...)
+	return a, err
 }
 
 // QuoteGlob makes a path a glob that matches only it.
