@@ -102,6 +102,7 @@ type bench struct {
 	auth  func(context.Context, control.Caller, control.Request) error
 	files func(context.Context, control.Caller, control.Request) error // asked about files that a path leads to later
 	dest  []string
+	own   []Own
 }
 
 func newBench(t *testing.T) *bench {
@@ -140,7 +141,7 @@ func (b *bench) open() *Node {
 	}
 	b.wheel = newWheel()
 	b.node = New(Config{Identity: "n1", Definitions: b.dir, Allowed: allowed, Destinations: b.dest, Engine: b.wheel, State: b.store,
-		Now: func() time.Time { return b.now }, Authorize: b.auth, File: b.files, Poll: 20 * time.Millisecond})
+		Now: func() time.Time { return b.now }, Authorize: b.auth, File: b.files, Own: b.own, Poll: 20 * time.Millisecond})
 	if err := b.node.Open(b.t.Context()); err != nil {
 		b.t.Fatal(err)
 	}
