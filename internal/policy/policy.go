@@ -23,6 +23,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+
+	"logforward/internal/trust"
 )
 
 const (
@@ -206,14 +208,11 @@ func read(file string) ([]byte, os.FileInfo, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("policy: %w", err)
 	}
-	stat := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !info.Mode().IsRegular():
+	if !info.Mode().IsRegular() {
 		return nil, nil, fmt.Errorf("policy %s is no regular file", file)
-	case stat.Uid != 0 && int(stat.Uid) != os.Geteuid():
-		return nil, info, fmt.Errorf("policy %s belongs to uid %d, not to root, so nothing is allowed", file, stat.Uid)
-	case info.Mode().Perm()&0o022 != 0:
-		return nil, info, fmt.Errorf("policy %s may be written by others (mode %04o), so nothing is allowed", file, info.Mode().Perm())
+	}
+	if err := trust.Check(info); err != nil {
+		return nil, info, fmt.Errorf("policy %s: %w, so nothing is allowed", file, err)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
