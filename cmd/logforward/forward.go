@@ -90,7 +90,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	g := &gate{peers: control.PeerPolicy(f.socket), host: f.host, log: f.log}
 	if f.socket != "" && f.policy != withoutPolicy {
 		g.policy = policy.Open(f.policy)
-		g.look(ctx)
+		g.tell(ctx, g.policy.Document(ctx))
 	}
 	if err := g.register(f.metrics); err != nil {
 		return err

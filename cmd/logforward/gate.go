@@ -148,7 +148,7 @@ func (g *gate) watch(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		g.look(ctx)
+		g.tell(ctx, g.policy.Document(ctx))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -157,8 +157,8 @@ func (g *gate) watch(ctx context.Context) error {
 	}
 }
 
-func (g *gate) look(ctx context.Context) {
-	d := g.policy.Document(ctx)
+// tell says in the log where a document is broken and the last one wasn't, or the other way round.
+func (g *gate) tell(ctx context.Context, d *policy.Document) {
 	now := ""
 	if d.Err() != nil {
 		now = d.Err().Error()
@@ -189,7 +189,7 @@ func (g *gate) problems() (all []control.Problem) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.unkept != nil {
-		all = append(all, control.Problem{Where: "audit log", Problem: fmt.Sprintf("since %s nothing can be changed: %v; make room, or set another audit_log",
+		all = append(all, control.Problem{Where: "audit log", Problem: fmt.Sprintf("since %s nothing can be changed: %v; mend that, or set another audit_log",
 			g.unkeptAt.UTC().Format(time.RFC3339), g.unkept)})
 	}
 	return all

@@ -32,6 +32,7 @@ func (g *gate) decide(ctx context.Context, c control.Caller, r control.Request) 
 	ctx, cancel := context.WithTimeout(ctx, decisionTime)
 	defer cancel()
 	document := g.policy.Document(ctx)
+	g.tell(ctx, document)
 	host, err := g.host.about()
 	if err != nil {
 		return policy.Decision{Broken: true, Digest: document.Digest()}, control.Errorf(control.CodeRefused, "%s: what the policy needs to know of this node can't be read: %v", r.Verb, err)

@@ -17,6 +17,15 @@ import (
 // change makes one change: it asks policy with what the log is now, then does it, then has the
 // engine told, so that the reply speaks of what is so.
 func (n *Node) change(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+	reply, err := n.one(ctx, caller, r, do)
+	if err != nil {
+		return control.Reply{}, err
+	}
+	n.measure(ctx, &reply)
+	return reply, nil
+}
+
+func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
 	n.verbs.Lock()
 	defer n.verbs.Unlock()
 	n.mu.Lock()
@@ -42,12 +51,7 @@ func (n *Node) change(ctx context.Context, caller control.Caller, r control.Requ
 			return control.Reply{}, control.Errorf(control.CodeRefused, "%s %s: %v", r.Verb, r.Log, err)
 		}
 	}
-	reply, err := n.decided(caller, r, about, now, do)
-	if err != nil {
-		return control.Reply{}, err
-	}
-	n.measure(ctx, &reply)
-	return reply, nil
+	return n.decided(caller, r, about, now, do)
 }
 
 // decided does what policy has permitted.

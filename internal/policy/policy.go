@@ -176,11 +176,21 @@ func (p *Policy) Document(ctx context.Context) *Document {
 		p.loaded = &Document{file: p.file, err: err}
 		return p.loaded
 	}
-	p.loaded = load(ctx, p.file, text)
-	if ctx.Err() != nil || time.Since(changed(info)).Abs() < fresh {
-		p.seen = nil // who gave up isn't a verdict about the document, and what is still being written isn't the last word
+	if time.Since(changed(info)).Abs() < fresh {
+		p.seen = nil // it isn't the last word
 	}
-	return p.loaded
+	sum := sha256.Sum256(text)
+	digest := hex.EncodeToString(sum[:])
+	if p.loaded != nil && p.loaded.digest == digest {
+		return p.loaded
+	}
+	d := load(ctx, p.file, digest, text)
+	if ctx.Err() != nil {
+		p.seen, p.loaded = nil, nil // that somebody gave up isn't a verdict about the document
+		return d
+	}
+	p.loaded = d
+	return d
 }
 
 // same tells whether a file is as it was, as far as can be told without reading it.
@@ -221,16 +231,15 @@ func read(file string) ([]byte, os.FileInfo, error) {
 	if len(text) > MaxSize {
 		return nil, info, fmt.Errorf("policy %s has more than %d bytes", file, MaxSize)
 	}
-	if after, err := f.Stat(); err != nil || !same(info, after) {
-		// Half a document may allow what the whole one forbids.
+	if after, err := f.Stat(); err != nil || !info.ModTime().Equal(after.ModTime()) || info.Size() != after.Size() {
+		// Half a document may allow what the whole one forbids. (One that was replaced meanwhile is still whole.)
 		return nil, nil, fmt.Errorf("policy %s is being written to, so nothing is allowed at this moment", file)
 	}
 	return text, info, nil
 }
 
-func load(ctx context.Context, file string, text []byte) *Document {
-	sum := sha256.Sum256(text)
-	d := &Document{file: file, digest: hex.EncodeToString(sum[:])}
+func load(ctx context.Context, file, digest string, text []byte) *Document {
+	d := &Document{file: file, digest: digest}
 	module, err := parse(file, text)
 	if err == nil {
 		d.allow, err = prepare(ctx, file, module, "allow")
