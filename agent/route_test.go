@@ -494,9 +494,8 @@ func BenchmarkChange(b *testing.B) {
 			h.start()
 			n := 0
 			for b.Loop() {
-				action := []string{"stop", "start"}[n%2]
 				n++
-				e := h.envelope(action, inputs{"log": "app"})
+				e := h.envelope("pause", inputs{"log": "app", "for": fmt.Sprintf("%dm", 1+n%50)})
 				e["callerid"], e["requestid"] = fmt.Sprintf("up=ops-%d", n/1000), fmt.Sprintf("%s-%d", b.Name(), n)
 				text, err := json.Marshal(e)
 				h.must(err)

@@ -190,6 +190,9 @@ func (c Caller) check() error {
 		if err := printable(text); err != nil {
 			return Errorf(CodeInvalid, "%s: %v", what, err)
 		}
+		if strings.ContainsRune(text, utf8.RuneError) {
+			return Errorf(CodeInvalid, "%s %.80q: something in it was no UTF-8", what, text)
+		}
 		if text != strings.TrimSpace(text) {
 			return Errorf(CodeInvalid, "%s %.80q begins or ends with a space", what, text)
 		}

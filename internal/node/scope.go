@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,15 +14,15 @@ import (
 	"logforward/internal/tail"
 )
 
-// Policy decides about a path when somebody asks for it. Behind that path may be another file later: a symbolic link
-// on the way to it was changed, perhaps by somebody who may write there and may not read the other file. So each file
-// of a log that an operator started is looked at once more when it is opened, by its real path: is it the one that was
-// decided on, or a rotated form beside it? For any other, policy is asked again, as if its starter asked for that file.
-// What policy has permitted once stays so.
+// Policy decides about a path when somebody asks for it. What is behind that path shows later: a glob may match more
+// than who wrote the policy thought of, and a symbolic link may be changed by somebody who may write there and may not
+// read the other file. So each file of a log that an operator started is looked at once more when it is opened, by its
+// real path: is it the one that was decided on, or a rotated form beside it? For any other, and for each that a glob
+// finds, policy is asked, as if the starter asked for that file. What policy has permitted once stays so.
 
 const (
-	// maxRealFiles is how many files that policy permitted later are remembered of one log.
-	maxRealFiles = 64
+	// maxRealFiles is how many files that policy permitted later are remembered of one forwarder.
+	maxRealFiles = maxFiles
 	// askAgain is how long a refusal is remembered, so that a log that waits doesn't fill the audit log.
 	askAgain = 30 * time.Second
 	// fileDecision bounds one question.
@@ -73,7 +72,7 @@ func (n *Node) scopesOf(p *plan) {
 			continue
 		}
 		for _, m := range f.members {
-			known[m.log] = newScope(f.wish, m.path)
+			known[m.log] = newScope(f.wish)
 		}
 	}
 	n.scopes.mu.Lock()
@@ -91,19 +90,12 @@ func (n *Node) scopesOf(p *plan) {
 	n.scopes.known = known
 }
 
-// newScope is that of one file of a wish.
-func newScope(w *wish, path string) *scope {
-	s := &scope{caller: w.caller(), request: w.request(), allowed: append([]string{path}, w.Files...), refused: map[string]refusal{}}
-	switch {
-	case w.Real == "":
-	case !isGlob(w.Path):
-		s.allowed = append(s.allowed, w.Real)
-	default:
-		// The glob's directory led elsewhere: the file does so, too.
-		base, _ := doublestar.SplitPattern(w.Path)
-		real, _ := doublestar.SplitPattern(w.Real)
-		if rest, ok := strings.CutPrefix(path, strings.TrimSuffix(base, "/")+"/"); ok {
-			s.allowed = append(s.allowed, filepath.Join(real, rest))
+func newScope(w *wish) *scope {
+	s := &scope{caller: w.caller(), request: w.request(), allowed: slices.Clone(w.Files), refused: map[string]refusal{}}
+	if !isGlob(w.Path) {
+		s.allowed = append(s.allowed, w.Path)
+		if w.Real != "" {
+			s.allowed = append(s.allowed, w.Real)
 		}
 	}
 	return s
