@@ -223,15 +223,8 @@ func TestAnOperatorExtendingTheirTime(t *testing.T) {
 		return h.as("up=oncall-eve", "pause", inputs{"log": "app", "for": d, "reason": "disk"})
 	}
 	h.says(pause("4h"), codeOK, "paused")
-	h.eventually("a second of it to pass", func() error {
-		if r := pause("4h"); r.Code != codeAborted || !strings.Contains(r.Message, "in all") {
-			return fmt.Errorf("%+v", r)
-		}
-		return nil
-	})
+	h.says(pause("4h"), codeAborted, "", "4h", "in all")
 	h.says(pause("3h"), codeOK, "paused")
-	h.says(h.as("up=oncall-eve", "resume", inputs{"log": "app", "reason": "trick"}), codeOK, "starting")
-	h.says(pause("4h"), codeAborted, "", "in all")
 	h.says(h.as("up=oncall-eve", "pause", inputs{"all": true, "for": "4h", "reason": "trick"}), codeAborted, "", "in all")
 	h.stop()
 	h.start()

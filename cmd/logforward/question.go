@@ -43,7 +43,7 @@ func (g *gate) decide(ctx context.Context, c control.Caller, r control.Request) 
 	}
 	total := ""
 	if r.Total > r.For && r.For > 0 {
-		total = control.Duration(r.Total.Round(time.Second)).String()
+		total = inAll(r)
 		in.Data["for"] = total
 	}
 	g.show(in)
@@ -87,6 +87,11 @@ func named(ctx context.Context, document *policy.Document, in policy.Input, verd
 	return slices.ContainsFunc(strings.Split(verdict.Rule, ", "), func(rule string) bool { return !slices.Contains(rules, rule) })
 }
 
+// inAll is a request's time together with what counts with it, in whole seconds; what has begun counts.
+func inAll(r control.Request) string {
+	return control.Duration((r.Total + time.Second - 1).Truncate(time.Second)).String()
+}
+
 // show writes the input to the log, for who wonders about a verdict; Choria Server does the same.
 func (g *gate) show(in policy.Input) {
 	if !g.log.Enabled(context.Background(), slog.LevelDebug) {
@@ -108,7 +113,7 @@ func decision(c control.Caller, r control.Request, verdict policy.Decision, err 
 		d.RealPath = r.Real
 	}
 	if r.Total > r.For {
-		d.Total = control.Duration(r.Total.Round(time.Second)).String()
+		d.Total = inAll(r)
 	}
 	if err != nil {
 		d.Rule, d.Reason = "", err.Error()
