@@ -101,6 +101,9 @@ func isRelated(name, base string) bool {
 	return ok && strings.ContainsRune("-._~", rune(mark[0]))
 }
 
+// IsRelated says that a file of one name might be a rotated form or a copy of one of the other, beside it.
+func IsRelated(name, base string) bool { return isRelated(name, base) }
+
 // rotationNumber returns N of app.log.N, or -1.
 func rotationNumber(name, base string) int {
 	mark, _, ok := rotationMark(name, base)

@@ -27,6 +27,7 @@ type ClientOptions struct {
 	NoFleet   bool                     // may not ask the fleet
 	Publish   []string                 // more subjects, where security is by tokens
 	Subscribe []string
+	Policy    string // Rego that goes into the token, for servers that let tokens decide
 }
 
 // Client is an operator or a program at the centre.
@@ -66,7 +67,7 @@ func (c *Client) make(o ClientOptions) error {
 	if c.site.Security == Tokens {
 		rights := o.Rights
 		rights.FleetManagement = !o.NoFleet
-		if err := c.site.authority.clientToken(c.Dir, c.Caller(), o.Publish, o.Subscribe, rights); err != nil {
+		if err := c.site.authority.clientToken(c.Dir, c.Caller(), o.Policy, o.Publish, o.Subscribe, rights); err != nil {
 			return err
 		}
 	} else if err := c.site.authority.certificate(c.Dir, c.certname()); err != nil {

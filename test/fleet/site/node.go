@@ -78,6 +78,9 @@ func (n *Node) AuditLog() string { return n.path("audit.log") }
 // Decisions is the file in which the daemon notes what it decided about changes.
 func (n *Node) Decisions() string { return n.path("decisions.log") }
 
+// Policy is the document that Choria Server and the daemon decide about logforward by.
+func (n *Node) Policy() string { return n.policy() }
+
 // Definitions is the directory of forwarders that configuration management owns.
 func (n *Node) Definitions() string { return n.path("etc", "forwarders.d") }
 
