@@ -158,7 +158,10 @@ destination_within(role) if {
 	not leaves(role)
 }
 
-destination_fits(role) if matches(role.destinations, given.destination)
+destination_fits(role) if {
+	said("destination")
+	matches(role.destinations, given.destination)
+}
 
 # The node fills it in, but for where a redirect goes.
 destination_fits(role) if {
@@ -280,7 +283,10 @@ denied contains name if {
 	not otherwise(denial)
 }
 
-otherwise(denial) if not input.action in denial.actions
+otherwise(denial) if {
+	is_string(input.action)
+	not input.action in denial.actions
+}
 
 otherwise(denial) if matches(denial.except, caller)
 

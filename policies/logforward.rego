@@ -153,7 +153,10 @@ destination_within(role) if {
 	not leaves(role)
 }
 
-destination_fits(role) if matches(role.destinations, given.destination)
+destination_fits(role) if {
+	said("destination")
+	matches(role.destinations, given.destination)
+}
 
 # The node fills it in, but for where a redirect goes.
 destination_fits(role) if {
@@ -295,7 +298,10 @@ denied contains name if {
 	not otherwise(denial)
 }
 
-otherwise(denial) if not input.action in denial.actions
+otherwise(denial) if {
+	is_string(input.action)
+	not input.action in denial.actions
+}
 
 otherwise(denial) if matches(denial.except, caller)
 
@@ -364,6 +370,7 @@ otherwise(denial) if {
 	denial.destinations
 	not said("destination")
 	log
+	is_string(input.action)
 	input.action != "redirect"
 }
 

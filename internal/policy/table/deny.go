@@ -18,7 +18,7 @@ func (x *rule) otherwise(r *request) (list []Missing) {
 	if r.known && matches(x.except, r.caller) {
 		miss("except", "it isn't about this caller")
 	}
-	if !slices.Contains(x.actions, r.action) {
+	if r.acts && !slices.Contains(x.actions, r.action) {
 		miss("actions", "it is about %s", join(x.actions))
 	}
 	if logs := x.limits["logs"]; logs != nil && r.log != "" && !matches(logs, r.log) {
@@ -28,7 +28,7 @@ func (x *rule) otherwise(r *request) (list []Missing) {
 		miss("paths", "it is about %s", join(x.written.Paths))
 	}
 	if d := x.limits["destinations"]; d != nil {
-		if r.unsaid && r.log != "" && r.action != "redirect" || r.destination != "" && !matches(d, r.destination) {
+		if r.unsaid && r.log != "" && r.acts && r.action != "redirect" || r.destination != "" && !matches(d, r.destination) {
 			miss("destinations", "it is about %s", join(x.written.Destinations))
 		}
 	}

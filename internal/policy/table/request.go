@@ -14,6 +14,7 @@ type request struct {
 	aaa        bool
 	agent      string
 	action     string
+	acts       bool // the action is a text
 	caller     string
 	known      bool // the caller is a text
 	collective string
@@ -35,12 +36,13 @@ type request struct {
 }
 
 func newRequest(in map[string]any, aaa bool) *request {
-	r := &request{aaa: aaa, agent: text(in["agent"]), action: text(in["action"]), provision: in["provision_mode"]}
+	r := &request{aaa: aaa, agent: text(in["agent"]), provision: in["provision_mode"]}
 	caller := in["callerid"]
 	if aaa {
 		claims, _ := in["claims"].(map[string]any)
 		caller = claims["callerid"]
 	}
+	r.action, r.acts = in["action"].(string)
 	r.caller, r.known = caller.(string)
 	r.collective, r.collected = in["collective"].(string)
 	r.ttl = number(in["ttl"])
