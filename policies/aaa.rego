@@ -114,8 +114,8 @@ denials := {
 rule contains name if {
 	input.agent == "logforward"
 	some name, role in roles
-	matches(role.callers, caller)
 	input.action in role.actions
+	matches(role.callers, caller)
 	log_within(role)
 	path_within(role)
 	destination_within(role)

@@ -104,7 +104,7 @@ func (t *Table) rules(b *bytes.Buffer, d Document) {
 		{"provisioning", "provisioning_within(role)", regoProvisioningRole},
 		{"times", "times_within(role)", regoTimeRole},
 	}
-	fmt.Fprintf(b, "\n# The roles that allow this.\nrule contains name if {\n\tinput.agent == %s\n\tsome name, role in roles\n\tmatches(role.callers, caller)\n\tinput.action in role.actions\n", quoted(Agent))
+	fmt.Fprintf(b, "\n# The roles that allow this.\nrule contains name if {\n\tinput.agent == %s\n\tsome name, role in roles\n\tinput.action in role.actions\n\tmatches(role.callers, caller)\n", quoted(Agent))
 	for _, c := range conditions {
 		if uses["role "+c.field] {
 			b.WriteString("\t" + c.call + "\n")
