@@ -62,7 +62,8 @@ type Decision struct {
 
 // Policy is a document, read again when it changes. It may be used by several goroutines.
 type Policy struct {
-	file string
+	file  string
+	fixed bool // it isn't read again
 
 	mu     sync.Mutex
 	seen   os.FileInfo // of what was read
@@ -80,6 +81,11 @@ type document struct {
 
 // Open names a document. That it is missing or broken shows in each decision.
 func Open(file string) *Policy { return &Policy{file: file} }
+
+// Read takes a document as it is, wherever it came from; name is for messages.
+func Read(ctx context.Context, name string, text []byte) *Policy {
+	return &Policy{file: name, fixed: true, loaded: load(ctx, name, text)}
+}
 
 // Err is why nothing is allowed: the document is missing, broken, or may be written by others. nil: it is in force.
 func (p *Policy) Err(ctx context.Context) error {
@@ -160,6 +166,9 @@ func named(rule any) string {
 
 // current is the document as it is now.
 func (p *Policy) current(ctx context.Context) document {
+	if p.fixed {
+		return p.loaded
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	info, err := os.Stat(p.file)

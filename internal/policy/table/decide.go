@@ -96,33 +96,33 @@ func (x *rule) lacking(r *request) (list []Missing) {
 		list = append(list, Missing{field, fmt.Sprintf(format, args...)})
 	}
 	if !r.known || !matches(x.callers, r.caller) {
-		miss("callers", "caller is none of %s", join(x.written.Callers))
+		miss("callers", "must be one of %s", x.people())
 	}
 	if !slices.Contains(x.actions, r.action) {
-		miss("actions", "action is none of %s", join(x.written.Actions))
+		miss("actions", "must be one of %s", join(x.written.Actions))
 	}
 	if logs := x.limits["logs"]; logs != nil && (r.log == "" || !matches(logs, r.log)) {
-		miss("logs", "log is none of %s%s", join(x.written.Logs), about(r.log))
+		miss("logs", "must be one of %s%s", join(x.written.Logs), about(r.log))
 	}
 	x.lackingPath(r, miss)
 	x.lackingDestination(r, miss)
 	if x.longest > 0 && r.ends() && !x.short(r) {
-		miss("for", "for must be given, and at most %s%s", x.text["for"], held(r))
+		miss("for", "must be given, and at most %s%s", x.text["for"], held(r))
 	}
 	if x.rate > 0 && (r.action == "start" && !r.lifts() || !r.missing("rate")) {
 		n, ok := rateOf(text(r.data["rate"]))
 		if !ok || n.Sign() == 0 || n.Cmp(big.NewInt(x.rate*1000)) > 0 {
-			miss("rate", "rate must be given, and at most %s", x.text["rate"])
+			miss("rate", "must be given, and at most %s", x.text["rate"])
 		}
 	}
 	if x.reason && slices.Contains(Changes(), r.action) && !says.MatchString(text(r.data["reason"])) {
-		miss("reason", "a reason must be given")
+		miss("reason", "must be given")
 	}
 	if x.ttl > 0 && (r.ttl == nil || r.ttl.Sign() < 0 || r.ttl.Cmp(new(big.Rat).SetInt64(x.ttl)) > 0) {
-		miss("ttl", "time to live must be at most %s", x.text["ttl"])
+		miss("ttl", "must be at most %s", x.text["ttl"])
 	}
 	if c := x.limits["collectives"]; c != nil && (!r.collected || !matches(c, r.collective)) {
-		miss("collectives", "collective is none of %s", join(x.written.Collectives))
+		miss("collectives", "must be one of %s", join(x.written.Collectives))
 	}
 	if !r.aaa {
 		x.lackingNode(r, miss)
@@ -131,7 +131,7 @@ func (x *rule) lacking(r *request) (list []Missing) {
 		in, err := w.in(r.time)
 		return in && err == nil && !r.time.IsZero()
 	}) {
-		miss("times", "time is not within %s", times(x.written.Times))
+		miss("times", "must be within %s", times(x.written.Times))
 	}
 	return list
 }
@@ -146,13 +146,13 @@ func (x *rule) lackingPath(r *request, miss func(field, format string, args ...a
 	}
 	switch {
 	case r.pathless && r.log == "":
-		miss("paths", "what is about all logs is not within %s", join(x.written.Paths))
+		miss("paths", "must be within %s; it is about all logs", join(x.written.Paths))
 	case !r.pathless && !r.clean:
-		miss("paths", "path may be anything: it isn't clean, or a glob with braces")
+		miss("paths", "may be anything: it isn't clean, or a glob with braces")
 	case !r.pathless && !matches(paths, r.path):
-		miss("paths", "path, with all that it can match, is not within %s", join(x.written.Paths))
+		miss("paths", "must be within %s, with all that it can match", join(x.written.Paths))
 	case !r.realWithin(paths):
-		miss("paths", "a file behind path is not within %s", join(x.written.Paths))
+		miss("paths", "each file behind it must be within %s", join(x.written.Paths))
 	}
 }
 
@@ -177,28 +177,28 @@ func (x *rule) lackingDestination(r *request, miss func(field, format string, ar
 	}
 	// A node fills in where a log goes, but for a redirect's.
 	if r.unsaid && (r.log == "" || r.action == "redirect") || !r.unsaid && !holds(allowed, r.data["destination"]) {
-		miss("destinations", "destination is none of %s%s", join(x.written.Destinations), about(r.log))
+		miss("destinations", "must be one of %s%s", join(x.written.Destinations), about(r.log))
 		return
 	}
 	if now, given := r.data["current"]; given && now != "" && !holds(allowed, now) {
-		miss("destinations", "the log goes to none of %s now", join(x.written.Destinations))
+		miss("destinations", "where the log goes now must be one of %s", join(x.written.Destinations))
 	}
 }
 
 func (x *rule) lackingNode(r *request, miss func(field, format string, args ...any)) {
 	for _, f := range x.facts {
 		if v, ok := r.fact(f.name); !ok || !matches(f.values, v) {
-			miss("facts", "fact %s is none of %s", f.name, join(x.written.Facts[f.name]))
+			miss("facts", "%s must be one of %s", f.name, join(x.written.Facts[f.name]))
 		}
 	}
 	if c := x.limits["classes"]; c != nil && !slices.ContainsFunc(r.classes, func(v any) bool { return holds(c, v) }) {
-		miss("classes", "the node has none of the classes %s", join(x.written.Classes))
+		miss("classes", "the node must have one of %s", join(x.written.Classes))
 	}
 	switch {
 	case x.provisioned == "never" && r.provision != false:
-		miss("provisioning", "the node may be being provisioned")
+		miss("provisioning", "the node must be known not to be provisioned")
 	case x.provisioned == "only" && r.provision != true:
-		miss("provisioning", "the node is not being provisioned")
+		miss("provisioning", "the node must be being provisioned")
 	}
 }
 
@@ -230,6 +230,19 @@ func about(log string) string {
 		return "; it is about all logs"
 	}
 	return ""
+}
+
+// people are a role's callers as they are written, with what groups stand for.
+func (x *rule) people() string {
+	text := join(x.written.Callers)
+	if !slices.ContainsFunc(x.written.Callers, func(c string) bool { return strings.HasPrefix(c, groupForm) }) {
+		return text
+	}
+	var all []string
+	for _, g := range x.callers {
+		all = append(all, g.text)
+	}
+	return text + " (" + join(all) + ")"
 }
 
 func join(list []string) string { return strings.Join(list, ", ") }
