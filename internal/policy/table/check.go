@@ -5,6 +5,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -14,7 +15,7 @@ import (
 // groupForm begins the name of a group in a list of callers.
 const groupForm = "group="
 
-var callerForm = regexp.MustCompile(`^[a-z][a-z0-9_-]*=.`)
+var callerForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9_-]*=.`) })
 
 // callers checks a list of callers, with the groups that it names put in their place.
 func (r *reader) callers(at string, texts []string) (list []glob) {
@@ -41,7 +42,7 @@ func (r *reader) caller(at, text string) bool {
 		r.fault(at, "%v", err)
 		return false
 	}
-	if text != "*" && !callerForm.MatchString(text) {
+	if text != "*" && !callerForm().MatchString(text) {
 		r.fault(at, "%.80q is no caller: up=NAME, choria=CERTIFICATE, local=USER, the form of another issuer, group=NAME, or * for anybody", text)
 		return false
 	}
@@ -71,10 +72,10 @@ func checkLog(text string) error {
 	return checkText(text)
 }
 
-var destinationForm = regexp.MustCompile(`^[A-Za-z0-9_*?-]{1,64}$`)
+var destinationForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_*?-]{1,64}$`) })
 
 func checkDestination(text string) error {
-	if !destinationForm.MatchString(text) {
+	if !destinationForm().MatchString(text) {
 		return fmt.Errorf("%.80q is no destination: a name holds letters, digits, _ and - only, and * or ? for some", text)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Verdict is what a table says to a request.
@@ -115,7 +116,7 @@ func (x *rule) lacking(r *request) (list []Missing) {
 			miss("rate", "must be given, and at most %s", x.text["rate"])
 		}
 	}
-	if x.reason && slices.Contains(Changes(), r.action) && !says.MatchString(text(r.data["reason"])) {
+	if x.reason && slices.Contains(Changes(), r.action) && !says().MatchString(text(r.data["reason"])) {
 		miss("reason", "must be given")
 	}
 	if x.ttl > 0 && (r.ttl == nil || r.ttl.Sign() < 0 || r.ttl.Cmp(new(big.Rat).SetInt64(x.ttl)) > 0) {
@@ -137,7 +138,7 @@ func (x *rule) lacking(r *request) (list []Missing) {
 }
 
 // says is a reason that says something.
-var says = regexp.MustCompile(`[\pL\pN]`)
+var says = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[\pL\pN]`) })
 
 func (x *rule) lackingPath(r *request, miss func(field, format string, args ...any)) {
 	paths := x.limits["paths"]
@@ -163,12 +164,12 @@ func (r *request) realWithin(paths []glob) bool {
 	}
 	return !slices.ContainsFunc(r.resolved, func(v any) bool {
 		s, ok := v.(string)
-		return !ok || !realPath.MatchString(s) || !matches(paths, s)
+		return !ok || !realPath().MatchString(s) || !matches(paths, s)
 	})
 }
 
 // realPath is one that the node resolved.
-var realPath = regexp.MustCompile(`^(/[^/[:cntrl:]]+)+$`)
+var realPath = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(/[^/[:cntrl:]]+)+$`) })
 
 func (x *rule) lackingDestination(r *request, miss func(field, format string, args ...any)) {
 	allowed := x.limits["destinations"]

@@ -3,7 +3,6 @@ package table
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -22,8 +21,8 @@ func Parse(name string, content []byte) (*Table, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
-	if len(s.errs) > 0 {
-		return nil, errors.Join(s.errs...)
+	if err := s.err(); err != nil {
+		return nil, err
 	}
 	plain, err := json.Marshal(s.value)
 	if err != nil {
@@ -37,8 +36,8 @@ func Parse(name string, content []byte) (*Table, error) {
 	}
 	r := &reader{source: s, table: t}
 	r.all()
-	if len(s.errs) > 0 {
-		return nil, errors.Join(s.errs...)
+	if err := s.err(); err != nil {
+		return nil, err
 	}
 	return t, nil
 }

@@ -3,8 +3,8 @@ package table
 import (
 	"fmt"
 	"math/big"
-	"regexp"
 	"strings"
+	"time"
 )
 
 // Durations and rates are compared in whole thousandths, so that every evaluation comes to the same number.
@@ -104,9 +104,12 @@ func span(text, set string) (front, rest string) {
 
 // clock is a time of day, "08:30", in minutes; "24:00" is the day's end.
 func clock(text string) (int, error) {
-	m := regexp.MustCompile(`^([01][0-9]|2[0-4]):([0-5][0-9])$`).FindStringSubmatch(text)
-	if m == nil || m[1] == "24" && m[2] != "00" {
+	if text == "24:00" {
+		return 24 * 60, nil
+	}
+	t, err := time.Parse("15:04", text)
+	if err != nil || len(text) != len("15:04") {
 		return 0, fmt.Errorf("%.20q is no time of day from 00:00 to 24:00", text)
 	}
-	return int(m[1][0]-'0')*600 + int(m[1][1]-'0')*60 + int(m[2][0]-'0')*10 + int(m[2][1]-'0'), nil
+	return t.Hour()*60 + t.Minute(), nil
 }

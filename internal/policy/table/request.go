@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -48,7 +49,7 @@ func newRequest(in map[string]any, aaa bool) *request {
 	r.ttl = number(in["ttl"])
 	r.facts, _ = in["facts"].(map[string]any)
 	r.classes, _ = in["classes"].([]any)
-	if t, err := time.Parse(time.RFC3339, text(in["time"])); err == nil && timeForm.MatchString(text(in["time"])) {
+	if t, err := time.Parse(time.RFC3339, text(in["time"])); err == nil && timeForm().MatchString(text(in["time"])) {
 		r.time = t
 	}
 	r.data, _ = in["data"].(map[string]any)
@@ -68,7 +69,7 @@ func (r *request) missing(name string) bool {
 }
 
 // timeForm is a time in the range of nanoseconds in 64 bits, which Rego counts in.
-var timeForm = regexp.MustCompile(timeText)
+var timeForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(timeText) })
 
 // lifts tells whether it is a start without a path, which ends a stop and begins nothing.
 func (r *request) lifts() bool {

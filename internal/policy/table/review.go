@@ -80,7 +80,7 @@ func (t *Table) callerForms(found finder) {
 			case c == "*" || form == "group":
 			case form == "choria" && !strings.ContainsAny(name, ".*?"):
 				found(false, at, "%q: the certificates of Choria's users are called NAME.mcollective, unless the fleet is configured otherwise", c)
-			case form == "local" && strings.HasPrefix(name, "uid:") && !numeral.MatchString(name[4:]):
+			case form == "local" && strings.HasPrefix(name, "uid:") && !numeral().MatchString(name[4:]):
 				found(false, at, "%q: a local user without a name is local=uid:NUMBER", c)
 			case form != "up" && form != "choria" && form != "local":
 				found(false, at, "%q: neither Choria (up=, choria=) nor the node's socket (local=) names callers so; is it another issuer's form?", c)

@@ -2,11 +2,14 @@ package table
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -28,18 +31,23 @@ type source struct {
 	at    map[string]*token.Position // of a value, by JSON pointer
 	keys  map[string][]string        // of a mapping, in their order
 	nodes int
-	errs  []error
+	errs  []placed
 }
 
 // where is file:line:column of a value, or of what holds it.
 func (s *source) where(pointer string) string {
+	at := s.place(pointer)
+	return fmt.Sprintf("%s:%d:%d", s.name, at.Line, at.Column)
+}
+
+func (s *source) place(pointer string) *token.Position {
 	for {
 		if p := s.at[pointer]; p != nil {
-			return fmt.Sprintf("%s:%d:%d", s.name, p.Line, p.Column)
+			return p
 		}
 		i := strings.LastIndexByte(pointer, '/')
 		if i < 0 {
-			return s.name
+			return &token.Position{Line: 1, Column: 1}
 		}
 		pointer = pointer[:i]
 	}
@@ -51,7 +59,7 @@ func field(pointer string) string {
 	for _, part := range strings.Split(pointer, "/")[1:] {
 		part = strings.NewReplacer("~1", "/", "~0", "~").Replace(part)
 		switch {
-		case numeral.MatchString(part):
+		case numeral().MatchString(part):
 			b.WriteString("[" + part + "]")
 		case b.Len() > 0:
 			b.WriteString("." + part)
@@ -65,10 +73,27 @@ func field(pointer string) string {
 	return b.String()
 }
 
-var numeral = regexp.MustCompile(`^(0|-?[1-9][0-9]{0,14})$`)
+var numeral = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(0|-?[1-9][0-9]{0,14})$`) })
+
+// placed is a fault and where it is.
+type placed struct {
+	line, column int
+	err          error
+}
 
 func (s *source) fault(pointer, format string, args ...any) {
-	s.errs = append(s.errs, fmt.Errorf("%s: %s: %s", s.where(pointer), field(pointer), fmt.Sprintf(format, args...)))
+	at := s.place(pointer)
+	s.errs = append(s.errs, placed{at.Line, at.Column, fmt.Errorf("%s:%d:%d: %s: %s", s.name, at.Line, at.Column, field(pointer), fmt.Sprintf(format, args...))})
+}
+
+// err is all faults, in the order of the file.
+func (s *source) err() error {
+	slices.SortStableFunc(s.errs, func(a, b placed) int { return cmp.Or(a.line-b.line, a.column-b.column) })
+	var all []error
+	for _, p := range s.errs {
+		all = append(all, p.err)
+	}
+	return errors.Join(all...)
 }
 
 // readYAML reads a document of mappings, lists, texts, whole numbers and truth values. Anchors, tags and
@@ -108,7 +133,7 @@ func readYAML(name string, content []byte) (s *source, err error) {
 		return nil, fmt.Errorf("%s: the file is empty; a table has at least roles", name)
 	}
 	s.value = s.read("", body, 0)
-	return s, errors.Join(s.errs...)
+	return s, s.err()
 }
 
 // nesting is how deep brackets stand within each other, wherever: the parser descends for each.
@@ -163,12 +188,12 @@ func (s *source) read(pointer string, n ast.Node, depth int) any {
 	case *ast.BoolNode:
 		return v.Value
 	case *ast.IntegerNode:
-		if text := n.GetToken().Value; numeral.MatchString(text) {
+		if text := n.GetToken().Value; numeral().MatchString(text) {
 			return json.Number(text)
 		}
-		return n.GetToken().Value
+		s.fault(pointer, "%.40q is no plain whole number; as a text it needs quotes", n.GetToken().Value)
 	case *ast.FloatNode:
-		return n.GetToken().Value
+		s.fault(pointer, "%.40q is no whole number; as a text it needs quotes", n.GetToken().Value)
 	case *ast.NullNode:
 		s.fault(pointer, "has no value")
 	default:
@@ -191,7 +216,8 @@ func (s *source) mapping(of string, values []*ast.MappingValueNode, depth int) a
 		}
 		at := of + pointer(name)
 		if before, twice := s.at[at]; twice {
-			s.errs = append(s.errs, fmt.Errorf("%s:%d:%d: %s: stands here a second time, first in line %d", s.name, position(v.Key).Line, position(v.Key).Column, field(at), before.Line))
+			again := position(v.Key)
+			s.errs = append(s.errs, placed{again.Line, again.Column, fmt.Errorf("%s:%d:%d: %s: stands here a second time, first in line %d", s.name, again.Line, again.Column, field(at), before.Line)})
 			continue
 		}
 		s.at[at] = position(v.Key)
