@@ -14,6 +14,7 @@ import (
 	"logforward/internal/audit"
 	"logforward/internal/control"
 	"logforward/internal/forward"
+	"logforward/internal/keeper"
 	"logforward/internal/node"
 	"logforward/internal/policy"
 	"logforward/internal/settings"
@@ -87,7 +88,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 		defer func() { err = errors.Join(err, g.audit.Close()) }()
 	}
 	f.node = node.New(node.Config{
-		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Definitions: f.definitions, Allowed: f.config.Allowed,
+		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Executable: keeper.Self(), Definitions: f.definitions, Allowed: f.config.Allowed,
 		Destinations: destinationNames(f.config.Destinations), Engine: engine, State: state, Rate: f.config.Limits.Rate, Logger: f.log,
 		Authorize: g.change,
 		Connected: func() map[string]bool {
