@@ -13,13 +13,17 @@ import (
 
 func (p *program) checkCommand(app *fisk.Application) {
 	var set *given
+	var metrics bool
 	c := p.command(app, "check", "Check this node's forwarding, as a monitoring plugin", `
 Prints one line, and exits with 0 ok, 1 warning, 2 critical, 3 unknown. A daemon that
-isn't running is critical.
+isn't running is critical. --metrics writes how much is forwarded instead, and exits with 0.
 `, func(ctx context.Context) error {
 		client, err := p.client(set)
 		if err != nil {
 			return &exitError{3, err}
+		}
+		if metrics {
+			return p.showMetrics(ctx, client)
 		}
 		r, err := client.Check(ctx)
 		switch {
@@ -38,5 +42,6 @@ isn't running is critical.
 		}
 		return &exitError{code: r.ExitCode()}
 	})
+	c.Flag("metrics", "Write rates, lag, gaps and confirmed bytes as Choria's metric watcher takes them").UnNegatableBoolVar(&metrics)
 	set = p.settings(c, settings.Client)
 }

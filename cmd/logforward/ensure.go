@@ -100,6 +100,7 @@ func (p *program) keeperConfig(set *given) (keeper.Config, error) {
 		c.Args = append(c.Args, "--config", file)
 	}
 	c.Watched = append(c.Watched, file)
+	_ = os.MkdirAll(v.Text("forwarders"), 0o755) // so that it can be watched before something is defined; its absence is no fault
 	// What else the command line says is the daemon's, too.
 	for _, name := range []string{"socket", "state", "forwarders"} {
 		if v.Where(name) == "flag --"+name {

@@ -2,7 +2,6 @@ package keeper
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -64,7 +63,7 @@ func (k *Keeper) carryOut(ctx context.Context, o *Order) (string, error) {
 	var err error
 	switch o.Verb {
 	case OrderPause:
-		reply, err = k.client.Pause(ctx, control.PauseRequest{All: true, For: o.For, Reason: o.Reason})
+		reply, err = k.pause(ctx, o)
 	case OrderResume:
 		reply, err = k.client.Resume(ctx, control.ResumeRequest{All: true, Reason: o.Reason})
 	case OrderRetry:
@@ -74,11 +73,25 @@ func (k *Keeper) carryOut(ctx context.Context, o *Order) (string, error) {
 		k.retry()
 		reply.Message = "the daemon was restarted"
 		var gone bool
-		if gone, err = k.stop(ctx, false); err == nil && !gone {
-			err = errors.New("the daemon is still ending; a new one is started when it has")
+		if gone, err = k.stop(ctx, false); !gone {
+			reply.Message = "the daemon is ending; a new one is started when it has"
 		}
 	default:
 		err = o.Check()
 	}
 	return o.Verb + ": " + reply.Message, err
+}
+
+// pause pauses all logs. A pause that somebody else asked for and that ends later stays as it is: it would end
+// with this one.
+func (k *Keeper) pause(ctx context.Context, o *Order) (control.Reply, error) {
+	status, err := k.client.Status(ctx, control.StatusRequest{})
+	if err != nil {
+		return control.Reply{}, err
+	}
+	now := k.config.Now()
+	if p := status.Pause; p.Active(now) && o.For > 0 && (p.Until.IsZero() || p.Until.After(now.Add(time.Duration(o.For)))) {
+		return control.Reply{Message: "all logs are paused for longer already, by " + p.By}, nil
+	}
+	return k.client.Pause(ctx, control.PauseRequest{All: true, For: o.For, Reason: o.Reason})
 }
