@@ -8,6 +8,7 @@ import (
 	"github.com/choria-io/fisk"
 
 	"logforward/internal/control"
+	"logforward/internal/keeper"
 	"logforward/internal/settings"
 )
 
@@ -18,10 +19,11 @@ func (p *program) checkCommand(app *fisk.Application) {
 Prints one line, and exits with 0 ok, 1 warning, 2 critical, 3 unknown. A daemon that
 isn't running is critical. --metrics writes how much is forwarded instead, and exits with 0.
 `, func(ctx context.Context) error {
-		client, err := p.client(set)
+		v, err := p.load(set)
 		if err != nil {
 			return &exitError{3, err}
 		}
+		client := control.NewClient(v.Text("socket"))
 		if metrics {
 			return p.showMetrics(ctx, client)
 		}
@@ -29,6 +31,9 @@ isn't running is critical. --metrics writes how much is forwarded instead, and e
 		switch {
 		case errors.Is(err, control.ErrNotRunning), errors.Is(err, control.ErrTimeout):
 			r = control.CheckReply{Status: control.Critical, Text: err.Error()}
+			if why := keeper.Why(v.Text("ensure")); why != "" {
+				r.Text = "the daemon doesn't stay: " + why
+			}
 		case err != nil:
 			r = control.CheckReply{Status: control.Unknown, Text: err.Error()}
 		}

@@ -12,12 +12,13 @@ import (
 
 // Times of one run. Together they are less than the 20 s that the autonomous agent gives it.
 const (
-	askTime   = 2 * time.Second  // for one answer of the daemon
-	endTime   = 6 * time.Second  // for an end in order, before it is killed or left to the next run
-	killTime  = 2 * time.Second  // for a killed process to be gone
-	beginTime = 5 * time.Second  // for a new daemon to answer, before that is left to the next run
-	lockTime  = 3 * time.Second  // for another run to end
-	lateTime  = 25 * time.Second // after which a daemon that was asked to end is killed: longer than it takes in order
+	askTime    = 2 * time.Second  // for one answer of the daemon
+	endTime    = 6 * time.Second  // for an end in order, before it is killed or left to the next run
+	killTime   = 2 * time.Second  // for a killed process to be gone
+	beginTime  = 5 * time.Second  // for a new daemon to answer, before that is left to the next run
+	settleTime = 3 * time.Second  // for a new daemon to connect
+	lockTime   = 3 * time.Second  // for another run to end
+	lateTime   = 25 * time.Second // after which a daemon that was asked to end is killed: longer than it takes in order
 )
 
 // Config describes a keeper. All paths are absolute.
@@ -103,7 +104,8 @@ func (k *Keeper) keep(ctx context.Context) (Observation, error) {
 	case errors.Is(err, control.ErrNotRunning), errors.Is(err, control.ErrTimeout):
 		return k.silent(ctx, err)
 	case errors.Is(err, control.ErrRefused):
-		return Observation{}, fmt.Errorf("ensure: %w", err)
+		k.record.Silent, k.record.Stopping = silence{}, stopping{}
+		return Observation{State: Degraded, Reason: "the daemon lives, and how it stands may not be seen: " + err.Error()}, nil
 	}
 	return Observation{State: Degraded, Reason: "the daemon answers with an error: " + err.Error()}, nil
 }

@@ -84,9 +84,25 @@ func (k *Keeper) begun(ctx context.Context, ended <-chan struct{}) (Observation,
 		return Observation{State: Degraded, Reason: "the daemon is starting", Action: "started"}, nil
 	}
 	k.record.Seen = daemon{PID: status.PID, Started: status.Started}
-	o := k.observe(ctx, status)
+	o := k.settled(ctx, status)
 	o.Action = "started"
 	return o, nil
+}
+
+// settled is how a new daemon stands once it had a moment: it answers before it has connected.
+func (k *Keeper) settled(ctx context.Context, status control.StatusReply) (o Observation) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	until(ctx, func() bool {
+		if now, err := k.client.Status(ctx, control.StatusRequest{}); err == nil {
+			status = now
+		}
+		if now := k.observe(ctx, status); ctx.Err() == nil || o.State == "" {
+			o = now
+		}
+		return o.State != Degraded
+	})
+	return o
 }
 
 // session starts the daemon in a session of its own, so that no signal to whoever runs this reaches it. ended is

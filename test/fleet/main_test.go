@@ -50,6 +50,7 @@ type options struct {
 	site    func(*site.Config) // adapts the site
 	node    site.NodeOptions   // of all nodes
 	archive bool               // nodes have another destination, archive
+	idle    bool               // nothing of the nodes is started
 }
 
 // newFleet starts a fleet of so many nodes, which all run.
@@ -95,7 +96,9 @@ func newFleetOf(t *testing.T, security site.Security, nodes int, o options) *fle
 		f.must(err)
 		f.nodes = append(f.nodes, n)
 	}
-	f.each(func(n *site.Node) error { return errors.Join(n.StartServer(ctx), n.StartForwarder(ctx)) })
+	if !o.idle {
+		f.each(func(n *site.Node) error { return errors.Join(n.StartServer(ctx), n.StartForwarder(ctx)) })
+	}
 	return f
 }
 
@@ -103,6 +106,11 @@ func newFleetOf(t *testing.T, security site.Security, nodes int, o options) *fle
 func (f *fleet) end(dir string) {
 	if err := f.Close(); err != nil {
 		f.Error(err)
+	}
+	for _, n := range f.nodes {
+		if err := n.EndDaemons(); err != nil {
+			f.Error(err)
+		}
 	}
 	if !f.Failed() {
 		if err := os.RemoveAll(dir); err != nil {

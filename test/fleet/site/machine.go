@@ -1,0 +1,135 @@
+package site
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// MachineStore is where Choria Server looks for autonomous agents.
+func (n *Node) MachineStore() string { return n.path("machine") }
+
+// Program is the node's own copy of logforward, which ensure starts the daemon from.
+func (n *Node) Program() string { return n.path("bin", "logforward-program") }
+
+// Command is what is on the PATH of the node's Choria Server: the program with the node's own settings.
+func (n *Node) Command() string { return n.path("bin", "logforward") }
+
+// InstallMachine puts an autonomous agent into the store, whole at once. edit changes its machine.yaml; nil: nothing does.
+func (n *Node) InstallMachine(source string, edit func(string) string) error {
+	name := filepath.Base(source)
+	fresh := filepath.Join(n.MachineStore(), name+"-temp") // Choria leaves such alone
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	if err := os.CopyFS(fresh, os.DirFS(source)); err != nil {
+		return err
+	}
+	if edit != nil {
+		if err := rewrite(filepath.Join(fresh, "machine.yaml"), edit); err != nil {
+			return err
+		}
+	}
+	target := filepath.Join(n.MachineStore(), name)
+	if err := os.RemoveAll(target); err != nil {
+		return err
+	}
+	return os.Rename(fresh, target)
+}
+
+// EditMachine replaces the machine.yaml of one that is installed.
+func (n *Node) EditMachine(name string, edit func(string) string) error {
+	return rewrite(filepath.Join(n.MachineStore(), name, "machine.yaml"), edit)
+}
+
+func rewrite(file string, edit func(string) string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	text := edit(string(b))
+	if text == string(b) {
+		return fmt.Errorf("%s: nothing was edited", file)
+	}
+	if err := os.WriteFile(file+".new", []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
+}
+
+// MachineData is what a machine remembers.
+func (n *Node) MachineData(name string) (map[string]any, error) {
+	b, err := os.ReadFile(filepath.Join(n.MachineStore(), name, "machine_data.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	data := map[string]any{}
+	return data, json.Unmarshal(b, &data)
+}
+
+// installProgram gives the node a logforward of its own, which can be replaced.
+func (n *Node) installProgram() error {
+	if err := os.Link(n.site.Logforward, n.Program()); err != nil {
+		return err
+	}
+	script := fmt.Sprintf("#!/bin/sh\nexec %s \"$@\" --config %s\n", n.Program(), n.Config())
+	return os.WriteFile(n.Command(), []byte(script), 0o755)
+}
+
+// Daemons are the processes that run the node's own program as its daemon.
+func (n *Node) Daemons() ([]int, error) {
+	all, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, exe := range all {
+		program, err := os.Readlink(exe)
+		if err != nil || strings.TrimSuffix(program, " (deleted)") != n.Program() {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join(filepath.Dir(exe), "cmdline"))
+		if err != nil || !strings.Contains(string(line), "\x00forward\x00") {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(exe)))
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
+// EndDaemons ends those that no [Process] stands for. Choria Server must have ended before, or it starts another.
+func (n *Node) EndDaemons() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	signal := syscall.SIGTERM
+	deadline := time.Now().Add(stopTime / 2)
+	return until(ctx, func() error {
+		pids, err := n.Daemons()
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			signal = syscall.SIGKILL
+		}
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, signal) // they may end meanwhile
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+		}
+		return fmt.Errorf("%s: daemons %v haven't ended", n.Name, pids)
+	})
+}
