@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/choria-io/fisk"
@@ -44,6 +45,10 @@ refused, 4 where it is being started or another ensure is at work.
 			return err
 		}
 		config, err := p.keeperConfig(set)
+		if err != nil && data && order.Verb == "" {
+			// The daemon may run all the same; it can't be found out.
+			return p.showObservation(keeper.Observation{State: keeper.Degraded, Reason: strings.ReplaceAll(err.Error(), "\n", " "), Time: time.Now().UTC()}, true)
+		}
 		if err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func superviseOf(t *testing.T, security site.Security, nodes int, edit func(stri
 		settings[k] = v
 	}
 	o.Settings, o.Policies = settings, map[string]string{"logforward.rego": machinePolicy}
-	f := newFleetOf(t, security, nodes, options{node: o, idle: true})
+	f := newFleetOf(t, security, nodes, options{node: o, idle: true, time: 3 * patience})
 	s := &supervised{f, f.listen()}
 	f.each(func(n *site.Node) error {
 		for _, name := range []string{"logforward", "logforward_check"} {

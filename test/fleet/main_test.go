@@ -51,6 +51,7 @@ type options struct {
 	node    site.NodeOptions   // of all nodes
 	archive bool               // nodes have another destination, archive
 	idle    bool               // nothing of the nodes is started
+	time    time.Duration      // bounds what is waited for; 0: patience
 }
 
 // newFleet starts a fleet of so many nodes, which all run.
@@ -62,7 +63,10 @@ func newFleet(t *testing.T, security site.Security, nodes int) *fleet {
 // newFleetOf starts one that has more.
 func newFleetOf(t *testing.T, security site.Security, nodes int, o options) *fleet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	if o.time == 0 {
+		o.time = patience
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), o.time)
 	t.Cleanup(cancel)
 	dir, err := os.MkdirTemp("", "fleet-") // a test's own directory has a name too long for sockets below it
 	if err != nil {

@@ -133,3 +133,17 @@ func (n *Node) EndDaemons() error {
 		return fmt.Errorf("%s: daemons %v haven't ended", n.Name, pids)
 	})
 }
+
+// TextFiles are what Choria Server writes for Prometheus' node exporter, all files together.
+func (n *Node) TextFiles() (string, error) {
+	files, err := filepath.Glob(n.path("prometheus", "*.prom"))
+	var all strings.Builder
+	for _, file := range files {
+		b, e := os.ReadFile(file)
+		if !errors.Is(e, fs.ErrNotExist) { // replaced meanwhile
+			err = errors.Join(err, e)
+		}
+		all.Write(b)
+	}
+	return all.String(), err
+}
