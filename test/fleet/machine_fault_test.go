@@ -40,7 +40,7 @@ func inject(t *testing.T, choria string, happens func(*fault)) *fault {
 	f.w = s.write("app")
 	s.up()
 	s.moved(f.n, "app")
-	f.daemon, f.mark = s.one(f.n), s.events.count(f.n, "logforward")
+	f.daemon, f.mark = s.daemon(f.n), s.events.count(f.n, "logforward")
 	happens(f)
 	return f
 }
@@ -49,7 +49,7 @@ func inject(t *testing.T, choria string, happens func(*fault)) *fault {
 func (f *fault) recovers(want ...string) {
 	f.Helper()
 	f.events.sequence(f.n, "logforward", f.mark, want...)
-	if now := f.one(f.n); now == f.daemon {
+	if now := f.fleet.daemon(f.n); now == f.daemon {
 		f.Errorf("the daemon is still %d", now)
 	}
 	f.arrives()
@@ -258,6 +258,7 @@ func TestMachineTriesAgainForADefinition(t *testing.T) {
 	})
 	f.events.sequence(f.n, "logforward", f.mark, "degraded", "failed")
 	f.must(os.Rename(f.n.ServerConfig()+".away", f.n.ServerConfig())) // nobody watches that
+	f.must(f.n.Write("other.log", []byte("a line\n")))
 	f.define(f.n, "other")
 	f.events.reach(f.n, "logforward", f.mark+2, "forwarding")
 	f.moved(f.n, "app")
@@ -291,7 +292,7 @@ func TestMachineServerRestartsAndReloads(t *testing.T) {
 		f.moved(f.n, "app")
 		f.must(f.n.EditMachine("logforward", func(text string) string { return strings.TrimPrefix(text, "broken: [\n") }))
 		f.events.sequence(f.n, "logforward", mark, "observed", "forwarding")
-		if now := f.one(f.n); now != f.daemon {
+		if now := f.fleet.daemon(f.n); now != f.daemon {
 			t.Errorf("the daemon is %d, was %d", now, f.daemon)
 		}
 		f.arrives()
@@ -323,7 +324,7 @@ func TestMachineDefinitionError(t *testing.T) {
 		})
 		f.must(os.Remove(filepath.Join(f.n.Definitions(), "bad.yaml")))
 		f.events.sequence(f.n, "logforward", f.mark, "degraded", "forwarding")
-		if now := f.one(f.n); now != f.daemon {
+		if now := f.fleet.daemon(f.n); now != f.daemon {
 			t.Errorf("the daemon is %d, was %d", now, f.daemon)
 		}
 		f.arrives()
@@ -335,7 +336,7 @@ func TestMachineAlone(t *testing.T) {
 	generations(t, func(t *testing.T, choria string) {
 		f := inject(t, choria, func(*fault) {})
 		f.Broker.Kill()
-		f.reason(f.n, "central", "not connected")
+		f.reason(f.n, "disconnected from the broker")
 		f.must(syscall.Kill(f.daemon, syscall.SIGKILL))
 		f.await(func() error {
 			if pids, err := f.n.Daemons(); err != nil || len(pids) != 1 || pids[0] == f.daemon {
@@ -343,14 +344,14 @@ func TestMachineAlone(t *testing.T) {
 			}
 			return nil
 		})
-		second := f.one(f.n)
+		second := f.fleet.daemon(f.n)
 		f.n.Server.Kill()
 		started := make(chan error, 1)
 		go func() { started <- f.n.StartServer(f.ctx) }() // it waits for the broker
 		f.must(f.StartBroker(f.ctx))
 		f.must(<-started)
 		f.moved(f.n, "app")
-		if now := f.one(f.n); now != second {
+		if now := f.fleet.daemon(f.n); now != second {
 			t.Errorf("the daemon is %d, was %d", now, second)
 		}
 		f.w.finish("app")

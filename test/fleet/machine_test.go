@@ -81,17 +81,6 @@ func (s *supervised) up() {
 	}
 }
 
-// one is the only daemon of a node.
-func (s *supervised) one(n *site.Node) int {
-	s.Helper()
-	pids, err := n.Daemons()
-	s.must(err)
-	if len(pids) != 1 {
-		s.Fatalf("%s: daemons %v, want one", n.Name, pids)
-	}
-	return pids[0]
-}
-
 // From a server that starts on a node on which nothing runs to bytes at the centre, with the intervals as they are shipped.
 func TestMachineColdStart(t *testing.T) {
 	t.Parallel()
@@ -117,7 +106,7 @@ func TestMachineColdStart(t *testing.T) {
 				t.Logf("bytes after %s, state after %s", arrived.Round(time.Millisecond), took.Round(time.Millisecond))
 			}
 			s.events.sequence(n, "logforward", 0, "observed", "forwarding")
-			s.one(n)
+			s.daemon(n)
 		})
 	}
 }
@@ -163,7 +152,7 @@ func TestMachineTransitions(t *testing.T) {
 	w := s.write("app")
 	s.up()
 	s.moved(n, "app")
-	first := s.one(n)
+	first := s.daemon(n)
 
 	mark := s.events.count(n, "logforward")
 	s.transit(n, "pause")
@@ -177,13 +166,13 @@ func TestMachineTransitions(t *testing.T) {
 	s.transit(n, "resume")
 	s.events.sequence(n, "logforward", mark, "resuming", "observed", "forwarding")
 	s.moved(n, "app")
-	if s.one(n) != first {
+	if s.daemon(n) != first {
 		t.Error("a pause and a resume have replaced the daemon")
 	}
 	mark = s.events.count(n, "logforward")
 	s.transit(n, "restart")
 	s.events.sequence(n, "logforward", mark, "restarting", "observed", "forwarding")
-	if s.one(n) == first {
+	if s.daemon(n) == first {
 		t.Error("a restart has left the daemon alone")
 	}
 	s.moved(n, "app")

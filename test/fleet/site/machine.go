@@ -87,7 +87,36 @@ func (n *Node) installProgram() error {
 	return os.WriteFile(n.Command(), []byte(script), 0o755)
 }
 
-// Daemons are the processes that run the node's own program as its daemon.
+// OwnEtc gives the node's Choria Server, and all that it starts, the node's configuration as /etc/choria: what is
+// there by default is what they find. It takes a mount namespace, and so root.
+func (n *Node) OwnEtc() error {
+	if err := os.MkdirAll("/etc/choria", 0o755); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(n.path("etc", "logforward"), 0o755); err != nil {
+		return err
+	}
+	if err := os.Symlink(n.Definitions(), n.path("etc", "logforward", "forwarders.d")); err != nil {
+		return err
+	}
+	program, err := os.Readlink(n.path("bin", "choria"))
+	if err != nil {
+		return err
+	}
+	script := fmt.Sprintf("#!/bin/sh\nexec unshare --mount sh -c 'mount --bind %s /etc/choria && exec \"$@\"' sh %s \"$@\"\n", n.path("etc"), program)
+	if err := os.WriteFile(n.path("bin", "choria.new"), []byte(script), 0o755); err != nil {
+		return err
+	}
+	return os.Rename(n.path("bin", "choria.new"), n.path("bin", "choria"))
+}
+
+// SetServer adds a setting to Choria Server's, from its next start on.
+func (n *Node) SetServer(key, value string) error {
+	n.options.ServerSettings = keys(n.options.ServerSettings).with(keys{key: value})
+	return n.serverKeys().write(n.ServerConfig())
+}
+
+// Daemons are the processes that run a program of the node's own as its daemon.
 func (n *Node) Daemons() ([]int, error) {
 	all, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
@@ -96,7 +125,7 @@ func (n *Node) Daemons() ([]int, error) {
 	var pids []int
 	for _, exe := range all {
 		program, err := os.Readlink(exe)
-		if err != nil || strings.TrimSuffix(program, " (deleted)") != n.Program() {
+		if err != nil || !strings.HasPrefix(program, n.Dir+"/") {
 			continue
 		}
 		line, err := os.ReadFile(filepath.Join(filepath.Dir(exe), "cmdline"))
