@@ -23,11 +23,10 @@ isn't running is critical. --metrics writes how much is forwarded instead, and e
 		if err != nil {
 			return &exitError{3, err}
 		}
-		client := control.NewClient(v.Text("socket"))
 		if metrics {
-			return p.showMetrics(ctx, client)
+			return p.showMetrics(ctx, v)
 		}
-		r, err := client.Check(ctx)
+		r, err := control.NewClient(v.Text("socket")).Check(ctx)
 		switch {
 		case errors.Is(err, control.ErrNotRunning), errors.Is(err, control.ErrTimeout):
 			r = control.CheckReply{Status: control.Critical, Text: err.Error()}
@@ -47,6 +46,6 @@ isn't running is critical. --metrics writes how much is forwarded instead, and e
 		}
 		return &exitError{code: r.ExitCode()}
 	})
-	c.Flag("metrics", "Write rates, lag, gaps and confirmed bytes as Choria's metric watcher takes them").UnNegatableBoolVar(&metrics)
+	c.Flag("metrics", "Write rates, lag, gaps and confirmed bytes as Choria's metric watcher takes them, and logforward.prom into the directory textfiles").UnNegatableBoolVar(&metrics)
 	set = p.settings(c, settings.Client)
 }

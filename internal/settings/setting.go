@@ -69,6 +69,7 @@ func All() []Setting {
 		{Name: "sync_interval", Type: Duration, Default: "30s", Min: second / 10, Max: 3600 * second, Commands: []string{Forward}, Help: "How often a node compares its positions with the centre's."},
 
 		{Name: "ensure", Type: Path, Default: "/run/logforward-ensure", Commands: []string{Ensure, Client}, Help: "Directory of what ensure remembers between its runs, and of the log of a daemon that it started without systemd; only its own user may write to it."},
+		{Name: "textfiles", Type: Path, Commands: []string{Client, Ensure}, Help: "Directory that check --metrics writes logforward.prom into, for Prometheus' node exporter; empty: the one that the node's Choria Server has, if any."},
 		{Name: "ensure_unit", Type: Text, Default: "logforward-forward.service", Commands: []string{Ensure}, Help: "The daemon's systemd unit, used where systemd runs and knows it; empty: the daemon gets a session of its own."},
 		{Name: "ensure_attempts", Type: Int, Default: "5", Min: 1, Max: 1000, Commands: []string{Ensure}, Help: "Starts in a row that don't last before the daemon is said to have failed."},
 		{Name: "ensure_backoff", Type: Duration, Default: "5s", Min: second / 100, Max: 3600 * second, Commands: []string{Ensure}, Help: "Wait before the third start in a row, doubled with each; the second comes at once."},

@@ -317,11 +317,18 @@ func TestMachineDefinitionError(t *testing.T) {
 		f.events.said("logforward_check", "WARNING", "bad.yaml", "relative.log")
 		f.await(func() error {
 			text, err := f.n.TextFiles()
-			if err == nil && !strings.Contains(text, "choria_machine_metric_watcher_logforward_problems{") {
+			if err == nil && !strings.Contains(text, "logforward_node_problems 1\n") {
 				err = fmt.Errorf("no metric of the problem: %s", text)
 			}
 			return err
 		})
+		text, err := f.n.TextFiles()
+		f.must(err)
+		for _, name := range []string{"up", "lag_bytes", "lag_seconds", "confirmed_bytes", "bytes_per_second", "gaps"} {
+			if !strings.Contains(text, "\nlogforward_node_"+name+" ") {
+				t.Errorf("no metric %s in %s", name, text)
+			}
+		}
 		f.must(os.Remove(filepath.Join(f.n.Definitions(), "bad.yaml")))
 		f.events.sequence(f.n, "logforward", f.mark, "degraded", "forwarding")
 		if now := f.fleet.daemon(f.n); now != f.daemon {

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -229,4 +231,39 @@ func watcherTypes(t *testing.T, text []byte) []string {
 		all = append(all, w.Type)
 	}
 	return all
+}
+
+// The picture in the guide is that of the machine as it is.
+func TestMachineGraphIsCurrent(t *testing.T) {
+	t.Parallel()
+	docs := filepath.Join(filepath.Dir(programs.Machines), "docs", "machine")
+	graph := exec.CommandContext(t.Context(), "sh", "-c", `"$0" machine graph "$1" | LC_ALL=C awk -f "$2"`, programs.Choria, filepath.Join(programs.Machines, "logforward"), filepath.Join(docs, "graph.awk"))
+	graph.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/", "USER=root"}
+	now, err := graph.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, err := os.ReadFile(filepath.Join(docs, "graph.dot"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(now) != string(was) {
+		t.Errorf("docs/machine/graph.dot isn't what the machine says: make docs")
+	}
+	svg, err := os.ReadFile(filepath.Join(docs, "graph.svg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	edges := regexp.MustCompile(`"([a-z]+)" -> "([a-z]+)"`).FindAllStringSubmatch(string(now), -1)
+	if len(edges) < 40 {
+		t.Errorf("the graph has %d edges only", len(edges))
+	}
+	for _, e := range edges {
+		if !strings.Contains(string(svg), "<title>"+e[1]+"&#45;&gt;"+e[2]+"</title>") {
+			t.Errorf("docs/machine/graph.svg has no arrow from %s to %s: make docs", e[1], e[2])
+		}
+	}
+	if drawn := len(regexp.MustCompile(`<title>[^<]*&gt;`).FindAllString(string(svg), -1)); drawn != len(edges) {
+		t.Errorf("docs/machine/graph.svg has %d arrows, the machine %d: make docs", drawn, len(edges))
+	}
 }

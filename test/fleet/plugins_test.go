@@ -133,7 +133,9 @@ func TestPluginsThroughABucket(t *testing.T) {
 
 		p.release("1.0.1", "--remove")
 		f.must(n.Server.Await(f.ctx, "Removing agent logforward after the DDL"))
-		f.must(n.Server.Await(f.ctx, "Machine logforward does not exist anymore"))
+		for _, name := range []string{"logforward", "logforward_check", "lf_logforward", "lf_logforward_check"} {
+			f.must(n.Server.Await(f.ctx, "Machine "+name+" does not exist anymore"))
+		}
 		for _, name := range []string{"logforward", "logforward_check", "lf_logforward", "lf_logforward_check"} {
 			if _, err := os.Stat(filepath.Join(n.MachineStore(), name)); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%s is left after the removal (%v)", name, err)

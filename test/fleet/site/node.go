@@ -209,7 +209,7 @@ func (n *Node) daemonKeys() keys {
 	return keys{
 		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "audit_log": n.Decisions(), "policy": n.policy(), "state": n.path("state"), "forwarders": n.Definitions(),
 		"allowed_paths": n.path("log") + "/** " + n.site.path("log") + "/**", "sync_interval": "1s",
-		"ensure": n.path("ensure"), "ensure_unit": "",
+		"ensure": n.path("ensure"), "ensure_unit": "", "textfiles": n.path("prometheus"),
 	}.with(n.options.Settings)
 }
 
