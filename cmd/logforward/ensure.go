@@ -38,7 +38,7 @@ refused, 4 where it is being started or another ensure is at work.
     logforward ensure --order retry
     logforward ensure --order pause --for 2h --reason "switch upgrade"
 `, func(ctx context.Context) error {
-		if order.Verb == "" && (forHow != "" || order.Reason != "") || order.Verb != "" && order.Verb != keeper.OrderPause && forHow != "" {
+		if order.Verb == "" && (forHow != "" || order.Reason != "") || order.Verb != "" && order.Verb != keeper.OrderPause && order.Verb != orderButton && forHow != "" {
 			return usage("--for belongs to --order pause, --reason to an order")
 		}
 		if err := parseWhy(forHow, &order.For); err != nil {
@@ -55,7 +55,13 @@ refused, 4 where it is being started or another ensure is at work.
 		ctx, cancel := context.WithTimeout(ctx, ensureTime)
 		defer cancel()
 		var wanted *keeper.Order
-		if order.Verb != "" {
+		switch order.Verb {
+		case "":
+		case orderButton:
+			if wanted, err = buttonOrder(ctx, config.Socket, order.For); err != nil {
+				return err
+			}
+		default:
 			wanted = &order
 		}
 		o, err := keeper.New(config).Ensure(ctx, wanted)
@@ -70,7 +76,7 @@ refused, 4 where it is being started or another ensure is at work.
 		}
 		return standing(o, data)
 	})
-	c.Flag("order", "What an operator wants of the node first: pause, resume (all logs), restart or retry (the daemon)").PlaceHolder("ORDER").EnumVar(&order.Verb, keeper.Orders()...)
+	c.Flag("order", "What is wanted of the node first: pause, resume (all logs), restart or retry (the daemon), or button (a pause, where the red button holds this node)").PlaceHolder("ORDER").EnumVar(&order.Verb, append(keeper.Orders(), orderButton)...)
 	c.Flag("for", "End a pause by itself after this long: 90m, 2h, 1d").StringVar(&forHow)
 	c.Flag("reason", "Why, for those who look at status later").StringVar(&order.Reason)
 	c.Flag("data", "Write the result as Choria's exec watcher takes it with parse_as_data: one JSON object of texts; exit with 0 whatever the daemon's state").UnNegatableBoolVar(&data)

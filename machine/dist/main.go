@@ -3,7 +3,8 @@
 //
 //	logforward-VERSION-linux-amd64.tar.gz   logforward/: program, machine.yaml, lib/ with the Choria agent
 //	logforward_check-VERSION.tar.gz         logforward_check/: the Scout check
-//	SHA256SUMS                              of both
+//	logforward_metrics-VERSION.tar.gz       logforward_metrics/: numbers as events and for Prometheus; only with --metrics
+//	SHA256SUMS                              of all of them
 //	plugins.json                            the specification as choria machine plugins has it
 //	plugins.spec                            the same, signed: the bucket's value
 //	logforward_plugins/                     the machine that reads the bucket, with the public key
@@ -28,7 +29,7 @@ import (
 // options are the command line.
 type options struct {
 	root, out, program, version, platform, url, key, match, governor string
-	remove                                                           bool
+	remove, metrics                                                  bool
 }
 
 func main() {
@@ -43,6 +44,7 @@ func main() {
 	app.Flag("key", "File with the ed25519 seed, in hex, to sign with; it is made if it isn't there").Required().StringVar(&o.key)
 	app.Flag("match", "Expression that a node must fulfil: identity(regex), has_file(path), has_directory(path), has_command(name)").StringVar(&o.match)
 	app.Flag("governor", "Choria Governor that bounds how many nodes install at once").StringVar(&o.governor)
+	app.Flag("metrics", "With the machine logforward_metrics; where Choria is 0.30, removing it hangs the server's machines until a restart").UnNegatableBoolVar(&o.metrics)
 	app.Flag("remove", "Make a specification without plugins, which removes them from the nodes").UnNegatableBoolVar(&o.remove)
 	if _, err := app.Parse(os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "dist: %v\n", err)
@@ -106,13 +108,16 @@ func (o *options) make() error {
 	return err
 }
 
+// archive is one of them: its only directory, its name, what is in it.
+type archive struct {
+	name, file string
+	files      []member
+}
+
 // archives makes them, and tells of each.
 func (o *options) archives() ([]plugin, error) {
 	agent := filepath.Join("lib", "mcollective", "agent")
-	all := []struct {
-		name, file string
-		files      []member
-	}{
+	all := []archive{
 		{"logforward", fmt.Sprintf("logforward-%s-%s.tar.gz", o.version, o.platform), []member{
 			{path: "machine.yaml", from: filepath.Join(o.root, "machine", "logforward", "machine.yaml"), mode: 0o644},
 			{path: "logforward", from: o.program, mode: 0o755},
@@ -124,6 +129,11 @@ func (o *options) archives() ([]plugin, error) {
 		{"logforward_check", fmt.Sprintf("logforward_check-%s.tar.gz", o.version), []member{
 			{path: "machine.yaml", from: filepath.Join(o.root, "machine", "logforward_check", "machine.yaml"), mode: 0o644},
 		}},
+	}
+	if o.metrics {
+		all = append(all, archive{"logforward_metrics", fmt.Sprintf("logforward_metrics-%s.tar.gz", o.version), []member{
+			{path: "machine.yaml", from: filepath.Join(o.root, "machine", "logforward_metrics", "machine.yaml"), mode: 0o644},
+		}})
 	}
 	var plugins []plugin
 	var sums strings.Builder

@@ -61,7 +61,7 @@ func superviseOf(t *testing.T, security site.Security, nodes int, edit func(stri
 	f := newFleetOf(t, security, nodes, options{node: o, idle: true, time: 3 * patience})
 	s := &supervised{f, f.listen()}
 	f.each(func(n *site.Node) error {
-		for _, name := range []string{"logforward", "logforward_check"} {
+		for _, name := range []string{"logforward", "logforward_check", "logforward_metrics"} {
 			err := n.InstallMachine(filepath.Join(programs.Machines, name), func(text string) string {
 				return edit(strings.Replace(text, "/etc/choria/logforward/forwarders.d", n.Definitions(), 1)) + "\n"
 			})
@@ -117,7 +117,10 @@ func TestMachineColdStart(t *testing.T) {
 func TestMachineValidates(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, site.Tokens, 0)
-	for name, unknown := range map[string][]string{"logforward": {"expression", "metric"}, "logforward_check": nil} {
+	for name, unknown := range map[string][]string{
+		"logforward": {"expression"}, "logforward_metrics": {"metric"}, "logforward_check": nil, "logforward_quiet": nil, "logforward_button": {"expression"},
+		"logforward_plugins": {"plugins"},
+	} {
 		out, err := f.admin.Choria(f.ctx, "machine", "validate", filepath.Join(programs.Machines, name))
 		text := string(out)
 		if (err != nil) != (len(unknown) > 0) {

@@ -75,7 +75,12 @@ func TestPluginsThroughABucket(t *testing.T) {
 		}})
 		events := f.listen()
 		p := f.publish()
-		p.release("1.0.0", "--match", `identity("^n1\\.")`)
+		names := []string{"logforward", "logforward_check", "lf_logforward", "lf_logforward_check"}
+		args := []string{"--match", `identity("^n1\\.")`}
+		if choria == programs.Choria { // the next one can't remove a metric watcher
+			names, args = append(names, "logforward_metrics", "lf_logforward_metrics"), append(args, "--metrics")
+		}
+		p.release("1.0.0", args...)
 		if _, err := f.admin.Choria(f.ctx, "machine", "plugins", "verify", filepath.Join(p.dir, "plugins.spec"), p.public); err != nil {
 			t.Fatalf("choria doesn't verify the specification: %v", err)
 		}
@@ -109,7 +114,7 @@ func TestPluginsThroughABucket(t *testing.T) {
 
 		first := f.daemon(n)
 		more := lines(n.Name, 1000, 1000)
-		p.release("1.0.1", "--match", `identity("^n1\\.")`)
+		p.release("1.0.1", args...)
 		f.await(func() error {
 			if v := f.runs(n); v != "1.0.1" {
 				return fmt.Errorf("%s still runs %q", n.Name, v)
@@ -133,13 +138,16 @@ func TestPluginsThroughABucket(t *testing.T) {
 
 		p.release("1.0.1", "--remove")
 		f.must(n.Server.Await(f.ctx, "Removing agent logforward after the DDL"))
-		for _, name := range []string{"logforward", "logforward_check", "lf_logforward", "lf_logforward_check"} {
+		for _, name := range names {
 			f.must(n.Server.Await(f.ctx, "Machine "+name+" does not exist anymore"))
 		}
-		for _, name := range []string{"logforward", "logforward_check", "lf_logforward", "lf_logforward_check"} {
+		for _, name := range names {
 			if _, err := os.Stat(filepath.Join(n.MachineStore(), name)); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%s is left after the removal (%v)", name, err)
 			}
+		}
+		if r, err = f.admin.Request(f.ctx, "choria_util", "machine_states", nil, n); err != nil || r.Err() != nil {
+			t.Errorf("machine_states after the removal: %v, %v", err, r.Err())
 		}
 		// Who removes the machine doesn't stop forwarding: that is done by stopping the logs or the daemon.
 		f.must(n.Write("app.log", lines(n.Name, 2000, 10)))
