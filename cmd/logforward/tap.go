@@ -154,4 +154,3 @@ func (s *tapped) safe(data []byte) []byte {
 	}
 	return []byte(b.String())
 }
-

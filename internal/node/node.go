@@ -66,6 +66,8 @@ type Config struct {
 	Now       func() time.Time // for tests
 	Poll      time.Duration    // files and times are looked at this often; default 1 s
 	PID       int              // for status
+	// Executable is what status tells of the program; nil: not known.
+	Executable *control.Executable
 }
 
 // Node decides what is forwarded. It implements [control.Node].

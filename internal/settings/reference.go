@@ -110,7 +110,7 @@ another. Bytes are written as ` + "`64MiB`, `1GB` or `4096`, rates as `5MiB/s`, 
 ` + "`logforward config [REGEX]`" + ` shows what is in force, and where it was set.
 `)
 	sections := []struct{ command, title string }{
-		{Forward, "logforward forward"}, {Receive, "logforward receive"}, {Broker, "logforward broker"}, {Setup, "logforward setup"}, {Run, "logforward run"}}
+		{Forward, "logforward forward"}, {Ensure, "logforward ensure"}, {Receive, "logforward receive"}, {Broker, "logforward broker"}, {Setup, "logforward setup"}, {Run, "logforward run"}}
 	for _, section := range sections {
 		fmt.Fprintf(&b, "\n## %s\n\n| setting | type | default | meaning |\n|---|---|---|---|\n", section.title)
 		for _, s := range All() {

@@ -150,10 +150,10 @@ func TestInputsAtTheirLimits(t *testing.T) {
 	}
 	deep = filepath.Join(deep, strings.Repeat("f", 4095-len(deep)-1))
 	for log, inputs := range map[string]site.Inputs{
-		strings.Repeat("x", 190):     {"path": n.LogFile("long.log"), "for": "3650d", "reason": strings.Repeat("é", 256)},
+		strings.Repeat("x", 190):    {"path": n.LogFile("long.log"), "for": "3650d", "reason": strings.Repeat("é", 256)},
 		"$(touch pwned) `id` ; | &": {"path": n.LogFile("shell $(id).log"), "rate": "1TiB/s"},
-		"日誌":                         {"path": n.LogFile("日誌.log"), "rate": "unlimited", "for": "1s1m1h1d"},
-		"deep":                       {"path": deep},
+		"日誌":                        {"path": n.LogFile("日誌.log"), "rate": "unlimited", "for": "1s1m1h1d"},
+		"deep":                      {"path": deep},
 	} {
 		inputs["log"], inputs["from"] = log, "beginning"
 		if log != "deep" { // no call of the kernel takes a path of that length and a file, too
