@@ -68,8 +68,10 @@ fuzz: ## Fuzz each parser for FUZZ_TIME
 		done; \
 	done
 
-docs: build ## Write docs/settings.md from the settings themselves, and ddl/logforward.ddl from its JSON
+docs: build ## Write docs/settings.md and the Puppet types from the settings, ddl/logforward.ddl from its JSON, and the Puppet module's copies
 	$(GO) test ./ddl -run TestRuby -update
+	$(GO) test ./internal/settings -run TestPuppet -update
+	install -D -m 0644 -t puppet/files/mcollective/agent ddl/logforward.json ddl/logforward.ddl
 	bin/logforward config --markdown > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
 

@@ -24,6 +24,8 @@ type Setting struct {
 	Enum     []string
 	Min, Max int64
 	Secret   bool     // never printed
+	// Deprecated says what to use in its place; empty: it isn't. It still works, with a warning.
+	Deprecated string
 	Commands []string // that have it
 	// Destination says that it is set for each destination: destination.<name>.<Name>.
 	Destination bool
