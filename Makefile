@@ -11,10 +11,10 @@ STATICCHECK ?= v0.8.2
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build choria run fleet test test-fleet lint chaos bench fuzz docs clean
+.PHONY: help build choria run fleet packages test test-fleet test-packages test-puppet lint chaos bench fuzz docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/logforward; VERSION=1.2.3 sets what it calls itself
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/logforward ./cmd/logforward
@@ -48,6 +48,17 @@ test: ## Vet and test everything, with the race detector
 	$(GO) vet ./...
 	$(GO) test -race -timeout $(TEST_TIME) ./...
 
+packages: ## Build dist/*.deb and *.rpm for amd64 and arm64; VERSION=1.2.3 as above
+	cd packaging/build && $(GO) run . -version '$(VERSION)'
+
+test-packages: ## Install, upgrade under load, remove and purge the packages, with real dpkg and rpm in roots of their own
+	test/prepare packages
+	cd packaging/build && $(GO) vet . && $(GO) test -timeout $(TEST_TIME) .
+
+test-puppet: build ## Check the Puppet module, and apply it with a real Puppet in a root of its own
+	test/prepare puppet
+	cd packaging/build && $(GO) test -timeout $(TEST_TIME) ./puppet
+
 test-fleet: ## Test with real Choria brokers, servers and clients only
 	$(GO) test -timeout $(TEST_TIME) ./test/fleet
 
@@ -76,4 +87,4 @@ docs: build ## Write docs/settings.md and the Puppet types from the settings, dd
 	mv docs/settings.md.new docs/settings.md
 
 clean: ## Remove what was built, and what run made
-	rm -rf bin demo received
+	rm -rf bin demo dist received

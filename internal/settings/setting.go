@@ -23,10 +23,10 @@ type Setting struct {
 	Help     string // one sentence, with the unit
 	Enum     []string
 	Min, Max int64
-	Secret   bool     // never printed
+	Secret   bool // never printed
 	// Deprecated says what to use in its place; empty: it isn't. It still works, with a warning.
 	Deprecated string
-	Commands []string // that have it
+	Commands   []string // that have it
 	// Destination says that it is set for each destination: destination.<name>.<Name>.
 	Destination bool
 }
