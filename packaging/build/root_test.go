@@ -93,7 +93,7 @@ func (r *root) eventually(what string, ok func() bool) {
 
 // command runs inside.
 func (r *root) command(ctx context.Context, args ...string) *exec.Cmd {
-	c := exec.CommandContext(ctx, "nsenter", append([]string{"--target", r.pid, "--mount", "--pid", "--root", "--wd=/", "--"}, args...)...)
+	c := exec.CommandContext(ctx, "nsenter", append([]string{"--target", r.pid, "--mount", "--pid", "--root", "--", "env", "-C", "/"}, args...)...)
 	c.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "SYSTEMD_OFFLINE=1"}
 	c.WaitDelay = time.Second
 	return c
