@@ -54,9 +54,14 @@ func (b *builder) run(ctx context.Context, architectures []string) (err error) {
 		return err
 	}
 	// What nfpm.yaml names lies below the repository.
+	here, err := os.Getwd()
+	if err != nil {
+		return err
+	}
 	if err := os.Chdir(b.root); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, os.Chdir(here)) }()
 	if err := b.date(ctx); err != nil {
 		return err
 	}
@@ -200,8 +205,9 @@ func (b *builder) pack(format, arch, work string) (_ string, err error) {
 	return file, nil
 }
 
-// withShared adds what nodes share: policies to render and to change, and the machine, linked to where
-// Choria Server looks for it. Tests stay at home.
+// withShared adds what nodes share: policies to render and to change, and the autonomous agents. These lie beside the
+// store where Choria Server looks for them: a link into it starts the daemon, so that is whoever wants that to make.
+// Tests stay at home.
 func withShared(c files.Contents) (files.Contents, error) {
 	for _, dir := range []string{"policies", "machine"} {
 		err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -229,9 +235,6 @@ func withShared(c files.Contents) (files.Contents, error) {
 		if err != nil {
 			return nil, err
 		}
-	}
-	if _, err := os.Stat("machine/machine.yaml"); err == nil {
-		c = append(c, &files.Content{Source: "/usr/share/logforward/machine", Destination: "/etc/choria/machine/logforward", Type: files.TypeSymlink, FileInfo: &files.ContentFileInfo{}})
 	}
 	return c, nil
 }

@@ -21,58 +21,61 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 func asExit(err error, exit **exec.ExitError) bool { return errors.As(err, exit) }
 
-// built are the packages of two versions; the second is built twice.
-var built struct {
-	dir string
-	err error
-}
-
 const older, newer = "0.9.0", "1.0.0"
+
+// dir is where packages are built, once each.
+var dir string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	var err error
-	if built.dir, err = os.MkdirTemp("", "packages-"); err != nil {
+	if dir, err = os.MkdirTemp("", "packages-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(built.dir)
-	here, err := os.Getwd()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	for _, b := range []struct {
-		version, out string
-		arch         []string
-	}{{older, "old", []string{"amd64"}}, {newer, "new", []string{"amd64", "arm64"}}, {newer, "again", []string{"amd64"}}} {
-		if err := os.Chdir(here); err != nil {
-			built.err = err
-			break
-		}
-		one := &builder{root: "../..", out: filepath.Join(built.dir, b.out), version: b.version}
-		if built.err = one.run(context.Background(), b.arch); built.err != nil {
-			break
-		}
-	}
-	if built.err != nil {
-		fmt.Fprintln(os.Stderr, built.err)
-		return 1
-	}
+	defer os.RemoveAll(dir)
 	return m.Run()
 }
 
-func deb(version string) string {
-	return filepath.Join(built.dir, map[string]string{older: "old", newer: "new"}[version], "logforward_"+version+"_amd64.deb")
+var (
+	olderBuilt = sync.OnceValues(func() (string, error) { return build("old", older, "amd64") })
+	newerBuilt = sync.OnceValues(func() (string, error) { return build("new", newer, "amd64") })
+	againBuilt = sync.OnceValues(func() (string, error) { return build("again", newer, "amd64") })
+	arm64Built = sync.OnceValues(func() (string, error) { return build("arm64", newer, "arm64") })
+)
+
+// build gives the directory with the packages.
+func build(name, version, arch string) (string, error) {
+	b := &builder{root: "../..", out: filepath.Join(dir, name), version: version}
+	return b.out, b.run(context.Background(), []string{arch})
 }
 
-func rpm(version string) string {
-	return filepath.Join(built.dir, map[string]string{older: "old", newer: "new"}[version], "logforward-"+version+"-1.x86_64.rpm")
+// packages of a version for this test.
+func packages(t *testing.T, built func() (string, error)) string {
+	t.Helper()
+	dir, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
+
+func deb(t *testing.T, version string) string {
+	t.Helper()
+	return filepath.Join(packages(t, of[version]), "logforward_"+version+"_amd64.deb")
+}
+
+func rpm(t *testing.T, version string) string {
+	t.Helper()
+	return filepath.Join(packages(t, of[version]), "logforward-"+version+"-1.x86_64.rpm")
+}
+
+var of = map[string]func() (string, error){older: olderBuilt, newer: newerBuilt}
 
 func TestSameCommitGivesSameBytes(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(built.dir, "again", "*"))
+	first, second := packages(t, newerBuilt), packages(t, againBuilt)
+	files, err := filepath.Glob(filepath.Join(second, "*"))
 	if err != nil || len(files) != 2 {
 		t.Fatalf("%v, %v", files, err)
 	}
@@ -81,7 +84,7 @@ func TestSameCommitGivesSameBytes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := os.ReadFile(filepath.Join(built.dir, "new", filepath.Base(file)))
+		b, err := os.ReadFile(filepath.Join(first, filepath.Base(file)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +98,8 @@ func TestSameCommitGivesSameBytes(t *testing.T) {
 func TestEachArchitectureHasItsOwnProgram(t *testing.T) {
 	for arch, machine := range map[string]byte{"amd64": 0x3e, "arm64": 0xb7} {
 		dir := t.TempDir()
-		file := filepath.Join(built.dir, "new", "logforward_"+newer+"_"+arch+".deb")
+		built := map[string]func() (string, error){"amd64": newerBuilt, "arm64": arm64Built}[arch]
+		file := filepath.Join(packages(t, built), "logforward_"+newer+"_"+arch+".deb")
 		if out, err := exec.Command("dpkg-deb", "-x", file, dir).CombinedOutput(); err != nil {
 			t.Fatalf("%v %s", err, out)
 		}
@@ -141,8 +145,8 @@ esac
 
 func TestDebIsInstalledUpgradedUnderLoadRemovedAndPurged(t *testing.T) {
 	r := newRoot(t)
-	r.bring(deb(older), "/tmp/old.deb")
-	r.bring(deb(newer), "/tmp/new.deb")
+	r.bring(deb(t, older), "/tmp/old.deb")
+	r.bring(deb(t, newer), "/tmp/new.deb")
 
 	// Installed: it is all there, nobody runs, nothing is forwarded.
 	r.must("dpkg", "-i", "/tmp/old.deb")
@@ -222,7 +226,7 @@ logforward-receive
 			t.Errorf("%s is still there", path)
 		}
 	}
-	for _, path := range []string{"/var/lib/logforward/forward/state.db", "/etc/choria/plugin.d/logforward.cfg", "/etc/choria/logforward/forwarders.d/app.yaml"} {
+	for _, path := range []string{"/var/lib/logforward/forward/forward.db", "/etc/choria/plugin.d/logforward.cfg", "/etc/choria/logforward/forwarders.d/app.yaml"} {
 		if !r.exists(path) {
 			t.Errorf("%s is gone, before the purge; there is: %s", path, r.sh("find /var/lib/logforward /etc/choria"))
 		}

@@ -39,12 +39,12 @@ func TestRPMHasWhatTheDebHas(t *testing.T) {
 		slices.Sort(names)
 		return names
 	}
-	fromDeb := list("dpkg-deb --fsys-tarfile " + deb(newer) + " | tar t | grep -v '/$'")
-	fromRPM := list("rpm2cpio " + rpm(newer) + " | cpio --quiet -t | grep -v '/forwarders.d$'")
+	fromDeb := list("dpkg-deb --fsys-tarfile " + deb(t, newer) + " | tar t | grep -v '/$'")
+	fromRPM := list("rpm2cpio " + rpm(t, newer) + " | cpio --quiet -t | grep -v '/forwarders.d$'")
 	if len(fromDeb) < 30 || !slices.Equal(fromDeb, fromRPM) {
 		t.Errorf("deb: %q\nrpm: %q", fromDeb, fromRPM)
 	}
-	out, err := exec.Command("rpm", "-qp", "--configfiles", rpm(newer)).CombinedOutput()
+	out, err := exec.Command("rpm", "-qp", "--configfiles", rpm(t, newer)).CombinedOutput()
 	if err != nil || string(out) != "/etc/choria/plugin.d/logforward.cfg\n/etc/logforward/receive.cfg\n" {
 		t.Errorf("%v, configuration: %s", err, out)
 	}
@@ -52,8 +52,8 @@ func TestRPMHasWhatTheDebHas(t *testing.T) {
 
 func TestRPMIsInstalledUpgradedAndErased(t *testing.T) {
 	r := newRoot(t)
-	r.bring(rpm(older), "/tmp/old.rpm")
-	r.bring(rpm(newer), "/tmp/new.rpm")
+	r.bring(rpm(t, older), "/tmp/old.rpm")
+	r.bring(rpm(t, newer), "/tmp/new.rpm")
 	r.sh("mkdir -p /run/systemd/system")
 	r.put("/usr/bin/systemctl", systemctl, 0o755)
 	// What it needs from others is dpkg's on this machine, so rpm can't see it.
