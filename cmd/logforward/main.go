@@ -49,7 +49,7 @@ func execute(args []string, out, errw io.Writer) int {
 	for _, register := range []func(*fisk.Application){
 		p.runCommand, p.forwardCommand, p.receiveCommand, p.brokerCommand, p.setupCommand,
 		p.startCommand, p.stopCommand, p.pauseCommand, p.resumeCommand, p.redirectCommand, p.statusCommand, p.listCommand, p.checkCommand,
-		p.fleetCommand,
+		p.fleetCommand, p.planCommand, p.applyCommand, p.rollbackCommand,
 		p.configCommand, p.validateCommand, p.ledgerCommand, p.catCommand, p.versionCommand, p.manualCommand,
 	} {
 		register(app)

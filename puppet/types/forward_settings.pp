@@ -12,6 +12,8 @@
 # * `policy`: Rego document that decides who may change what, the one that Choria Server has for the agent. Without it nothing can be changed; forwarding goes on. peers: who may write to the socket may change everything. Default: `/etc/choria/policies/rego/logforward.rego`.
 # * `audit_log`: File with a line for each decision about a change, and for each refusal; it is on disk before the change takes effect. Empty: none is kept. Default: `/var/log/logforward/audit.log`.
 # * `forwarders`: Directory of forwarder definitions (*.yaml); changes take effect within two seconds. Default: `/etc/choria/logforward/forwarders.d`.
+# * `staged`: Directory of a set that waits: logforward.cfg, forwarders.d and logforward.rego, or some of them. logforward plan tells what it would do, and puts it into force with --apply. Default: `/etc/choria/logforward/staged`.
+# * `former`: Directory of the set that was in force before the last one was applied; logforward rollback puts it back. Default: `/etc/choria/logforward/former`.
 # * `allowed_paths`: Which real paths, symlinks resolved, may ever be forwarded; ** crosses directories. Default: `/var/log/**`.
 # * `rate`: Most bytes per second of each log that names no rate of its own; 0: no limit. It delays, and drops nothing. Default: `0`.
 # * `node_rate`: Most bytes per second of all logs together; 0: no limit. Default: `0`.
@@ -36,6 +38,8 @@ type Mcollective_agent_logforward::Forward_settings = Struct[{
   Optional['policy'] => Pattern[/\A[^\r\n\0]*\z/],
   Optional['audit_log'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
   Optional['forwarders'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
+  Optional['staged'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
+  Optional['former'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
   Optional['allowed_paths'] => Variant[Pattern[/\A[^\r\n\0]*\z/], Array[Pattern[/\A[^\r\n\0]*\z/]]],
   Optional['rate'] => Variant[Integer[0], Enum['unlimited'], Pattern[/\A\d+(\.\d+)? ?([kKMGTP]i?B?|B)?(\/s)?\z/]],
   Optional['node_rate'] => Variant[Integer[0], Enum['unlimited'], Pattern[/\A\d+(\.\d+)? ?([kKMGTP]i?B?|B)?(\/s)?\z/]],
