@@ -14,10 +14,10 @@ DIST_MATCH  ?= has_file("/lib64/ld-linux-x86-64.so.2") && !has_command("logforwa
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build choria run fleet dist test test-fleet test-machine lint chaos bench fuzz docs clean
+.PHONY: help build choria run fleet dist packages test test-fleet test-machine test-packages test-puppet lint chaos bench fuzz docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/logforward; VERSION=1.2.3 sets what it calls itself
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/logforward ./cmd/logforward
@@ -55,6 +55,17 @@ test: ## Vet and test everything, with the race detector
 	$(GO) vet ./...
 	$(GO) test -race -timeout $(TEST_TIME) ./...
 
+packages: ## Build dist/*.deb and *.rpm for amd64 and arm64; VERSION=1.2.3 as above
+	cd packaging/build && $(GO) run . -version '$(VERSION)'
+
+test-packages: ## Install, upgrade under load, remove and purge the packages, with real dpkg and rpm in roots of their own
+	test/prepare packages
+	cd packaging/build && $(GO) vet . && $(GO) test -timeout $(TEST_TIME) -skip Puppet .
+
+test-puppet: ## Check the Puppet module, and apply it with a real Puppet in a root of its own
+	test/prepare puppet
+	cd packaging/build && $(GO) vet . && $(GO) test -timeout $(TEST_TIME) -run Puppet .
+
 test-fleet: ## Test with real Choria brokers, servers and clients only
 	$(GO) test -timeout $(TEST_TIME) ./test/fleet
 
@@ -79,8 +90,10 @@ fuzz: ## Fuzz each parser for FUZZ_TIME
 		done; \
 	done
 
-docs: build bin/choria ## Write docs/settings.md from the settings themselves, ddl/logforward.ddl from its JSON, and the machine's graph
+docs: build bin/choria ## Write docs/settings.md and the Puppet types from the settings, ddl/logforward.ddl from its JSON, the Puppet module's copies, and the machine's graph
 	$(GO) test ./ddl -run TestRuby -update
+	$(GO) test ./internal/settings -run TestPuppet -update
+	install -D -m 0644 -t puppet/files/mcollective/agent ddl/logforward.json ddl/logforward.ddl
 	bin/logforward config --markdown > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
 	HOME=$${HOME:-/} USER=$${USER:-root} bin/choria machine graph machine/logforward | LC_ALL=C awk -f docs/machine/graph.awk > docs/machine/graph.dot

@@ -42,13 +42,17 @@ daemon if --for says nothing else, with the file and the environment of now. Sec
 		}
 		for _, d := range list {
 			fmt.Fprintf(p.out, "%s (%s)\n    %s\n", d.Name, d.Type, d.Help)
+			if d.Deprecated != "" {
+				fmt.Fprintf(p.out, "    deprecated:  %s\n", d.Deprecated)
+			}
+			fmt.Fprintf(p.out, "    accepts:     %s\n", d.Accepts)
 			if d.Default != "" {
-				fmt.Fprintf(p.out, "    default: %s\n", d.Default)
+				fmt.Fprintf(p.out, "    default:     %s\n", d.Default)
 			}
 			if d.Where != "" && d.Where != "default" {
-				fmt.Fprintf(p.out, "    now:     %s (%s)\n", harmless(d.Value), harmless(d.Where))
+				fmt.Fprintf(p.out, "    now:         %s (%s)\n", harmless(d.Value), harmless(d.Where))
 			}
-			fmt.Fprintf(p.out, "    of:      %s\n\n", strings.Join(d.Commands, ", "))
+			fmt.Fprintf(p.out, "    flag:        %s\n    environment: %s\n    of:          %s\n\n", d.Flag, d.Environment, strings.Join(d.Commands, ", "))
 		}
 		return nil
 	})

@@ -139,11 +139,13 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	if wanted != nil {
 		group.Go(func() error { return wanted.run(ctx) })
 	}
-	group.Go(func() error { hangups(ctx, f.node.Reload); return nil })
+	system := &service{log: f.log, alive: func() { engine.Destinations() }}
+	group.Go(func() error { system.reload(ctx, f.node.Reload); return nil })
 	f.log.Info("forwarding", "identity", f.config.Identity, "version", version(), "definitions", f.definitions, "state", f.state, "allowed", f.config.Allowed.String())
 	if ready != nil {
 		ready()
 	}
+	system.run(ctx, group)
 	err = group.Wait()
 	ended(f.log, err)
 	return err

@@ -170,7 +170,7 @@ func TestRunEndsWithSignalAndAnswersOnItsSocket(t *testing.T) {
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
-	p := startAs(t, "hang")
+	p := startAs(t, "hang", nil)
 	p.says("waiting")
 	p.signal(term())
 	p.says("hanging")

@@ -24,8 +24,10 @@ type Setting struct {
 	Help     string // one sentence, with the unit
 	Enum     []string
 	Min, Max int64
-	Secret   bool     // never printed
-	Commands []string // that have it
+	Secret   bool // never printed
+	// Deprecated says what to use in its place; empty: it isn't. It still works, with a warning.
+	Deprecated string
+	Commands   []string // that have it
 	// Destination says that it is set for each destination: destination.<name>.<Name>.
 	Destination bool
 }
@@ -58,6 +60,8 @@ func All() []Setting {
 		{Name: "audit_destination", Type: Text, Commands: []string{Forward}, Help: "Name of the destination that the audit log is forwarded to, as the log audit.logforward; empty: it stays here. A pause of all doesn't hold it, and operators change it only by a rule of the policy that is about this log."},
 		{Name: "enforce", Type: Enum, Default: "changes", Enum: []string{"changes", "running"}, Commands: []string{Forward}, Help: "What policy decides on: changes, or also what runs: then what operators started or redirected ends when policy doesn't let them any more, and starts go on when it does again."},
 		{Name: "forwarders", Type: Path, Default: "/etc/choria/logforward/forwarders.d", Commands: []string{Forward, Ensure}, Help: "Directory of forwarder definitions (*.yaml); changes take effect within two seconds."},
+		{Name: "staged", Type: Path, Default: "/etc/choria/logforward/staged", Commands: []string{Forward}, Help: "Directory of a set that waits: logforward.cfg, forwarders.d and logforward.rego, or some of them. logforward plan tells what it would do, and puts it into force with --apply."},
+		{Name: "former", Type: Path, Default: "/etc/choria/logforward/former", Commands: []string{Forward}, Help: "Directory of the set that was in force before the last one was applied; logforward rollback puts it back."},
 		{Name: "allowed_paths", Type: Globs, Default: "/var/log/**", Commands: []string{Forward}, Help: "Which real paths, symlinks resolved, may ever be forwarded; ** crosses directories."},
 		{Name: "rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of each log that names no rate of its own; 0: no limit. It delays, and drops nothing."},
 		{Name: "node_rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of all logs together; 0: no limit."},
