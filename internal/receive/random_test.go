@@ -202,7 +202,7 @@ func TestRandomFaultsLoseNothing(t *testing.T) {
 		want := x.written()
 		x.mu.Unlock()
 		var got bytes.Buffer
-		if _, err := Cat(&got, s.config.Output, "web1", x.log); err != nil {
+		if _, err := Cat(&got, []string{s.config.Output}, "web1", x.log); err != nil {
 			t.Error(err)
 		}
 		if !bytes.Equal(got.Bytes(), want) {

@@ -180,7 +180,7 @@ func TestFailedSyncIsNeverRetried(t *testing.T) {
 	<-f.hit
 	n.waitConfirmed()
 	n.same()
-	all, err := Extents(s.config.Output, "web1", "syslog")
+	all, err := Extents([]string{s.config.Output}, "web1", "syslog")
 	s.must(err)
 	if len(all) != 2 || all[0].File == all[1].File || all[0].End != int64(len("committed\n")) {
 		t.Fatalf("extents %+v: want the first file closed behind what was committed, and a new one", all)
