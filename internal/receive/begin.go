@@ -175,16 +175,9 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 				rec = new(record)
 			}
 		}
-		repaired := further(&lo.Committed.Place, &rec.Place) && !(lo.Prepared != nil && rec.covers(p.r.config.Name, lo.Prepared))
-		if repaired {
-			// A power failure or a wipe took the record back. What is committed here wins.
-			place := lo.Committed.Place
-			rec.Place, rec.Learnt = place, &place
-			rec.merge(lo.Ranges)
-			rec.extend(p.r.config.Name, &lo.Committed)
-		}
+		changed := p.bringForward(rec, lo)
 		l.rec, l.rev = *rec, known.Revision
-		if !repaired && (lo.Prepared == nil || !owner && decided(rec, known.Revision, p.r.config.Name, lo.Prepared)) {
+		if !changed && (lo.Prepared == nil || !owner && decided(rec, known.Revision, p.r.config.Name, lo.Prepared)) {
 			break
 		}
 		// Raise the revision before believing what was read: an update of an earlier term may
@@ -220,6 +213,56 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 		p.touchAcks()
 	}
 	return nil
+}
+
+// bringForward changes a record that knows less than this receiver does: a power failure or a wipe took it back, or
+// a commit ended between state and record.
+func (p *partition) bringForward(rec *record, lo *local) bool {
+	name := p.r.config.Name
+	m := lo.Prepared
+	switch {
+	case m != nil && rec.covers(name, m):
+		return false
+	case m != nil && rec.before(&m.Base) && p.whole(m):
+		// The range is on disk, and what the record says is what it continues, or less. So the commit is
+		// carried through: to cut it back would lose it if the record had it, and was lost.
+		rec.merge(lo.Ranges)
+		rec.Place = m.Place
+		if further(&lo.Committed.Place, firstPlace(rec.Learnt)) {
+			place := lo.Committed.Place
+			rec.Learnt = &place
+		}
+		rec.extend(name, m)
+		return true
+	case further(&lo.Committed.Place, &rec.Place):
+		place := lo.Committed.Place // what is committed here wins
+		rec.merge(lo.Ranges)
+		rec.Place, rec.Learnt = place, &place
+		rec.extend(name, &lo.Committed)
+		return true
+	}
+	return false
+}
+
+func firstPlace(p *chunk.Place) *chunk.Place {
+	if p == nil {
+		return new(chunk.Place)
+	}
+	return p
+}
+
+// before tells whether the record hasn't gone beyond a base.
+func (r *record) before(b *base) bool {
+	p := &r.Place
+	if p.Epoch == b.Epoch && p.Position == b.Position {
+		return p.Digest == b.Digest
+	}
+	return p.Epoch < b.Epoch || p.Epoch == b.Epoch && p.Position < b.Position
+}
+
+// whole tells whether the files still have what was prepared in them.
+func (p *partition) whole(m *mark) bool {
+	return m.File == "" || checkName(p.r.config.Output, m.File, nil, m.Size) == nil
 }
 
 // decided tells whether what became of a prepared mark is plain without raising the record's revision, which would
@@ -310,7 +353,7 @@ func (p *partition) reopen(l *log) error {
 			return err
 		default:
 			l.file, l.from, l.offset = f, m.From, m.Offset
-			if !same(&l.cur.Place, &m.Place) {
+			if !same(&l.cur.Place, &m.Place) || m.From == m.Place.Position { // the ledger doesn't tell of the range yet
 				l.from = unplaced
 			}
 		}

@@ -121,6 +121,7 @@ func (p *partition) item(l *log) (*item, error) {
 		m.Forked != l.local.Committed.Forked || !same(&m.Place, &l.local.Committed.Place)
 	if it.moved {
 		m.Revision = l.rev
+		m.Base = base{l.rec.Place.Epoch, l.rec.Place.Position, l.rec.Place.Digest}
 		it.local.Prepared = &m
 	}
 	if l.rotate {

@@ -32,6 +32,8 @@ type site struct {
 	nc     *nats.Conn
 	pub    *broker.Publisher
 	others []*site // further receivers, made by beside
+
+	partitions int
 }
 
 // beside is a further receiver of the site, on a disk of its own or in the same directory. It isn't started.
@@ -117,6 +119,7 @@ func (s *site) setup(partitions int) {
 	plan, err := broker.Plan(s.t.Context(), js, broker.Wanted{Partitions: partitions})
 	s.must(err)
 	s.must(broker.Apply(s.t.Context(), js, plan))
+	s.partitions = partitions
 }
 
 func (s *site) startReceiver() {

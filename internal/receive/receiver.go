@@ -135,6 +135,8 @@ type Receiver struct {
 
 	button  button
 	listing listing
+	claim   sync.Mutex // guards claimed and naming.suffixed
+	claimed bool
 	moves   *semaphore.Weighted // bytes on the way to another stream
 
 	mu       sync.Mutex

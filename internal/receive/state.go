@@ -32,6 +32,15 @@ type mark struct {
 	Forked bool        `json:"forked,omitempty"` // nothing more is taken in this epoch
 	// Revision is what the record's update expected: a record beyond it that doesn't cover the mark never will.
 	Revision uint64 `json:"revision,omitempty"`
+	// Base is the record's place that the update was to replace: everything before it was committed.
+	Base base `json:"base,omitzero"`
+}
+
+// base is a place without what is before it.
+type base struct {
+	Epoch    uint64       `json:"epoch"`
+	Position uint64       `json:"position"`
+	Digest   chunk.Digest `json:"digest"`
 }
 
 // local is what this receiver knows of a log by itself.
