@@ -175,7 +175,7 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 				rec = new(record)
 			}
 		}
-		changed := p.bringForward(rec, lo)
+		changed := rec.bringForward(p.r.config.Name, lo, p.whole(lo.Prepared))
 		l.rec, l.rev = *rec, known.Revision
 		if !changed && (lo.Prepared == nil || !owner && decided(rec, known.Revision, p.r.config.Name, lo.Prepared)) {
 			break
@@ -215,15 +215,14 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 	return nil
 }
 
-// bringForward changes a record that knows less than this receiver does: a power failure or a wipe took it back, or
-// a commit ended between state and record.
-func (p *partition) bringForward(rec *record, lo *local) bool {
-	name := p.r.config.Name
+// bringForward changes a record that knows less than a receiver's state does: a power failure or a wipe took it back, or
+// a commit ended between state and record. whole: what is prepared is still on disk.
+func (rec *record) bringForward(name string, lo *local, whole bool) bool {
 	m := lo.Prepared
 	switch {
 	case m != nil && rec.covers(name, m):
 		return false
-	case m != nil && rec.before(&m.Base) && p.whole(m):
+	case m != nil && rec.before(&m.Base) && whole:
 		// The range is on disk, and what the record says is what it continues, or less. So the commit is
 		// carried through: to cut it back would lose it if the record had it, and was lost.
 		rec.merge(lo.Ranges)
@@ -262,7 +261,7 @@ func (r *record) before(b *base) bool {
 
 // whole tells whether the files still have what was prepared in them.
 func (p *partition) whole(m *mark) bool {
-	return m.File == "" || checkName(p.r.config.Output, m.File, nil, m.Size) == nil
+	return m == nil || m.File == "" || checkName(p.r.config.Output, m.File, nil, m.Size) == nil
 }
 
 // decided tells whether what became of a prepared mark is plain without raising the record's revision, which would

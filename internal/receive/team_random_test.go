@@ -222,7 +222,12 @@ func (s *site) settled(team []*member) {
 // takeBack has a power failure take the last update of a log's record, and breaks all connections, as it does.
 func takeBack(s *site, team []*member, rng *rand.Rand, logs []*sender) {
 	x := logs[rng.IntN(len(logs))]
-	records := s.records()
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	records, err := broker.OpenRecords(s.t.Context(), js, s.pub, broker.Positions)
+	if err != nil {
+		return // just wiped
+	}
 	old, _, err := records.Get(s.t.Context(), key(x.identity, x.log))
 	if err != nil {
 		return
