@@ -86,7 +86,7 @@ func respond(ctx context.Context, getenv func(string) string) *reply {
 		return failed(codeOther, "settings: %v", err)
 	}
 	client := control.NewClient(v.Text("socket"))
-	client.Caller, client.RequestID, client.Collective = r.CallerID, r.RequestID, r.Collective
+	client.Caller, client.RequestID, client.Collective, client.TTL = r.CallerID, r.RequestID, r.Collective, r.TTL
 	// Less than half of what Choria Server waits, and some room to record a wish and to start.
 	client.Timeout = time.Duration(description.Metadata.Timeout) * time.Second * 2 / 5
 	return do(&agent{r, client, v.Text("wishes"), config, now}, ctx)

@@ -52,7 +52,7 @@ func (p *program) plan(ctx context.Context, set *given, v *values, now rollout.S
 	r.Restart = len(r.Settings) > 0
 	was := p.defined(ctx, v, now.Definitions, nil)
 	is := p.defined(ctx, nv, next.Definitions, fault)
-	r.Logs = compare(was, is, operators(ctx, v, by))
+	r.Logs = compare(was, is, heldBy(ctx, v, by))
 	r.grow(ctx)
 	if r.Policy, err = policyOf(ctx, nv, now, next, &r, by); err != nil {
 		fault("policy", err)
@@ -150,7 +150,7 @@ type held struct {
 	own   map[string]control.Forwarder // logs that operators started
 }
 
-func operators(ctx context.Context, v *values, by asker) held {
+func heldBy(ctx context.Context, v *values, by asker) held {
 	h := held{map[string]string{}, map[string]control.Forwarder{}}
 	client := control.NewClient(v.Text("socket"))
 	client.Caller, client.RequestID, client.Collective = by.caller, by.request, by.collective

@@ -62,7 +62,8 @@ func asInput(v *values, by asker) (policy.Input, error) {
 	if err != nil {
 		return in, nil // nothing is known of a Choria here
 	}
-	in.Facts, in.Classes, err = hostOf(configs).about()
+	known, err := hostOf(configs).about()
+	in.Facts, in.Classes, in.ProvisionMode = known.facts, known.classes, known.provision
 	return in, err
 }
 

@@ -106,7 +106,7 @@ func (v *validation) all(ctx context.Context, set *given) {
 	}
 	v.ok("settings", "identity %s", config.Identity)
 	v.directories(values)
-	v.policy(ctx, values)
+	v.inForce(ctx, values)
 	files := v.definitions(values.Text("forwarders"), config)
 	v.readable(values, files)
 	v.limits(files)

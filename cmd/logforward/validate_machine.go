@@ -79,8 +79,8 @@ func (v *validation) directory(check, dir string) {
 	}
 }
 
-// policy must be there, or nothing can be changed.
-func (v *validation) policy(ctx context.Context, values *values) {
+// inForce: the policy must be there, or nothing can be changed.
+func (v *validation) inForce(ctx context.Context, values *values) {
 	file := values.Text("policy")
 	if file == withoutPolicy {
 		v.warn("policy", "none: who may write to the socket may change everything")

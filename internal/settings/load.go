@@ -17,7 +17,7 @@ const masked = "********"
 // DefaultFile is the file that a command reads where none is named. It need not be there.
 func DefaultFile(command string) string {
 	switch command {
-	case Forward, Client:
+	case Forward, Client, Ensure:
 		return "/etc/choria/plugin.d/logforward.cfg"
 	case Receive, Reader, Setup, Fleet:
 		return "/etc/logforward/receive.cfg"

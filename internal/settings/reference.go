@@ -130,7 +130,7 @@ func (s *Setting) meaning() string {
 }
 
 // sections are the commands of the reference, in its order.
-var sections = [...]string{Forward, Receive, Broker, Setup, Run}
+var sections = [...]string{Forward, Ensure, Receive, Broker, Setup, Run}
 
 // Reference is the whole list as Markdown: docs/settings.md is made of it.
 func Reference() string {
