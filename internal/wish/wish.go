@@ -12,8 +12,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -132,15 +134,24 @@ func (e Entry) Done() error {
 	return nil
 }
 
-// open opens the directory, if nobody else can write in it. Root records in the directory of a daemon that isn't
-// root's, too: what it writes there stays root's, and the daemon believes nobody else.
+// Account is the user that the packages' daemon runs as.
+const Account = "logforward"
+
+// daemons tells whether a user is [Account].
+func daemons(uid uint32) bool {
+	u, err := user.Lookup(Account)
+	return err == nil && u.Uid == strconv.FormatUint(uint64(uid), 10)
+}
+
+// open opens the directory, if nobody else can write in it. Root records in the directory of [Account], too, which
+// can't give itself another's wishes by that: what root writes there stays root's, and the daemon believes nobody else.
 func open(dir string, record bool) (*os.File, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
 	f := os.NewFile(uintptr(fd), dir)
-	if err := trusted(f, false, record && os.Geteuid() == 0); err != nil {
+	if err := trusted(f, false, record); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
@@ -180,8 +191,8 @@ func read(dir *os.File, name string) (w Wish, err error) {
 	return w, nil
 }
 
-// trusted tells whether only root or this process's own user can have made what f is; with anyOwner, or one other user.
-func trusted(f *os.File, file, anyOwner bool) error {
+// trusted tells whether only root or this process's own user can have made what f is; for root that records, or [Account].
+func trusted(f *os.File, file, record bool) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -191,9 +202,7 @@ func trusted(f *os.File, file, anyOwner bool) error {
 		return errors.New("it is no regular file")
 	case file && info.Sys().(*syscall.Stat_t).Nlink > 1:
 		return errors.New("it has another name, too")
-	case anyOwner && info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("it may be written by others (mode %04o)", info.Mode().Perm())
-	case anyOwner:
+	case record && os.Geteuid() == 0 && daemons(info.Sys().(*syscall.Stat_t).Uid) && info.Mode().Perm()&0o022 == 0:
 		return nil
 	}
 	return trust.Check(info)
