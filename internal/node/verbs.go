@@ -23,6 +23,10 @@ func (n *Node) change(ctx context.Context, caller control.Caller, r control.Requ
 	n.refresh(false)
 	about := n.about(r)
 	n.mu.Unlock()
+	// Who has waited behind other changes for too long has been told that there is no answer, and may have asked for something else since.
+	if ctx.Err() != nil {
+		return control.Reply{}, control.Errorf(control.CodeTimeout, "%s %s: others' changes took too long; nothing was changed", r.Verb, r.Log)
+	}
 	if n.config.Authorize != nil {
 		if err := n.config.Authorize(ctx, caller, about); err != nil {
 			n.config.Logger.Warn("change refused by policy", "verb", r.Verb, "log", r.Log, "path", about.Path, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", err)
@@ -37,7 +41,9 @@ func (n *Node) change(ctx context.Context, caller control.Caller, r control.Requ
 	if err != nil {
 		return control.Reply{}, err
 	}
-	n.measure(ctx, &reply)
+	if caller.Route != control.RouteWish { // nobody waits for what a wish's reply says of files
+		n.measure(ctx, &reply)
+	}
 	return reply, nil
 }
 
