@@ -376,3 +376,18 @@ func TestPauseOfAllEndsExceptions(t *testing.T) {
 		t.Errorf("and again: %+v", r)
 	}
 }
+
+// Who has waited for too long has been told so: what they asked for mustn't be done behind their back.
+func TestChangeWhoseTimeIsOverIsNotDone(t *testing.T) {
+	b := newBench(t)
+	b.define("nginx.yaml", nginx)
+	b.open()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r, err := b.node.Pause(ctx, alice(), control.PauseRequest{All: true}); !errors.Is(err, control.ErrTimeout) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if s, err := b.node.Status(t.Context(), control.StatusRequest{}); err != nil || s.Pause != nil {
+		t.Errorf("%+v, %v", s.Pause, err)
+	}
+}
