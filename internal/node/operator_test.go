@@ -391,3 +391,20 @@ func TestChangeWhoseTimeIsOverIsNotDone(t *testing.T) {
 		t.Errorf("%+v, %v", s.Pause, err)
 	}
 }
+
+// The times of all records are looked at each second: with thousands that costs next to nothing.
+func TestLookingForWhatHasEndedCopiesNothing(t *testing.T) {
+	b := newBench(t)
+	b.open()
+	for i := range 1000 {
+		r := &record{Stop: &control.Override{Verb: control.VerbStop}, History: make([]control.Change, maxHistory)}
+		b.node.operators.records[fmt.Sprint(i)] = r
+	}
+	if n := testing.AllocsPerRun(10, func() {
+		if err := b.node.expire(b.node.config.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 10 {
+		t.Errorf("%.0f allocations", n)
+	}
+}
