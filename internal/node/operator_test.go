@@ -408,3 +408,33 @@ func TestLookingForWhatHasEndedCopiesNothing(t *testing.T) {
 		t.Errorf("%.0f allocations", n)
 	}
 }
+
+// An engine that takes its time to say how ten thousand logs stand keeps nobody else waiting.
+func TestStatusKeepsNobodyElseWaiting(t *testing.T) {
+	b := newBench(t)
+	b.define("nginx.yaml", nginx)
+	b.open()
+	b.wheel.hang = make(chan struct{})
+	asked, listed := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := b.node.Status(t.Context(), control.StatusRequest{})
+		asked <- err
+	}()
+	<-b.wheel.hang
+	go func() {
+		_, err := b.node.List(t.Context())
+		listed <- err
+	}()
+	select {
+	case err := <-listed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("list waits for status")
+	}
+	<-b.wheel.hang
+	if err := <-asked; err != nil {
+		t.Error(err)
+	}
+}

@@ -23,7 +23,8 @@ func (n *Node) change(ctx context.Context, caller control.Caller, r control.Requ
 	n.refresh(false)
 	about := n.about(r)
 	n.mu.Unlock()
-	// Who has waited behind other changes for too long has been told that there is no answer, and may have asked for something else since.
+	// Who has waited behind others' changes for too long has been told that there is no answer, and may have asked
+	// for something else since.
 	if ctx.Err() != nil {
 		return control.Reply{}, control.Errorf(control.CodeTimeout, "%s %s: others' changes took too long; nothing was changed", r.Verb, r.Log)
 	}
@@ -75,7 +76,6 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 		return // its file is being let go of, or is so already
 	}
 	for end := time.Now().Add(firstLook); ; {
-		n.mu.Lock()
 		stands, looked := n.status(), true
 		reply.Files, reply.LagBytes = 0, 0
 		for _, log := range reply.Logs {
@@ -86,7 +86,6 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 				looked = looked && ok && s.State != forward.Starting
 			}
 		}
-		n.mu.Unlock()
 		if looked || ctx.Err() != nil || !time.Now().Before(end) {
 			return
 		}
