@@ -75,7 +75,8 @@ func TestAskedGlobsAreWithin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !hit {
+			// To the matcher ** at the end may be nothing. A node finds no file so; see the test of tricks.
+			if itself, _ := doublestar.Match(strings.TrimSuffix(asked, "/**"), path); !hit || itself {
 				continue
 			}
 			matched++

@@ -236,7 +236,7 @@ func globTable(list []glob) string {
 	seen := map[string]bool{}
 	for _, g := range list {
 		expression := ""
-		if !g.plain() {
+		if !g.plain {
 			expression = g.expression()
 		}
 		if !seen[g.text] {
