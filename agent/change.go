@@ -80,7 +80,7 @@ func changed(r control.Reply) *reply {
 func (a *agent) record(r any, why error) *reply {
 	body, err := json.Marshal(r)
 	if err == nil {
-		err = wish.Record(a.wishes, wish.Wish{Verb: a.Action, Body: body, Caller: a.CallerID, RequestID: a.RequestID, Collective: a.Collective, Time: a.now.UTC()})
+		err = wish.Record(a.wishes, wish.Wish{Verb: a.Action, Body: body, Caller: a.CallerID, RequestID: a.RequestID, Collective: a.Collective, TTL: a.TTL, Time: a.now.UTC()})
 	}
 	if err != nil {
 		return failed(codeOther, "%v; and it can't be kept for later: %v", why, err)

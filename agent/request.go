@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"logforward/ddl"
+	"logforward/internal/control"
 )
 
 // Protocols that Choria Server speaks with an external agent.
@@ -63,6 +64,9 @@ func (r *request) fresh(now time.Time) error {
 	}
 	if r.Time == 0 || r.TTL <= 0 {
 		return errors.New("the request doesn't say when it was made and how long it is good for")
+	}
+	if r.TTL > control.MaxTTL {
+		return fmt.Errorf("the request is good for %d s; at most %d are taken", r.TTL, control.MaxTTL)
 	}
 	made := time.Unix(r.Time, 0)
 	if age := now.Sub(made); age > time.Duration(r.TTL)*time.Second+time.Second {

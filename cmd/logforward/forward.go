@@ -11,9 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"logforward/internal/audit"
 	"logforward/internal/control"
 	"logforward/internal/forward"
+	"logforward/internal/keeper"
 	"logforward/internal/node"
 	"logforward/internal/policy"
 	"logforward/internal/settings"
@@ -38,7 +38,10 @@ answers on its socket. SIGHUP reads all definitions again.
 		if err != nil {
 			return misconfigured(err)
 		}
-		f := &forwarding{config: c, log: log, definitions: v.Text("forwarders"), socket: v.Text("socket"), wishes: v.Text("wishes"), audit: v.Text("audit_log"), policy: v.Text("policy"), host: host, state: v.Text("state"), metrics: registry()}
+		f := &forwarding{config: c, log: log, definitions: v.Text("forwarders"), socket: v.Text("socket"), wishes: v.Text("wishes"), policy: v.Text("policy"), enforce: v.Text("enforce") == "running", host: host, state: v.Text("state"), metrics: registry()}
+		if f.audit, err = auditing(v, c); err != nil {
+			return misconfigured(err)
+		}
 		return f.run(ctx, v.Text("metrics_listen"), nil)
 	})
 	set = p.settings(c, settings.Forward)
@@ -51,8 +54,9 @@ type forwarding struct {
 	definitions string
 	socket      string // empty: none
 	wishes      string // directory of what was asked for while no daemon ran; empty: none
-	audit       string // file of decisions; empty: none
+	audit       auditSettings
 	policy      string // file, or withoutPolicy
+	enforce     bool   // policy also decides on what runs
 	host        host
 	state       string
 	metrics     *prometheus.Registry
@@ -70,6 +74,15 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
 	f.config.State, f.config.Registerer = state, f.metrics
+	own, err := f.audit.own()
+	if err != nil {
+		return err
+	}
+	allowed := f.config.Allowed // the engine may read the node's own logs, too
+	if f.config.Allowed, err = f.audit.readable(allowed); err != nil {
+		return err
+	}
+	f.config.Permit = func(log, realpath string) error { return f.node.Permit(log, realpath) } // no log is set before there is a node
 	engine := forward.New(f.config)
 	if err := engine.Open(ctx); err != nil {
 		return err
@@ -78,18 +91,23 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	g := &gate{peers: control.PeerPolicy(f.socket), host: f.host, log: f.log}
 	if f.socket != "" && f.policy != withoutPolicy {
 		g.policy = policy.Open(f.policy)
-		if err := g.policy.Err(ctx); err != nil {
-			f.log.Warn("nothing can be changed; forwarding goes on", "error", err)
-		}
+		g.tell(ctx, g.policy.Document(ctx))
 	}
-	if f.socket != "" && f.audit != "" {
-		g.audit = audit.New(f.audit, f.config.Identity, 0, 0)
+	if err := g.register(f.metrics); err != nil {
+		return err
+	}
+	if f.socket != "" && f.audit.file != "" {
+		g.audit = f.audit.open(f.config.Identity, engine)
 		defer func() { err = errors.Join(err, g.audit.Close()) }()
 	}
+	var stands func(context.Context, control.Caller, control.Request, bool) (bool, error)
+	if f.enforce {
+		stands = g.stands
+	}
 	f.node = node.New(node.Config{
-		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Definitions: f.definitions, Allowed: f.config.Allowed,
+		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Executable: keeper.Self(), Definitions: f.definitions, Allowed: allowed, Own: own,
 		Destinations: destinationNames(f.config.Destinations), Engine: engine, State: state, Rate: f.config.Limits.Rate, Logger: f.log,
-		Authorize: g.change,
+		Authorize: g.change, File: g.file, Refused: g.reject, Stands: stands, Problems: g.problems,
 		Connected: func() map[string]bool {
 			up := map[string]bool{}
 			for _, d := range engine.Destinations() {
@@ -117,14 +135,17 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 		return err
 	}
 	group.Go(func() error { return f.node.Run(ctx) })
+	group.Go(func() error { return g.watch(ctx) })
 	if wanted != nil {
 		group.Go(func() error { return wanted.run(ctx) })
 	}
-	group.Go(func() error { hangups(ctx, f.node.Reload); return nil })
+	system := &service{log: f.log, alive: func() { engine.Destinations() }}
+	group.Go(func() error { system.reload(ctx, f.node.Reload); return nil })
 	f.log.Info("forwarding", "identity", f.config.Identity, "version", version(), "definitions", f.definitions, "state", f.state, "allowed", f.config.Allowed.String())
 	if ready != nil {
 		ready()
 	}
+	system.run(ctx, group)
 	err = group.Wait()
 	ended(f.log, err)
 	return err

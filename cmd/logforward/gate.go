@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"logforward/internal/audit"
 	"logforward/internal/control"
@@ -18,99 +22,205 @@ type gate struct {
 	host   host
 	audit  *audit.Log // nil: none is kept
 	log    *slog.Logger
+	counts *prometheus.CounterVec // decisions; nil: nobody counts
+
+	mu       sync.Mutex
+	unkept   error // the last decision that couldn't be recorded; nil: the last one could
+	unkeptAt time.Time
+	broken   string // what the log has been told of the policy; "": it is in force
 }
 
 // withoutPolicy is what the setting policy says where the socket's peers decide.
 const withoutPolicy = "peers"
 
+// Routes of what nobody asked for at this moment; see [audit.Decision].
+const (
+	routeFile    = "file"    // a running forwarder meets a file that its path didn't lead to before
+	routeRunning = "running" // a running forwarder is looked at again
+)
+
 // ask decides on a request as it came: may this process ask at all, and, where it only reads, may it know.
 // A node whose policy is missing or broken still says how it stands.
 func (g *gate) ask(ctx context.Context, c control.Caller, r control.Request) error {
 	err := g.peers(ctx, c, r)
-	verdict := policy.Decision{Rule: "peers"}
-	if err == nil && g.policy != nil && !r.Changes() && g.policy.Err(ctx) == nil {
-		verdict, err = g.decide(ctx, c, r)
-	}
-	if err != nil && g.audit != nil {
-		if e := g.audit.Record(decision(c, r, verdict, err)); e != nil {
-			g.log.Error("a refusal isn't in the audit log", "error", e)
+	verdict := policy.Decision{Rule: withoutPolicy}
+	if err == nil && g.policy != nil && !r.Changes() {
+		if verdict, err = g.decide(ctx, c, r); verdict.Broken {
+			err = nil
 		}
+	}
+	if err != nil {
+		g.refused(c, r, verdict, err)
 	}
 	return err
 }
 
 // change decides on a change with what the node knows of the log; [gate.ask] has let it through.
 func (g *gate) change(ctx context.Context, c control.Caller, r control.Request) error {
-	verdict := policy.Decision{Rule: "peers"}
-	var err error
-	if g.policy != nil {
-		verdict, err = g.decide(ctx, c, r)
-	}
-	if g.audit == nil {
+	verdict, err := g.decide(ctx, c, r)
+	if err != nil {
+		g.refused(c, r, verdict, err)
 		return err
 	}
-	if e := g.audit.Record(decision(c, r, verdict, err)); e != nil {
-		if err != nil {
-			g.log.Error("a refusal isn't in the audit log", "error", e)
-			return err
-		}
-		return control.Errorf(control.CodeInternal, "%s is permitted, and not done: %v", r.Verb, e).WithHint("nothing is changed that can't be recorded")
+	return g.permitted(c, r, verdict)
+}
+
+// file decides whether a running forwarder may read a file that its path leads to by symbolic links: who
+// started it is asked for again, with that file's path.
+func (g *gate) file(ctx context.Context, c control.Caller, r control.Request) error {
+	if g.policy == nil {
+		return nil
 	}
+	c.Route = routeFile
+	return g.change(ctx, c, r)
+}
+
+// stands decides whether who started a forwarder might still start it. was is what was decided last: only what
+// differs is recorded. An error is no verdict: what runs stays as it is.
+func (g *gate) stands(ctx context.Context, c control.Caller, r control.Request, was bool) (bool, error) {
+	if g.policy == nil {
+		return true, nil
+	}
+	c.Route = routeRunning
+	verdict, refusal := g.decide(ctx, c, r)
+	switch {
+	case verdict.Broken:
+		return was, refusal
+	case refusal == nil && was:
+		return true, nil
+	case refusal == nil:
+		return true, g.permitted(c, r, verdict)
+	case was && !g.refused(c, r, verdict, refusal):
+		return true, fmt.Errorf("it is not permitted any more, and that can't be recorded")
+	}
+	return false, nil
+}
+
+// permitted has a permission on disk. Without that it isn't one.
+func (g *gate) permitted(c control.Caller, r control.Request, verdict policy.Decision) error {
+	g.count(r.Verb, "allowed")
+	if err := g.record(decision(c, r, verdict, nil)); err != nil {
+		return control.Errorf(control.CodeInternal, "%s is permitted, and not done: %v", r.Verb, err).WithHint("nothing is changed that can't be recorded")
+	}
+	return nil
+}
+
+// reject records what the node itself refuses.
+func (g *gate) reject(c control.Caller, r control.Request, why error) {
+	g.refused(c, r, policy.Decision{}, why)
+}
+
+// refused records a refusal, and tells whether that worked.
+func (g *gate) refused(c control.Caller, r control.Request, verdict policy.Decision, why error) bool {
+	g.count(r.Verb, "refused")
+	if err := g.record(decision(c, r, verdict, why)); err != nil {
+		g.log.Error("a refusal isn't in the audit log", "error", err)
+		return false
+	}
+	return true
+}
+
+func (g *gate) count(verb, verdict string) {
+	if g.counts != nil {
+		g.counts.WithLabelValues(verb, verdict).Inc()
+	}
+}
+
+func (g *gate) record(d audit.Decision) error {
+	if g.audit == nil {
+		return nil
+	}
+	err := g.audit.Record(d)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.unkept, g.unkeptAt = err, time.Now()
 	return err
 }
 
-// decide asks the policy.
-func (g *gate) decide(ctx context.Context, c control.Caller, r control.Request) (policy.Decision, error) {
-	facts, classes, err := g.host.about()
-	if err != nil {
-		return policy.Decision{}, control.Errorf(control.CodeRefused, "%s: what the policy needs to know of this node can't be read: %v", r.Verb, err)
+// watchEvery is how often the policy's file is looked at, so that a new one is ready before it is asked.
+const watchEvery = time.Second
+
+// watch has the policy ready, and tells the log when it breaks and when it is mended, until ctx ends.
+func (g *gate) watch(ctx context.Context) error {
+	if g.policy == nil {
+		return nil
 	}
-	verdict := g.policy.Decide(ctx, policy.Input{
-		Agent: "logforward", Action: r.Verb, CallerID: c.Name, Collective: c.Collective, Data: inputs(r), Time: time.Now(),
-		Facts: facts, Classes: classes, Agents: []string{"logforward"},
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		g.tell(ctx, g.policy.Document(ctx))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// tell says in the log where a document is broken and the last one wasn't, or the other way round.
+func (g *gate) tell(ctx context.Context, d *policy.Document) {
+	now := ""
+	if d.Err() != nil {
+		now = d.Err().Error()
+	}
+	g.mu.Lock()
+	was := g.broken
+	g.broken = now
+	g.mu.Unlock()
+	switch {
+	case now == was || ctx.Err() != nil:
+	case now != "":
+		g.log.Warn("nothing can be changed; forwarding goes on", "error", now, "remedy", remedy)
+	default:
+		g.log.Info("the policy is in force again", "digest", d.Digest())
+	}
+}
+
+// problems are what a person should mend, for the node's status.
+func (g *gate) problems() (all []control.Problem) {
+	if g.policy != nil {
+		if err := g.policy.Err(context.Background()); err != nil {
+			all = append(all, control.Problem{Where: "policy", Problem: err.Error() + "; " + remedy})
+		}
+	}
+	if g.audit != nil && g.audit.Lost() > 0 {
+		all = append(all, control.Problem{Where: "audit log", Problem: fmt.Sprintf("%d files were removed before the audit destination had them", g.audit.Lost())})
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.unkept != nil {
+		all = append(all, control.Problem{Where: "audit log", Problem: fmt.Sprintf("since %s nothing can be changed: %v; mend that, or set another audit_log",
+			g.unkeptAt.UTC().Format(time.RFC3339), g.unkept)})
+	}
+	return all
+}
+
+var remedy = fmt.Sprintf("mend the file that the setting policy names; where it is %q, who may write to the socket decides", withoutPolicy)
+
+// register adds the gate's metrics.
+func (g *gate) register(r prometheus.Registerer) error {
+	g.counts = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "logforward", Subsystem: "policy", Name: "decisions_total",
+		Help: "Decisions about requests: changes, refused reads, files met by running forwarders."}, []string{"action", "verdict"})
+	inForce := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "logforward", Subsystem: "policy", Name: "in_force",
+		Help: "1 where changes can be decided on; 0: the policy is missing or broken, and every change is refused."}, func() float64 {
+		if g.policy != nil && g.policy.Err(context.Background()) != nil {
+			return 0
+		}
+		return 1
 	})
-	if verdict.Allowed {
-		return verdict, nil
-	}
-	refusal := control.Errorf(control.CodeRefused, "%s is not permitted for %s: %s", r.Verb, c.Name, verdict.Reason)
-	if broken := g.policy.Err(ctx); broken != nil {
-		refusal = refusal.WithHint("mend the file that the setting policy names; where it is %q, who may write to the socket decides", withoutPolicy)
-	}
-	return verdict, refusal
-}
-
-func decision(c control.Caller, r control.Request, verdict policy.Decision, err error) audit.Decision {
-	d := audit.Decision{
-		Action: r.Verb, Allowed: err == nil, Caller: c.Name, UID: c.UID, PID: c.PID, Request: c.RequestID, Collective: c.Collective,
-		Route: c.Route, Inputs: inputs(r), Rule: verdict.Rule, Policy: verdict.Digest,
-	}
-	if d.Route == "" {
-		d.Route = "socket"
-	}
-	if err != nil {
-		d.Rule, d.Reason = "", err.Error()
-	}
-	return d
-}
-
-// inputs are what a request says, by the names that Choria's users know.
-func inputs(r control.Request) map[string]any {
-	m := map[string]any{}
-	for name, text := range map[string]string{"log": r.Log, "path": r.Path, "destination": r.Destination, "from": r.Start, "reason": r.Reason} {
-		if text != "" {
-			m[name] = text
+	writable := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "logforward", Subsystem: "audit", Name: "writable",
+		Help: "0 where the last decision couldn't be recorded: changes are refused then."}, func() float64 {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.unkept != nil {
+			return 0
+		}
+		return 1
+	})
+	for _, c := range []prometheus.Collector{g.counts, inForce, writable} {
+		if err := r.Register(c); err != nil {
+			return fmt.Errorf("metrics: %w", err)
 		}
 	}
-	for name, is := range map[string]bool{"all": r.All, "drain": r.Drain} {
-		if is {
-			m[name] = true
-		}
-	}
-	if r.Rate != nil {
-		m["rate"] = r.Rate.String()
-	}
-	if r.For > 0 {
-		m["for"] = control.Duration(r.For.Round(time.Millisecond)).String()
-	}
-	return m
+	return nil
 }

@@ -44,6 +44,8 @@ its own; output directories may be local or shared.
 		}
 		group.Go(func() error { return r.Run(ctx) })
 		log.Info("receiving", "receiver", c.Name, "version", version(), "output", c.Output, "state", c.State)
+		system := &service{log: log, alive: func() { r.Health() }}
+		system.run(ctx, group)
 		err = group.Wait()
 		ended(log, err)
 		return err

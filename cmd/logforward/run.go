@@ -241,9 +241,9 @@ func (s *solo) newForwarding(o broker.Options) (*forwarding, error) {
 		if err != nil {
 			return nil, fmt.Errorf("run %s: %w", f.path, err)
 		}
-		globs = append(globs, quoteGlob(real))
+		globs = append(globs, tail.QuoteGlob(real))
 		// The rotated forms are needed too, to finish them.
-		globs = append(globs, quoteGlob(real)+"*")
+		globs = append(globs, tail.QuoteGlob(real)+"*")
 	}
 	allowed, err := tail.ParseAllowed(globs)
 	if err != nil {
@@ -257,7 +257,7 @@ func (s *solo) newForwarding(o broker.Options) (*forwarding, error) {
 	return &forwarding{
 		config: forward.Config{Identity: s.identity, Allowed: allowed, Logger: s.log,
 			Destinations: map[string]forward.Destination{"here": {Broker: o, Prefix: "logs", Compression: forward.CompressionNone, Commit: forward.Confirmed}}},
-		log: s.log, definitions: filepath.Join(s.state, "forwarders.d"), socket: socket, state: filepath.Join(s.state, "forward"), metrics: registry(),
+		log: s.log, definitions: filepath.Join(s.state, "forwarders.d"), socket: socket, policy: withoutPolicy, state: filepath.Join(s.state, "forward"), metrics: registry(),
 	}, nil
 }
 
@@ -299,23 +299,11 @@ func (s *solo) work(ctx context.Context, receiver *receive.Receiver) error {
 	return s.summary(<-viewed)
 }
 
-// quoteGlob makes a path a glob that matches only it.
-func quoteGlob(path string) string {
-	var b strings.Builder
-	for _, r := range path {
-		if strings.ContainsRune(`*?[]{}\`, r) {
-			b.WriteByte('\\')
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
 // literal is the path as a definition must have it: one with a glob's characters in its name is quoted, and is
 // a glob of one file then.
 func literal(path string) string {
 	if strings.ContainsAny(path, `*?[{\`) {
-		return quoteGlob(path)
+		return tail.QuoteGlob(path)
 	}
 	return path
 }

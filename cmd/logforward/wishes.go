@@ -68,7 +68,7 @@ func (w *wishes) look(ctx context.Context) {
 
 // take does what a wish asks for. What can't be done now, but may be later, is an error.
 func (w *wishes) take(ctx context.Context, e wish.Entry) error {
-	caller := control.Caller{UID: os.Geteuid(), GID: os.Getegid(), Name: e.Caller, RequestID: e.RequestID, Collective: e.Collective, Route: "wish"}
+	caller := control.Caller{UID: os.Geteuid(), GID: os.Getegid(), Name: e.Caller, RequestID: e.RequestID, Collective: e.Collective, TTL: e.TTL, Route: "wish"}
 	log := w.log.With("verb", e.Verb, "caller", e.Caller, "request", e.RequestID, "asked", e.Time)
 	body, err := remaining(e.Body, time.Since(e.Time))
 	if err != nil {

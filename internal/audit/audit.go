@@ -18,6 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// LogName is the log that the file is forwarded as, where a destination is set for it.
+const LogName = "audit.logforward"
+
 // Type is the events' type; its last part is the version of [Decision].
 const Type = "io.logforward.decision.v1"
 
@@ -39,10 +42,12 @@ type Decision struct {
 	PID        int            `json:"pid,omitempty"`
 	Request    string         `json:"request,omitempty"` // Choria's id
 	Collective string         `json:"collective,omitempty"`
-	Route      string         `json:"route"`            // socket or wish
-	Inputs     map[string]any `json:"inputs"`           // with the log's path and destination filled in
-	Rule       string         `json:"rule,omitempty"`   // of the policy
-	Policy     string         `json:"policy,omitempty"` // SHA-256 of its file
+	Route      string         `json:"route"`               // socket, wish, or file and running, which nobody asked for
+	Inputs     map[string]any `json:"inputs"`              // with the log's path and destination filled in
+	RealPath   string         `json:"real_path,omitempty"` // where the path leads by symbolic links, if elsewhere
+	Total      string         `json:"total,omitempty"`     // for how long in all, with what this caller had of late
+	Rule       string         `json:"rule,omitempty"`      // of the policy
+	Policy     string         `json:"policy,omitempty"`    // SHA-256 of its file
 }
 
 // Log is the file of decisions. Its methods may be used by several goroutines.
@@ -52,10 +57,14 @@ type Log struct {
 	size   int64
 	count  int
 	now    func() time.Time
+	// Unsent tells how many of the youngest bytes somebody still needs who reads the files, and whether that is known; files
+	// that hold them stay, up to ten times as many as are kept otherwise. nil: nobody does. Set it before the first decision.
+	Unsent func() (int64, bool)
 
-	mu  sync.Mutex
-	f   *os.File
-	seq uint64
+	mu   sync.Mutex
+	lost int // files that were removed though somebody needed them
+	f    *os.File
+	seq  uint64
 }
 
 // New names a file; nothing is touched before the first decision. identity is the node's: the events'
@@ -96,7 +105,7 @@ func (l *Log) record(d Decision) error {
 	}
 	end := info.Size()
 	if end > 0 && end+int64(len(line)) > l.size {
-		if err := l.rotate(); err != nil {
+		if err := l.rotate(end); err != nil {
 			return err
 		}
 		end = 0
@@ -165,18 +174,75 @@ func (l *Log) open() error {
 	return nil
 }
 
-// rotate gives the file's name to a new one.
-func (l *Log) rotate() error {
-	older := func(n int) string { return l.file + "." + strconv.Itoa(n) }
-	for n := l.count; n > 1; n-- {
-		if err := os.Rename(older(n-1), older(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// most is how many times as many files as usual are kept for who needs them.
+const most = 10
+
+func (l *Log) older(n int) string { return l.file + "." + strconv.Itoa(n) }
+
+// rotate gives the name of the file, which has so many bytes, to a new one.
+func (l *Log) rotate(size int64) error {
+	last, err := l.drop(size)
+	if err != nil {
+		return err
+	}
+	for n := last; n > 0; n-- {
+		if err := os.Rename(l.older(n), l.older(n+1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	if err := os.Rename(l.file, older(1)); err != nil {
+	if err := os.Rename(l.file, l.older(1)); err != nil {
 		return err
 	}
 	return l.open()
+}
+
+// drop removes the files that are too many, the oldest first, and gives the last one's number, at most count-1 where
+// nobody needs more.
+func (l *Log) drop(size int64) (last int, err error) {
+	sizes := []int64{0} // by number
+	for n := 1; n <= l.count*most; n++ {
+		info, err := os.Lstat(l.older(n))
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+		sizes = append(sizes, info.Size())
+	}
+	last = len(sizes) - 1
+	if last < l.count {
+		return last, nil
+	}
+	needed, known := int64(0), true
+	if l.Unsent != nil {
+		needed, known = l.Unsent()
+	}
+	younger := size
+	for n := 1; n < last; n++ {
+		younger += sizes[n]
+	}
+	for ; last >= l.count; last-- {
+		wanted := !known || younger < needed
+		if wanted && last < l.count*most {
+			return last, nil
+		}
+		if err := os.Remove(l.older(last)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, err
+		}
+		if wanted {
+			l.lost++
+		}
+		younger -= sizes[last-1]
+	}
+	return last, nil
+}
+
+// Lost is how many files were removed though somebody still needed them, for there were too many.
+func (l *Log) Lost() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost
 }
 
 func syncDir(dir string) error {

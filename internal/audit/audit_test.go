@@ -178,3 +178,60 @@ func BenchmarkRecord(b *testing.B) {
 		}
 	}
 }
+
+// As long as somebody needs what is in them, older files stay; with a bound, and what that costs is counted.
+func TestFilesThatAreNeededStay(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "audit.log")
+	l := New(file, "web1.example.net", 2000, 2)
+	defer l.Close()
+	needed, known := int64(0), false
+	l.Unsent = func() (int64, bool) { return needed, known }
+	write := func(n int) {
+		for range n {
+			if err := l.Record(some("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	count := func() int {
+		names, err := filepath.Glob(file + ".*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	each := 0
+	for write(1); count() == 0; write(1) {
+		each++
+	}
+	write(each * 8)
+	if got := count(); got != 9 || l.Lost() != 0 {
+		t.Errorf("%d files while it isn't known what is needed, %d lost", got, l.Lost())
+	}
+	total := 1
+	for n := 1; n <= count(); n++ {
+		total += len(lines(t, l.older(n)))
+	}
+	if total != each*9+1 {
+		t.Errorf("%d decisions of %d", total, each*9+1)
+	}
+	info, err := os.Stat(l.older(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	needed, known = 4*info.Size()-100, true // the file itself, and three more
+	write(each)
+	if got := count(); got != 4 {
+		t.Errorf("%d files where three older ones and the last are needed", got)
+	}
+	needed = 0
+	write(each)
+	if got := count(); got != 2 || l.Lost() != 0 {
+		t.Errorf("%d files where none is needed, %d lost", got, l.Lost())
+	}
+	known = false
+	write(each * 2 * most * 2)
+	if got := count(); got != 2*most || l.Lost() == 0 {
+		t.Errorf("%d files, %d lost", got, l.Lost())
+	}
+}

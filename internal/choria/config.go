@@ -21,7 +21,8 @@ type Config struct {
 	Identity   string // the node's name as Choria knows it
 	Collective string // main collective
 	Provider   string // security provider: choria, puppet or file
-	Facts      string // file; empty: none
+	Facts      string // files, parted by colons; empty: none
+	TextFiles  string // directory of files for Prometheus' node exporter; empty: none
 	Classes    string // file
 
 	Hosts     []string // of brokers, as configured; empty: found by SRV records, or puppet:4222
@@ -37,6 +38,14 @@ const maxFile = 1 << 20
 
 // Load reads a configuration file. What it names is not opened yet.
 func Load(file string) (*Config, error) {
+	keys, err := readKeys(file)
+	if err != nil {
+		return nil, err
+	}
+	return interpret(file, keys)
+}
+
+func readKeys(file string) (map[string]string, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("choria configuration: %w", err)
@@ -56,7 +65,7 @@ func Load(file string) (*Config, error) {
 	if err := scanner.Err(); err != nil {
 		return nil, fmt.Errorf("choria configuration %s: %w", file, err)
 	}
-	return interpret(file, keys)
+	return keys, nil
 }
 
 // interpret gives keys their meaning and defaults, which are those of Choria's config package.
@@ -69,7 +78,7 @@ func interpret(file string, keys map[string]string) (*Config, error) {
 	}
 	c := &Config{
 		File: file, Identity: keys["identity"], Provider: or(keys["plugin.security.provider"], "puppet"),
-		Facts: keys["plugin.yaml"], Classes: or(keys["classesfile"], "/opt/puppetlabs/puppet/cache/state/classes.txt"),
+		Facts: keys["plugin.yaml"], TextFiles: keys["plugin.choria.prometheus_textfile_directory"], Classes: or(keys["classesfile"], "/opt/puppetlabs/puppet/cache/state/classes.txt"),
 		Hosts: list(keys["plugin.choria.middleware_hosts"]), SRVDomain: keys["plugin.choria.srv_domain"],
 		UseSRV: !slices.Contains([]string{"0", "no", "n", "false", "f"}, strings.ToLower(keys["plugin.choria.use_srv"])),
 	}
@@ -108,6 +117,11 @@ func interpret(file string, keys map[string]string) (*Config, error) {
 		return nil, fmt.Errorf("choria configuration %s: security provider %q is not supported: choria, puppet or file are", file, c.Provider)
 	}
 	return c, nil
+}
+
+// yes reads a boolean as Choria does.
+func yes(s string) bool {
+	return slices.Contains([]string{"1", "yes", "true", "y", "t"}, strings.ToLower(s))
 }
 
 func list(s string) (items []string) {

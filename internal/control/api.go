@@ -44,6 +44,8 @@ type Caller struct {
 	RequestID string `json:"request,omitempty"`
 	// Collective is where that request came from; empty: it came from this machine.
 	Collective string `json:"collective,omitempty"`
+	// TTL is how long that request is good for, in seconds; 0: it came from this machine.
+	TTL int `json:"ttl,omitempty"`
 	// Route is how the request came here: "socket" or "wish".
 	Route string `json:"route,omitempty"`
 }
@@ -54,12 +56,14 @@ type Request struct {
 	Verb        string        `json:"verb"`
 	Log         string        `json:"log,omitempty"` // empty: all
 	Path        string        `json:"path,omitempty"`
+	Real        string        `json:"real,omitempty"` // where Path leads by symbolic links; empty: nowhere else
 	Destination string        `json:"destination,omitempty"`
 	Start       string        `json:"start,omitempty"`
 	All         bool          `json:"all,omitempty"`
 	Drain       bool          `json:"drain,omitempty"`
 	Rate        *Rate         `json:"rate,omitempty"`
-	For         time.Duration `json:"for,omitempty"` // nanoseconds
+	For         time.Duration `json:"for,omitempty"`   // nanoseconds
+	Total       time.Duration `json:"total,omitempty"` // For, and what of the same kind this caller had of late; 0: nothing
 	Reason      string        `json:"reason,omitempty"`
 }
 
@@ -139,10 +143,20 @@ type StatusReply struct {
 	Version      string              `json:"version,omitempty"`
 	PID          int                 `json:"pid"`
 	Started      time.Time           `json:"started"`
-	Pause        *Override           `json:"pause,omitempty"` // a pause of all
+	Executable   *Executable         `json:"executable,omitempty"` // nil: not known
+	Pause        *Override           `json:"pause,omitempty"`      // a pause of all
 	Logs         []LogStatus         `json:"logs"`
 	Destinations []DestinationStatus `json:"destinations"`
 	Problems     []Problem           `json:"problems"`
+}
+
+// Executable is the program file that a daemon runs, as it was when the daemon started.
+type Executable struct {
+	Path     string    `json:"path"`
+	Device   uint64    `json:"device"`
+	Inode    uint64    `json:"inode"`
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
 }
 
 // LogStatus is one row of status.
@@ -178,13 +192,16 @@ type DestinationStatus struct {
 
 // Override is an operator's word that stands above a definition.
 type Override struct {
-	Verb      string    `json:"verb"` // start, stop, drain, pause, resume, redirect
-	By        string    `json:"by"`
-	UID       int       `json:"uid"`
-	RequestID string    `json:"request,omitempty"`
-	Since     time.Time `json:"since"`
-	Until     time.Time `json:"until,omitzero"` // zero: until somebody lifts it
-	Reason    string    `json:"reason,omitempty"`
+	Verb      string `json:"verb"` // start, stop, drain, pause, resume, redirect
+	By        string `json:"by"`
+	UID       int    `json:"uid"`
+	RequestID string `json:"request,omitempty"`
+	// Collective and TTL are what policy knew besides; see [Caller].
+	Collective string    `json:"collective,omitempty"`
+	TTL        int       `json:"ttl,omitempty"`
+	Since      time.Time `json:"since"`
+	Until      time.Time `json:"until,omitzero"` // zero: until somebody lifts it
+	Reason     string    `json:"reason,omitempty"`
 	// Inputs are what else the request said, by input: path, destination, from, rate.
 	Inputs map[string]string `json:"inputs,omitempty"`
 }

@@ -18,6 +18,8 @@ const (
 	MaxReason      = 512
 	MaxDestination = 64
 	maxName        = 256
+	// MaxTTL is how long a request may be good for, in seconds: ids of changes are remembered for as long.
+	MaxTTL = 3600
 )
 
 // CheckLog tells whether an operator may give a log this name: what the wire can carry
@@ -168,6 +170,35 @@ func checkWhy(f Duration, reason string) error {
 	}
 	if err := printable(reason); err != nil {
 		return fmt.Errorf("reason: %w", err)
+	}
+	return nil
+}
+
+// check tells whether this can be a caller that came by Choria. Names are compared byte for byte: one that
+// looks like another, or would be another once spaces are cut off, must not get here.
+func (c Caller) check() error {
+	if strings.HasPrefix(c.Name, LocalCaller) {
+		return Errorf(CodeRefused, "%.80q is a user of this machine, whom only the kernel names", c.Name)
+	}
+	if c.Name == "" {
+		return Errorf(CodeInvalid, "the request doesn't say who asks")
+	}
+	for what, text := range map[string]string{"caller": c.Name, "request": c.RequestID, "collective": c.Collective} {
+		if len(text) > maxName {
+			return Errorf(CodeInvalid, "%s of %d bytes; at most %d", what, len(text), maxName)
+		}
+		if err := printable(text); err != nil {
+			return Errorf(CodeInvalid, "%s: %v", what, err)
+		}
+		if strings.ContainsRune(text, utf8.RuneError) {
+			return Errorf(CodeInvalid, "%s %.80q: something in it was no UTF-8", what, text)
+		}
+		if text != strings.TrimSpace(text) {
+			return Errorf(CodeInvalid, "%s %.80q begins or ends with a space", what, text)
+		}
+	}
+	if c.TTL < 0 || c.TTL > MaxTTL {
+		return Errorf(CodeInvalid, "a time to live of %d s; at most %d", c.TTL, MaxTTL)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -22,8 +23,9 @@ const maxReply = 64 << 20
 type Client struct {
 	Socket  string
 	Timeout time.Duration // of one request; default 10 s
-	// Caller and RequestID say for whom a root process asks; empty: for itself.
+	// Caller and what follows say for whom a root process asks; empty: for itself. TTL is in seconds.
 	Caller, RequestID, Collective string
+	TTL                           int
 
 	http http.Client
 }
@@ -122,7 +124,12 @@ func do[T any](ctx context.Context, c *Client, method, path string, body []byte)
 		return reply, Errorf(CodeInvalid, "%s: %v", path, err)
 	}
 	if c.Caller != "" {
+		// Checked here, too: HTTP cuts spaces off, and another name may be left.
+		if err := (Caller{Name: c.Caller, RequestID: c.RequestID, Collective: c.Collective, TTL: c.TTL}).check(); err != nil {
+			return reply, err
+		}
 		request.Header.Set(HeaderCaller, c.Caller)
+		request.Header.Set(HeaderTTL, strconv.Itoa(c.TTL))
 	}
 	if c.RequestID != "" {
 		request.Header.Set(HeaderRequest, c.RequestID)

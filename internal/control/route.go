@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -16,6 +17,7 @@ const (
 	HeaderCaller     = "Logforward-Caller"
 	HeaderRequest    = "Logforward-Request"
 	HeaderCollective = "Logforward-Collective"
+	HeaderTTL        = "Logforward-Ttl"
 )
 
 func (s *Server) routes() http.Handler {
@@ -96,13 +98,8 @@ func (s *Server) Apply(ctx context.Context, caller Caller, verb string, body []b
 	case len(body) > MaxBody:
 		return Reply{}, Errorf(CodeTooLarge, "the request has more than %d bytes", MaxBody)
 	}
-	if strings.HasPrefix(caller.Name, LocalCaller) {
-		return Reply{}, Errorf(CodeRefused, "%.80q is a user of this machine, whom only the kernel names", caller.Name)
-	}
-	for _, text := range []string{caller.Name, caller.RequestID, caller.Collective} {
-		if len(text) > maxName || printable(text) != nil {
-			return Reply{}, Errorf(CodeInvalid, "the caller %.80q of request %.80q: want printable texts of at most %d bytes", caller.Name, caller.RequestID, maxName)
-		}
+	if err := caller.check(); err != nil {
+		return Reply{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
 	defer cancel()
@@ -201,10 +198,11 @@ func callerOf(r *http.Request) (Caller, error) {
 	if !ok {
 		return Caller{}, Errorf(CodeInternal, "the caller is not known")
 	}
+	ttl, another := "", Caller{UID: caller.UID, GID: caller.GID, PID: caller.PID, Groups: caller.Groups}
 	for _, h := range []struct {
 		name string
 		into *string
-	}{{HeaderCaller, &caller.Name}, {HeaderRequest, &caller.RequestID}, {HeaderCollective, &caller.Collective}} {
+	}{{HeaderCaller, &another.Name}, {HeaderRequest, &another.RequestID}, {HeaderCollective, &another.Collective}, {HeaderTTL, &ttl}} {
 		values := r.Header.Values(h.name)
 		if len(values) == 0 {
 			continue
@@ -212,15 +210,25 @@ func callerOf(r *http.Request) (Caller, error) {
 		if caller.UID != 0 {
 			return Caller{}, Errorf(CodeRefused, "only root may ask for another: header %s from uid %d", h.name, caller.UID)
 		}
-		if v := values[0]; len(values) > 1 || v == "" || len(v) > maxName || printable(v) != nil {
-			return Caller{}, Errorf(CodeInvalid, "header %s: want one printable text of at most %d bytes", h.name, maxName)
-		}
-		if h.name == HeaderCaller && strings.HasPrefix(values[0], LocalCaller) {
-			return Caller{}, Errorf(CodeRefused, "header %s: %s is a user of this machine, whom only the kernel names", h.name, values[0])
+		if v := values[0]; len(values) > 1 || v == "" {
+			return Caller{}, Errorf(CodeInvalid, "header %s: want one text", h.name)
 		}
 		*h.into = values[0]
 	}
-	return caller, nil
+	if another.Name == "" {
+		if another.RequestID != "" || another.Collective != "" || ttl != "" {
+			return Caller{}, Errorf(CodeInvalid, "the request has an id, a collective or a time to live, and no header %s", HeaderCaller)
+		}
+		return caller, nil
+	}
+	if ttl != "" {
+		n, err := strconv.Atoi(ttl)
+		if err != nil {
+			return Caller{}, Errorf(CodeInvalid, "header %s: %.20q is no number of seconds", HeaderTTL, ttl)
+		}
+		another.TTL = n
+	}
+	return another, another.check()
 }
 
 func refused(err error) error {

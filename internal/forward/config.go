@@ -38,11 +38,14 @@ type Config struct {
 	Identity     string
 	Destinations map[string]Destination
 	Allowed      tail.Allowed // real paths that may be read; the zero value allows none
-	Limits       Limits
-	State        *State // stays the caller's, who closes it after the engine
-	Logger       *slog.Logger
-	Registerer   prometheus.Registerer // nil: metrics are counted and shown nowhere
-	Now          func() time.Time      // for tests: the clock of epochs and pauses; default time.Now
+	// Permit is asked before each file of a log is opened, with its real path, by the goroutine that works the
+	// log; an error keeps it closed. nil: what is allowed is permitted.
+	Permit     func(log, realpath string) error
+	Limits     Limits
+	State      *State // stays the caller's, who closes it after the engine
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // nil: metrics are counted and shown nowhere
+	Now        func() time.Time      // for tests: the clock of epochs and pauses; default time.Now
 }
 
 // Destination is a named place that logs may be forwarded to.

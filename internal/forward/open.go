@@ -8,11 +8,20 @@ import (
 	"logforward/internal/tail"
 )
 
+// allowed is what of the node's files may be this log's.
+func (f *forwarder) allowed() tail.Allowed {
+	permit, log := f.engine.cfg.Permit, f.want.Name
+	if permit == nil {
+		return f.engine.cfg.Allowed
+	}
+	return f.engine.cfg.Allowed.Also(func(realpath string) error { return permit(log, realpath) })
+}
+
 func (f *forwarder) tailConfig() tail.Config {
 	c := &f.engine.cfg
 	return tail.Config{
 		Name: f.want.Name, Path: f.want.Path, Start: f.want.Start, Quiet: c.Limits.Quiet, Linger: c.Limits.LateWrites,
-		Allowed: c.Allowed, Watcher: f.engine.watcher, Budget: f.engine.budget, Logger: f.log, Now: c.Now,
+		Allowed: f.allowed(), Watcher: f.engine.watcher, Budget: f.engine.budget, Logger: f.log, Now: c.Now,
 	}
 }
 
@@ -72,7 +81,7 @@ func (f *forwarder) move(here *record, from string) (*record, error) {
 		return here, err
 	}
 	t := tail.New(tail.Config{
-		Name: f.want.Name, Path: f.want.Path, Start: f.want.Start, Allowed: f.engine.cfg.Allowed,
+		Name: f.want.Name, Path: f.want.Path, Start: f.want.Start, Allowed: f.allowed(),
 		Logger: f.log, Now: f.engine.cfg.Now,
 	})
 	if err := t.Open(there.Tail); err != nil {

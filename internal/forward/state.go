@@ -258,6 +258,39 @@ func (s *State) Put(bucket, key string, value []byte) error {
 	return nil
 }
 
+// Entry is one value of a state, for [State.PutAll]. No value: it is forgotten.
+type Entry struct {
+	Bucket, Key string
+	Value       []byte
+}
+
+// PutAll keeps several values: all of them, or none if it returns an error.
+func (s *State) PutAll(entries ...Entry) error {
+	for _, e := range entries {
+		if err := checkBucket(e.Bucket); err != nil {
+			return err
+		}
+	}
+	err := s.update(func(tx *bolt.Tx) error {
+		for _, e := range entries {
+			if e.Value != nil {
+				if err := put(tx, e.Bucket, e.Key, seal(e.Value)); err != nil {
+					return err
+				}
+			} else if b := tx.Bucket([]byte(e.Bucket)); b != nil {
+				if err := b.Delete([]byte(e.Key)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("state: put %d values, the first %s/%s: %w", len(entries), entries[0].Bucket, entries[0].Key, err)
+	}
+	return nil
+}
+
 // Get gives a value; nil: there is none. A value that isn't what was put is set
 // aside, reported in the log, and counts as none.
 func (s *State) Get(bucket, key string) ([]byte, error) {

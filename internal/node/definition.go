@@ -16,6 +16,7 @@ import (
 
 	"logforward/internal/control"
 	"logforward/internal/tail"
+	"logforward/internal/trust"
 )
 
 // MaxDefinition is the most bytes of a definition file.
@@ -204,6 +205,9 @@ func readDefinition(path string) (Definition, error) {
 	}
 	if !before.Mode().IsRegular() {
 		return Definition{}, fmt.Errorf("%s: not a regular file", path)
+	}
+	if err := trust.Check(before); err != nil {
+		return Definition{}, fmt.Errorf("%s: %w; a definition is configuration management's, whom policy doesn't limit: chown root and chmod go-w", path, err)
 	}
 	content, err := io.ReadAll(io.LimitReader(f, MaxDefinition+1))
 	if err != nil {

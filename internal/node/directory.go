@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"logforward/internal/control"
+	"logforward/internal/trust"
 )
 
 // maxDefinitions bounds what a directory that isn't ours could cost.
@@ -62,7 +63,7 @@ func newDirectory(path string) *directory {
 func (d *directory) look(again bool) (changed bool) {
 	d.unsettled = false
 	first := !d.was
-	entries, err := os.ReadDir(d.path)
+	entries, err := d.entries()
 	if err != nil {
 		// A directory that is missing for a moment, because it is being replaced, or can't
 		// be read, must not stop what is forwarded: the last good definitions stay.
@@ -107,6 +108,25 @@ func (d *directory) look(again bool) (changed bool) {
 	changed = changed || !slices.Equal(strange, d.strange)
 	d.strange = strange
 	return changed
+}
+
+// entries are the directory's, if nobody else can have put them there.
+func (d *directory) entries() ([]os.DirEntry, error) {
+	dir, err := os.Open(d.path)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	info, err := dir.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := trust.Check(info); err != nil {
+		return nil, fmt.Errorf("%s: %w; chown root and chmod go-w", d.path, err)
+	}
+	entries, err := dir.ReadDir(-1)
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, err
 }
 
 // one looks at one file. A file that is gone again has no source afterwards.

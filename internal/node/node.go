@@ -28,6 +28,13 @@ type Engine interface {
 	Status() []forward.Status
 }
 
+// Own is a log of the node's own, which a setting has it forward. Its file need not be among those that are
+// allowed; a pause of all isn't meant for it.
+type Own struct {
+	Definition
+	Setting string // that defines it, for status
+}
+
 // Config describes a node. Identity, Engine and State are required.
 type Config struct {
 	Identity     string
@@ -35,11 +42,22 @@ type Config struct {
 	Definitions  string       // directory of *.yaml; empty: none
 	Allowed      tail.Allowed // what may ever be forwarded
 	Destinations []string     // names that are configured
+	Own          []Own
 	Engine       Engine
 	State        *forward.State // stays the caller's
 	// Authorize is asked before anything is changed, with the log's path and destination filled
 	// in. nil: all are permitted. An error refuses.
-	Authorize  func(context.Context, control.Caller, control.Request) error
+	Authorize func(context.Context, control.Caller, control.Request) error
+	// Refused is told of what the node itself refuses; nil: nobody is.
+	Refused func(control.Caller, control.Request, error)
+	// File is asked whether who started a log may have a file that its path leads to only now; see [Node.Permit].
+	// nil: they may.
+	File func(context.Context, control.Caller, control.Request) error
+	// Stands is asked again and again whether policy would still let a caller start or redirect what they did; was is
+	// what it said last. An error changes nothing. nil: what runs goes on.
+	Stands func(ctx context.Context, c control.Caller, r control.Request, was bool) (bool, error)
+	// Problems are what others have to say in the node's status; nil: nothing.
+	Problems   func() []control.Problem
 	Thresholds Thresholds
 	Rate       int64 // bytes/s of a log that has none of its own, for display; 0: none
 	// Connected tells how the destinations are; nil: not known.
@@ -48,19 +66,22 @@ type Config struct {
 	Now       func() time.Time // for tests
 	Poll      time.Duration    // files and times are looked at this often; default 1 s
 	PID       int              // for status
+	// Executable is what status tells of the program; nil: not known.
+	Executable *control.Executable
 }
 
 // Node decides what is forwarded. It implements [control.Node].
 type Node struct {
 	config  Config
 	started time.Time
-	kick    chan bool // look now; true: read all files again
 
-	verbs sync.Mutex // one change at a time, the question to policy included
+	verbs  sync.Mutex // one change at a time, the question to policy included
+	scopes scopes     // what operators' logs may read
 
 	mu           sync.Mutex // all below
 	dir          *directory
 	operators    *operators
+	requests     *requests
 	globs        map[string]*glob
 	plan         *plan
 	set          []forward.Log             // what the engine was told; nil: nothing yet
@@ -87,7 +108,8 @@ func New(c Config) *Node {
 	}
 	c.Destinations = slices.Sorted(slices.Values(c.Destinations))
 	c.Thresholds.setDefaults()
-	return &Node{config: c, kick: make(chan bool, 1), plan: new(plan), paused: map[string]bool{}, drains: map[string]drain{}, globs: map[string]*glob{}}
+	return &Node{config: c, plan: new(plan), paused: map[string]bool{}, drains: map[string]drain{}, globs: map[string]*glob{},
+		scopes: scopes{known: map[string]*scope{}, fresh: map[string][]string{}}}
 }
 
 // Open reads what is to be forwarded and tells the engine. Definitions at fault are
@@ -98,7 +120,10 @@ func (n *Node) Open(context.Context) error {
 	n.started = n.config.Now()
 	n.dir = newDirectory(n.config.Definitions)
 	var err error
-	if n.operators, n.loadProblems, err = loadOperators(n.config.State); err != nil {
+	if n.operators, n.loadProblems, err = loadOperators(n.config.State, n.config.Now); err != nil {
+		return fmt.Errorf("open node: %w", err)
+	}
+	if n.requests, err = loadRequests(n.config.State, n.started); err != nil {
 		return fmt.Errorf("open node: %w", err)
 	}
 	err = n.config.State.Each(bucketGlobs, func(log string, b []byte) error {
@@ -136,6 +161,9 @@ func (n *Node) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { n.watch(ctx); return nil })
+	if n.config.Stands != nil {
+		group.Go(func() error { n.enforce(ctx); return nil })
+	}
 	return group.Wait()
 }
 
@@ -145,12 +173,11 @@ func (n *Node) setRunning(on bool) {
 	n.running = on
 }
 
-// Reload reads all definitions again, whether they look changed or not. It doesn't wait.
+// Reload reads all definitions again, whether they look changed or not. When it returns, what they say is in force.
 func (n *Node) Reload() {
-	select {
-	case n.kick <- true:
-	default: // one is due already
-	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refresh(true)
 }
 
 // watch looks at once a second, and sooner where the kernel says that the directory changed. Notification
@@ -164,7 +191,6 @@ func (n *Node) watch(ctx context.Context) {
 	ticker := time.NewTicker(n.config.Poll)
 	defer ticker.Stop()
 	for {
-		again := false
 		var soon <-chan time.Time
 		if n.unsettled() {
 			soon = time.After(settle)
@@ -172,7 +198,6 @@ func (n *Node) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case again = <-n.kick:
 		case <-ticker.C:
 			// Adding a directory again is a no-op for the same one, and follows a new one.
 			if notify != nil {
@@ -182,7 +207,7 @@ func (n *Node) watch(ctx context.Context) {
 		case <-events(notify):
 		}
 		n.mu.Lock()
-		n.refresh(again)
+		n.refresh(false)
 		n.mu.Unlock()
 	}
 }
@@ -224,7 +249,7 @@ func (n *Node) refresh(again bool) {
 	now := n.config.Now()
 	n.latest = nil
 	var errs []error
-	errs = append(errs, n.expire(now))
+	errs = append(errs, n.expire(now), n.keepFiles())
 	if n.config.Definitions != "" && n.dir.look(again) {
 		again = true // a name may be free now that another forwarder had
 	}

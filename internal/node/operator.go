@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"logforward/internal/control"
@@ -35,6 +36,8 @@ type record struct {
 type wish struct {
 	Definition
 	control.Override
+	Real  string   `json:"real,omitempty"`  // where the path led by symbolic links when policy decided; empty: nowhere else
+	Files []string `json:"files,omitempty"` // real paths that policy permitted later
 }
 
 // redirection is where an operator sent a log.
@@ -104,10 +107,17 @@ type operators struct {
 	state   *forward.State
 	records map[string]*record
 	all     *record
+	held    *held
+	also    []forward.Entry // to be written with the next record
+	now     func() time.Time
 }
 
-func loadOperators(state *forward.State) (*operators, []control.Problem, error) {
-	o := &operators{state: state, records: map[string]*record{}, all: new(record)}
+func loadOperators(state *forward.State, now func() time.Time) (*operators, []control.Problem, error) {
+	o := &operators{state: state, records: map[string]*record{}, all: new(record), now: now}
+	var err error
+	if o.held, err = loadHeld(state); err != nil {
+		return nil, nil, err
+	}
 	var problems []control.Problem
 	// One record that isn't understood, from a later version perhaps, costs that record only.
 	read := func(bucket string, keep func(key string, r *record)) error {
@@ -155,7 +165,7 @@ func (o *operators) get(log string) *record {
 
 // put has the record on disk before it counts.
 func (o *operators) put(log string, r *record) error {
-	if err := o.write(bucketOperators, log, r); err != nil {
+	if err := o.write(bucketOperators, log, log, o.get(log), r); err != nil {
 		return err
 	}
 	o.records[log] = r
@@ -163,21 +173,44 @@ func (o *operators) put(log string, r *record) error {
 }
 
 func (o *operators) putAll(r *record) error {
-	if err := o.write(bucketAll, keyAll, r); err != nil {
+	if err := o.write(bucketAll, keyAll, "", o.all, r); err != nil {
 		return err
 	}
 	o.all = r
 	return nil
 }
 
-func (o *operators) write(bucket, key string, r *record) error {
+// write has a record on disk, together with what else is to be there with it.
+func (o *operators) write(bucket, key, scope string, old, r *record) error {
+	before := maps.Clone(o.held.known)
+	o.held.note(scope, old, r, o.now())
 	b, err := json.Marshal(r)
+	var entries []forward.Entry
+	if err == nil {
+		entries, err = o.held.entries()
+	}
+	if err == nil {
+		entries = append(append(entries, o.also...), forward.Entry{Bucket: bucket, Key: key, Value: b})
+		err = o.state.PutAll(entries...)
+	}
 	if err != nil {
+		o.held.known = before
 		return fmt.Errorf("keep what was said about %s: %w", key, err)
 	}
-	if err := o.state.Put(bucket, key, b); err != nil {
-		return fmt.Errorf("keep what was said about %s: %w", key, err)
+	o.held.written()
+	o.also = nil
+	return nil
+}
+
+// flush writes what no record was written with.
+func (o *operators) flush() error {
+	if len(o.also) == 0 {
+		return nil
 	}
+	if err := o.state.PutAll(o.also...); err != nil {
+		return err
+	}
+	o.also = nil
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 type forwarder struct {
 	Definition
 	managed string // the file that defines it; empty: an operator's
+	own     bool   // a log of the node's own: a pause of all isn't meant for it
 	defined string // destination as the definition says; the definition's field is what is in force
 	wish    *wish
 	stop    *control.Override
@@ -102,8 +103,14 @@ func (p *plan) find(log string) (*forwarder, int) {
 func (n *Node) compute(now time.Time, again bool) (*plan, error) {
 	definitions, problems := n.dir.definitions()
 	p := &plan{problems: append(slices.Clone(n.loadProblems), problems...)}
+	for _, d := range n.config.Own {
+		if m, ok := definitions[d.Log]; ok {
+			p.problems = append(p.problems, control.Problem{Where: m.file, Problem: fmt.Sprintf("log %s is the node's own, and not defined by files", d.Log)})
+		}
+		definitions[d.Log] = managed{d.Definition, d.Setting}
+	}
 	for log, m := range definitions {
-		p.forwarders = append(p.forwarders, &forwarder{Definition: m.Definition, managed: m.file})
+		p.forwarders = append(p.forwarders, &forwarder{Definition: m.Definition, managed: m.file, own: n.own(log)})
 		if w := n.operators.get(log).Wish; w != nil && w.Path != m.Path {
 			p.problems = append(p.problems, control.Problem{Where: log, Problem: fmt.Sprintf("%s started it with path %s, but %s defines it with %s, which is in force", w.By, w.Path, m.file, m.Path)})
 		}
@@ -197,8 +204,15 @@ func (n *Node) member(f *forwarder, log, path string, start tail.Start, gone boo
 	if own := n.operators.get(log).Stop; own != nil {
 		m.stop = own
 	}
-	m.pause = n.operators.paused(log, f.Log)
+	if m.pause = n.operators.paused(log, f.Log); f.own && m.pause == n.operators.all.Pause {
+		m.pause = nil
+	}
 	return m
+}
+
+// own tells whether a log is one of the node's own.
+func (n *Node) own(log string) bool {
+	return slices.ContainsFunc(n.config.Own, func(o Own) bool { return o.Log == log })
 }
 
 // settle fills in the destination and tells what keeps a definition from being worked.
@@ -254,6 +268,7 @@ func (n *Node) status() map[string]forward.Status {
 // apply makes the engine do what the plan says; only what differs is said.
 func (n *Node) apply(p *plan) {
 	logs, paused := p.logs()
+	n.scopesOf(p)
 	// Who is to be paused is said first, so that a log that comes in under a pause doesn't publish.
 	for log := range paused {
 		if !n.paused[log] {

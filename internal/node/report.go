@@ -12,16 +12,15 @@ import (
 
 // Status tells where each log stands, or one (a glob's name gives all of its logs).
 func (n *Node) Status(_ context.Context, r control.StatusRequest) (control.StatusReply, error) {
+	others := n.others()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.latest = n.status()
 	reply := control.StatusReply{
-		Identity: n.config.Identity, Version: n.config.Version, PID: n.config.PID, Started: n.started.UTC(),
+		Identity: n.config.Identity, Version: n.config.Version, PID: n.config.PID, Started: n.started.UTC(), Executable: n.config.Executable,
 		Pause: n.operators.all.Pause, Logs: []control.LogStatus{}, Problems: slices.Clone(n.plan.problems),
 	}
-	if reply.Problems == nil {
-		reply.Problems = []control.Problem{}
-	}
+	reply.Problems = append([]control.Problem{}, append(others, reply.Problems...)...)
 	if n.failure != nil {
 		reply.Problems = append(reply.Problems, control.Problem{Where: "state", Problem: n.failure.Error()})
 	}
@@ -47,6 +46,14 @@ func (n *Node) Status(_ context.Context, r control.StatusRequest) (control.Statu
 	slices.SortStableFunc(reply.Logs, func(a, b control.LogStatus) int { return strings.Compare(a.Log, b.Log) })
 	reply.Destinations = n.destinations()
 	return reply, nil
+}
+
+// others are the problems that aren't the node's own.
+func (n *Node) others() []control.Problem {
+	if n.config.Problems == nil {
+		return nil
+	}
+	return n.config.Problems()
 }
 
 // rows are a forwarder's logs; one row with its fault or its waiting where it has none.
@@ -134,9 +141,10 @@ func (n *Node) destinations() []control.DestinationStatus {
 
 // List tells all definitions, and what came of each.
 func (n *Node) List(context.Context) (control.ListReply, error) {
+	others := n.others()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	reply := control.ListReply{Forwarders: []control.Forwarder{}, Problems: append([]control.Problem{}, n.plan.problems...)}
+	reply := control.ListReply{Forwarders: []control.Forwarder{}, Problems: append(append([]control.Problem{}, others...), n.plan.problems...)}
 	for _, f := range n.plan.forwarders {
 		row := control.Forwarder{Log: f.Log, Path: f.Path, Destination: f.Destination, Start: string(f.Start), Rate: n.limit(f), Managed: f.managed, State: n.stateOf(f), Logs: f.logs(-1)}
 		if f.wish != nil {

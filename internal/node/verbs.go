@@ -16,13 +16,31 @@ import (
 
 // change makes one change: it asks policy with what the log is now, then does it, then has the
 // engine told, so that the reply speaks of what is so.
-func (n *Node) change(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time) (control.Reply, error)) (control.Reply, error) {
+func (n *Node) change(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+	reply, err := n.one(ctx, caller, r, do)
+	if err != nil {
+		return control.Reply{}, err
+	}
+	n.measure(ctx, &reply)
+	return reply, nil
+}
+
+func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
 	n.verbs.Lock()
 	defer n.verbs.Unlock()
 	n.mu.Lock()
 	n.refresh(false)
-	about := n.about(r)
+	now := n.config.Now()
+	about := n.about(caller, r, now)
+	again := n.requests.check(caller, now)
 	n.mu.Unlock()
+	if again != nil {
+		n.config.Logger.Warn("change refused", "verb", r.Verb, "log", r.Log, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", again)
+		if n.config.Refused != nil {
+			n.config.Refused(caller, about, again)
+		}
+		return control.Reply{}, again
+	}
 	if n.config.Authorize != nil {
 		if err := n.config.Authorize(ctx, caller, about); err != nil {
 			n.config.Logger.Warn("change refused by policy", "verb", r.Verb, "log", r.Log, "path", about.Path, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", err)
@@ -33,25 +51,35 @@ func (n *Node) change(ctx context.Context, caller control.Caller, r control.Requ
 			return control.Reply{}, control.Errorf(control.CodeRefused, "%s %s: %v", r.Verb, r.Log, err)
 		}
 	}
-	reply, err := n.decided(caller, r, about, do)
-	if err != nil {
-		return control.Reply{}, err
-	}
-	n.measure(ctx, &reply)
-	return reply, nil
+	return n.decided(caller, r, about, now, do)
 }
 
 // decided does what policy has permitted.
-func (n *Node) decided(caller control.Caller, r, about control.Request, do func(now time.Time) (control.Reply, error)) (control.Reply, error) {
+func (n *Node) decided(caller control.Caller, r, about control.Request, asked time.Time, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	// A definition may have changed while policy thought: what it decided on must be what is done.
-	if now := n.about(r); now != about {
+	if now := n.about(caller, r, asked); now != about {
 		return control.Reply{}, control.Errorf(control.CodeConflict, "%s %s: its definition changed at this moment", r.Verb, r.Log).WithHint("try again")
 	}
-	reply, err := do(n.config.Now())
+	now := n.config.Now()
+	var err error
+	if n.operators.also, err = n.requests.take(caller, now); err != nil {
+		return control.Reply{}, unsaved(err)
+	}
+	reply, err := do(now, about)
+	if err == nil {
+		if err = n.operators.flush(); err != nil {
+			err = unsaved(err)
+		}
+	}
 	if err != nil {
-		return control.Reply{}, err
+		if n.operators.also != nil { // nothing was written
+			n.operators.also = nil
+			delete(n.requests.known, caller.RequestID)
+			return control.Reply{}, err
+		}
+		return control.Reply{}, errors.Join(err, n.requests.forget(caller))
 	}
 	if reply.Changed {
 		n.config.Logger.Info("changed by an operator", "verb", r.Verb, "log", r.Log, "path", about.Path, "caller", caller.Name, "uid", caller.UID, "pid", caller.PID, "request", caller.RequestID, "reason", r.Reason, "until", reply.Until)
@@ -88,8 +116,9 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 	}
 }
 
-// about fills in the path and the destination of a log that the request only names.
-func (n *Node) about(r control.Request) control.Request {
+// about fills in the path and the destination of a log that the request only names, where the path leads, and for how
+// long its word would hold with what the caller said before.
+func (n *Node) about(c control.Caller, r control.Request, now time.Time) control.Request {
 	if r.Path == "" {
 		if f, at := n.plan.find(r.Log); f != nil {
 			r.Path = f.Path
@@ -104,11 +133,18 @@ func (n *Node) about(r control.Request) control.Request {
 	} else if r.Destination == "" && len(n.config.Destinations) == 1 {
 		r.Destination = n.config.Destinations[0]
 	}
+	if r.Path != "" {
+		// Where that can't be told nothing can be read either; and it is asked again when a file is opened.
+		if real, err := realPath(r.Path); err == nil && real != r.Path {
+			r.Real = real
+		}
+	}
+	r.Total = n.total(c, r, now)
 	return r
 }
 
 func word(verb string, c control.Caller, now time.Time, f control.Duration, reason string) control.Override {
-	o := control.Override{Verb: verb, By: c.Name, UID: c.UID, RequestID: c.RequestID, Since: now.UTC(), Reason: reason}
+	o := control.Override{Verb: verb, By: c.Name, UID: c.UID, RequestID: c.RequestID, Collective: c.Collective, TTL: c.TTL, Since: now.UTC(), Reason: reason}
 	if f > 0 {
 		o.Until = now.UTC().Add(time.Duration(f))
 	}
@@ -137,11 +173,11 @@ func unsaved(err error) error {
 
 // Start begins forwarding a path, or lifts an operator's stop.
 func (n *Node) Start(ctx context.Context, c control.Caller, r control.StartRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, about control.Request) (control.Reply, error) {
 		if r.Path == "" {
 			return n.lift(c, r, now)
 		}
-		return n.begin(c, r, now)
+		return n.begin(c, r, about, now)
 	})
 }
 
@@ -167,9 +203,16 @@ func (n *Node) lift(c control.Caller, r control.StartRequest, now time.Time) (co
 		return reply, nil
 	}
 	next := old.clone()
+	said := word(control.VerbStart, c, now, 0, r.Reason)
 	next.note(control.Change{Override: *old.Stop, Ended: "lifted"})
-	next.note(control.Change{Override: word(control.VerbStart, c, now, 0, r.Reason)})
+	next.note(control.Change{Override: said})
 	next.Stop = nil
+	if ofPolicy(old.Stop) && old.Wish != nil {
+		// Policy doesn't permit it for who started it; from now on it is this caller's, as long as it was to be.
+		w := *old.Wish
+		said.Inputs, said.Until = w.Inputs, w.Until
+		w.Override, next.Wish = said, &w
+	}
 	if err := n.operators.put(r.Log, next); err != nil {
 		return control.Reply{}, unsaved(err)
 	}
@@ -178,7 +221,7 @@ func (n *Node) lift(c control.Caller, r control.StartRequest, now time.Time) (co
 }
 
 // begin forwards a path by an operator's wish.
-func (n *Node) begin(c control.Caller, r control.StartRequest, now time.Time) (control.Reply, error) {
+func (n *Node) begin(c control.Caller, r control.StartRequest, about control.Request, now time.Time) (control.Reply, error) {
 	d := Definition{Log: r.Log, Path: r.Path, Destination: r.Destination, Start: tail.Start(r.Start), Rate: r.Rate}
 	if d.Start == "" {
 		d.Start = tail.StartEnd
@@ -217,7 +260,7 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, now time.Time) (c
 	if d.Rate != nil {
 		said.Inputs["rate"] = strconv.FormatInt(int64(*d.Rate), 10)
 	}
-	next.Wish, next.Stop, next.Redirect = &wish{Definition: d, Override: said}, nil, nil
+	next.Wish, next.Stop, next.Redirect = &wish{Definition: d, Override: said, Real: about.Real}, nil, nil
 	next.note(control.Change{Override: said})
 	if err := n.operators.put(r.Log, next); err != nil {
 		return control.Reply{}, unsaved(err)
@@ -238,7 +281,7 @@ func sameRate(a, b *control.Rate) bool { return a == b || a != nil && b != nil &
 
 // Stop ends forwarding of a log, at once or drained.
 func (n *Node) Stop(ctx context.Context, c control.Caller, r control.StopRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, _ control.Request) (control.Reply, error) {
 		f, at := n.plan.find(r.Log)
 		if f == nil {
 			return control.Reply{}, n.unknown(r.Log)
@@ -293,7 +336,7 @@ func until(t time.Time) string {
 
 // Pause holds one log or all.
 func (n *Node) Pause(ctx context.Context, c control.Caller, r control.PauseRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, _ control.Request) (control.Reply, error) {
 		said := word(control.VerbPause, c, now, r.For, r.Reason)
 		reply := control.Reply{Log: r.Log, State: "paused", Until: said.Until, Changed: true}
 		if r.All {
@@ -368,7 +411,7 @@ func (n *Node) each(f func(*record) bool) error {
 
 // Resume lifts a pause.
 func (n *Node) Resume(ctx context.Context, c control.Caller, r control.ResumeRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, _ control.Request) (control.Reply, error) {
 		said := word(control.VerbResume, c, now, r.For, r.Reason)
 		if r.All {
 			return n.resumeAll(said)

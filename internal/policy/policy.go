@@ -26,6 +26,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+
+	"logforward/internal/trust"
 )
 
 const (
@@ -58,6 +60,7 @@ type Decision struct {
 	Rule    string // what allowed it, as the document says; "allow" where it doesn't say
 	Reason  string // why not
 	Digest  string // SHA-256 of the document, in hex; empty: there is none
+	Broken  bool   // no document is in force: it is missing, broken, or may be written by others
 }
 
 // Policy is a document, read again when it changes. It may be used by several goroutines.
@@ -66,12 +69,18 @@ type Policy struct {
 	fixed bool // it isn't read again
 
 	mu     sync.Mutex
-	seen   os.FileInfo // of what was read
-	loaded document
+	seen   os.FileInfo // of what was read; nil: read it again
+	loaded *Document
 }
 
-// document is what a file gave: an error, or what can be asked.
-type document struct {
+// fresh is how long after a file's last change another one may leave no trace: clocks of file systems go in
+// steps of some milliseconds.
+const fresh = 50 * time.Millisecond
+
+// Document is what a file had at a moment: an error, or what can be asked. It doesn't change, so several
+// questions about one request are answered by one and the same.
+type Document struct {
+	file   string
 	err    error
 	digest string
 	allow  rego.PreparedEvalQuery
@@ -89,15 +98,24 @@ func Read(ctx context.Context, name string, text []byte) *Policy {
 
 // Err is why nothing is allowed: the document is missing, broken, or may be written by others. nil: it is in force.
 func (p *Policy) Err(ctx context.Context) error {
-	d := p.current(ctx)
-	return d.err
+	return p.Document(ctx).err
 }
 
-// Decide asks the document. It takes well under a millisecond, but for the first time after a change.
+// Digest is the SHA-256 of the document, in hex; empty: there is none.
+func (d *Document) Digest() string { return d.digest }
+
+// Err is why nothing is allowed; see [Policy.Err].
+func (d *Document) Err() error { return d.err }
+
+// Decide asks the document of this moment. It takes well under a millisecond, but for the first time after a change.
 func (p *Policy) Decide(ctx context.Context, in Input) Decision {
-	d := p.current(ctx)
+	return p.Document(ctx).Decide(ctx, in)
+}
+
+// Decide asks the document.
+func (d *Document) Decide(ctx context.Context, in Input) Decision {
 	if d.err != nil {
-		return Decision{Reason: d.err.Error(), Digest: d.digest}
+		return Decision{Reason: d.err.Error(), Digest: d.digest, Broken: true}
 	}
 	if in.Data == nil {
 		in.Data = map[string]any{}
@@ -111,9 +129,9 @@ func (p *Policy) Decide(ctx context.Context, in Input) Decision {
 	allowed, isBool := value.(bool)
 	switch {
 	case err != nil:
-		return Decision{Reason: fmt.Sprintf("policy %s can't decide: %v", p.file, err), Digest: d.digest}
+		return Decision{Reason: fmt.Sprintf("policy %s can't decide: %v", d.file, err), Digest: d.digest}
 	case !isBool:
-		return Decision{Reason: fmt.Sprintf("policy %s: allow is neither true nor false here, but %v", p.file, value), Digest: d.digest}
+		return Decision{Reason: fmt.Sprintf("policy %s: allow is neither true nor false here, but %v", d.file, value), Digest: d.digest}
 	case !allowed:
 		reason := fmt.Sprintf("the policy doesn't let %s %s this", in.CallerID, in.Action)
 		if names := names(ctx, d.denied, in); names != "" {
@@ -164,28 +182,47 @@ func named(rule any) string {
 	return strings.Join(names, ", ")
 }
 
-// current is the document as it is now.
-func (p *Policy) current(ctx context.Context) document {
+// Document is the one that is in the file now.
+func (p *Policy) Document(ctx context.Context) *Document {
 	if p.fixed {
 		return p.loaded
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	info, err := os.Stat(p.file)
-	if err == nil && p.seen != nil && os.SameFile(info, p.seen) && info.ModTime().Equal(p.seen.ModTime()) && info.Size() == p.seen.Size() && info.Mode() == p.seen.Mode() {
+	if err == nil && p.seen != nil && same(info, p.seen) {
 		return p.loaded
 	}
 	text, info, err := read(p.file)
 	p.seen = info
 	if err != nil {
-		p.loaded = document{err: err}
+		p.loaded = &Document{file: p.file, err: err}
 		return p.loaded
 	}
-	p.loaded = load(ctx, p.file, text)
-	if ctx.Err() != nil {
-		p.seen = nil // who gave up isn't a verdict about the document
+	if time.Since(changed(info)).Abs() < fresh {
+		p.seen = nil // it isn't the last word
 	}
-	return p.loaded
+	if p.loaded != nil && p.loaded.digest == digestOf(text) {
+		return p.loaded
+	}
+	d := load(ctx, p.file, text)
+	if ctx.Err() != nil {
+		p.seen, p.loaded = nil, nil // that somebody gave up isn't a verdict about the document
+		return d
+	}
+	p.loaded = d
+	return d
+}
+
+// same tells whether a file is as it was, as far as can be told without reading it.
+func same(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && changed(a).Equal(changed(b))
+}
+
+// changed is when a file, its mode or its owner changed last.
+func changed(info os.FileInfo) time.Time {
+	at := info.Sys().(*syscall.Stat_t).Ctim
+	return time.Unix(int64(at.Sec), int64(at.Nsec))
 }
 
 // read reads a document that only root, or this process's own user, can have written.
@@ -202,14 +239,11 @@ func read(file string) ([]byte, os.FileInfo, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("policy: %w", err)
 	}
-	stat := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !info.Mode().IsRegular():
+	if !info.Mode().IsRegular() {
 		return nil, nil, fmt.Errorf("policy %s is no regular file", file)
-	case stat.Uid != 0 && int(stat.Uid) != os.Geteuid():
-		return nil, info, fmt.Errorf("policy %s belongs to uid %d, not to root, so nothing is allowed", file, stat.Uid)
-	case info.Mode().Perm()&0o022 != 0:
-		return nil, info, fmt.Errorf("policy %s may be written by others (mode %04o), so nothing is allowed", file, info.Mode().Perm())
+	}
+	if err := trust.Check(info); err != nil {
+		return nil, info, fmt.Errorf("policy %s: %w, so nothing is allowed", file, err)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
@@ -218,12 +252,20 @@ func read(file string) ([]byte, os.FileInfo, error) {
 	if len(text) > MaxSize {
 		return nil, info, fmt.Errorf("policy %s has more than %d bytes", file, MaxSize)
 	}
+	if after, err := f.Stat(); err != nil || !info.ModTime().Equal(after.ModTime()) || info.Size() != after.Size() {
+		// Half a document may allow what the whole one forbids. (One that was replaced meanwhile is still whole.)
+		return nil, nil, fmt.Errorf("policy %s is being written to, so nothing is allowed at this moment", file)
+	}
 	return text, info, nil
 }
 
-func load(ctx context.Context, file string, text []byte) document {
+func digestOf(text []byte) string {
 	sum := sha256.Sum256(text)
-	d := document{digest: hex.EncodeToString(sum[:])}
+	return hex.EncodeToString(sum[:])
+}
+
+func load(ctx context.Context, file string, text []byte) *Document {
+	d := &Document{file: file, digest: digestOf(text)}
 	compiled, err := compile(file, text)
 	for rule, query := range map[string]*rego.PreparedEvalQuery{"allow": &d.allow, "rule": &d.rule, "denied": &d.denied} {
 		if err == nil {

@@ -3,6 +3,7 @@ package tail
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -12,6 +13,14 @@ import (
 // links are resolved before the check. The zero value allows none.
 type Allowed struct {
 	patterns []string
+	also     func(realpath string) error
+}
+
+// Also narrows what is allowed: a file is opened only if permit returns nil for its real path, too. An error should
+// be [ErrNotPermitted] where it may change. It is called by whoever opens, and may take some time. nil: no more than a allows.
+func (a Allowed) Also(permit func(realpath string) error) Allowed {
+	a.also = permit
+	return a
 }
 
 // ParseAllowed checks the globs and keeps them. A glob is absolute; `*` and `?`
@@ -43,11 +52,26 @@ func (a Allowed) Check(realpath string) error {
 	if filepath.IsAbs(realpath) && filepath.Clean(realpath) == realpath {
 		for _, p := range a.patterns {
 			if ok, err := doublestar.Match(p, realpath); err == nil && ok {
+				if a.also != nil {
+					return a.also(realpath)
+				}
 				return nil
 			}
 		}
 	}
 	return fmt.Errorf("%q: %w", realpath, ErrNotAllowed)
+}
+
+// Or allows more.
+func (a Allowed) Or(globs ...string) (Allowed, error) {
+	more, err := ParseAllowed(globs)
+	a.patterns = append(slices.Clone(a.patterns), more.patterns...)
+	return a, err
+}
+
+// QuoteGlob makes a path a glob that matches only it.
+func QuoteGlob(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `{`, `\{`, `}`, `\}`).Replace(path)
 }
 
 // String lists the globs, for messages.

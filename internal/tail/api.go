@@ -59,6 +59,8 @@ var (
 	ErrGone = errors.New("bytes are gone")
 	// ErrNotAllowed: the real path is outside what is permitted.
 	ErrNotAllowed = errors.New("path is not permitted")
+	// ErrNotPermitted: the real path is allowed, but not for this log, or not now.
+	ErrNotPermitted = errors.New("file is not permitted for this log")
 	// ErrNotRegular: only regular files are forwarded.
 	ErrNotRegular = errors.New("not a regular file")
 )

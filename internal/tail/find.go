@@ -35,7 +35,7 @@ func (c *candidate) open(allowed Allowed) (bool, error) {
 	}
 	f, at, err := openFile(c.path, allowed)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrNotAllowed), errors.Is(err, ErrNotRegular):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrNotAllowed), errors.Is(err, ErrNotPermitted), errors.Is(err, ErrNotRegular):
 		return false, nil
 	case err != nil:
 		return false, err

@@ -29,8 +29,10 @@ func (l *Log) find(now time.Time) error {
 			g.gone, g.drained = true, true
 		}
 	}
+	// What is found here is known by its content: it was permitted when it was first read.
+	allowed := l.cfg.Allowed.Also(nil)
 	live := &candidate{path: l.cfg.Path}
-	there, liveErr := live.open(l.cfg.Allowed)
+	there, liveErr := live.open(allowed)
 	if liveErr == nil && !there {
 		if _, err := statPath(l.cfg.Path); err != nil {
 			liveErr = err
@@ -72,7 +74,7 @@ func (l *Log) find(now time.Time) error {
 				if g.content != nil || !fits(c, g) || l.holds(c) {
 					continue
 				}
-				if _, err := c.open(l.cfg.Allowed); err != nil {
+				if _, err := c.open(allowed); err != nil {
 					// It may be the one: what can't be opened now isn't given up, unless nothing is known to be missing of it.
 					if !c.at.mtime.Before(g.mtime) && (!g.drained || g.size > g.offset || l.sticky() == g) {
 						unsure = errors.Join(unsure, err)

@@ -147,7 +147,7 @@ func (l *Log) detach(now time.Time) {
 func (l *Log) arrive(now time.Time) error {
 	f, at, err := openFile(l.cfg.Path, l.cfg.Allowed)
 	if err != nil {
-		if errors.Is(err, ErrNotAllowed) || errors.Is(err, ErrNotRegular) {
+		if errors.Is(err, ErrNotAllowed) || errors.Is(err, ErrNotPermitted) || errors.Is(err, ErrNotRegular) {
 			l.detach(now) // the path leads elsewhere for good, though we may not go there
 		}
 		return err

@@ -23,7 +23,7 @@ func (l *Log) changed(g *generation) error {
 		return nil
 	}
 	fresh, at, err := l.freshly(g)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotAllowed) || errors.Is(err, ErrNotRegular) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotAllowed) || errors.Is(err, ErrNotPermitted) || errors.Is(err, ErrNotRegular) {
 		// Rotated away in this moment: the descriptor still has it.
 		fd, rerr := reopen(g.content.descriptor())
 		if rerr != nil {

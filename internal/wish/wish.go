@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"logforward/internal/trust"
 )
 
 const (
@@ -36,6 +38,7 @@ type Wish struct {
 	Caller     string          `json:"caller"` // as the socket's caller: "choria=alice.mcollective"
 	RequestID  string          `json:"request,omitempty"`
 	Collective string          `json:"collective,omitempty"`
+	TTL        int             `json:"ttl,omitempty"` // the request's, in seconds
 	Time       time.Time       `json:"time"`
 }
 
@@ -54,7 +57,7 @@ func Record(dir string, w Wish) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("record a wish: %w", err)
 	}
-	root, err := open(dir)
+	root, err := open(dir, true)
 	if err != nil {
 		return fmt.Errorf("record a wish: %w", err)
 	}
@@ -96,7 +99,7 @@ func Record(dir string, w Wish) (err error) {
 // Read gives the wishes that wait, the oldest first, and what is wrong with those that can't be
 // believed; these stay where they are. A directory that isn't there holds none.
 func Read(dir string) ([]Entry, []error) {
-	root, err := open(dir)
+	root, err := open(dir, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -129,14 +132,15 @@ func (e Entry) Done() error {
 	return nil
 }
 
-// open opens the directory, if nobody else can write in it.
-func open(dir string) (*os.File, error) {
+// open opens the directory, if nobody else can write in it. Root records in the directory of a daemon that isn't
+// root's, too: what it writes there stays root's, and the daemon believes nobody else.
+func open(dir string, record bool) (*os.File, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
 	f := os.NewFile(uintptr(fd), dir)
-	if err := trusted(f, false); err != nil {
+	if err := trusted(f, false, record && os.Geteuid() == 0); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
@@ -160,7 +164,7 @@ func read(dir *os.File, name string) (w Wish, err error) {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	if err := trusted(f, true); err != nil {
+	if err := trusted(f, true, false); err != nil {
 		return w, err
 	}
 	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
@@ -176,22 +180,21 @@ func read(dir *os.File, name string) (w Wish, err error) {
 	return w, nil
 }
 
-// trusted tells whether only root or this process's own user can have made what f is.
-func trusted(f *os.File, file bool) error {
+// trusted tells whether only root or this process's own user can have made what f is; with anyOwner, or one other user.
+func trusted(f *os.File, file, anyOwner bool) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	stat := info.Sys().(*syscall.Stat_t)
 	switch {
 	case file && !info.Mode().IsRegular():
 		return errors.New("it is no regular file")
-	case file && stat.Nlink > 1:
+	case file && info.Sys().(*syscall.Stat_t).Nlink > 1:
 		return errors.New("it has another name, too")
-	case stat.Uid != 0 && int(stat.Uid) != os.Geteuid():
-		return fmt.Errorf("it belongs to uid %d, not to root", stat.Uid)
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("others may write to it (mode %04o)", info.Mode().Perm())
+	case anyOwner && info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("it may be written by others (mode %04o)", info.Mode().Perm())
+	case anyOwner:
+		return nil
 	}
-	return nil
+	return trust.Check(info)
 }

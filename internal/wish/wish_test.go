@@ -105,6 +105,37 @@ func TestHostileDirectory(t *testing.T) {
 	}
 }
 
+// The daemon of a package has a user of its own, Choria Server is root: what root records there the daemon believes and can take.
+func TestRootRecordsForADaemonThatIsNotRoot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give a directory away")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if err := Record(dir, some("mine")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(dir + "/*.json")
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	info, err := os.Stat(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if uid := info.Sys().(*syscall.Stat_t).Uid; uid != 0 || info.Mode() != 0o600 {
+		t.Errorf("uid %d, mode %s", uid, info.Mode())
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := Record(dir, some("mine")); err == nil {
+		t.Error("recorded where everybody may write")
+	}
+}
+
 func TestDirectoryOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o777); err != nil {

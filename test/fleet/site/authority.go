@@ -126,12 +126,12 @@ func (a *authority) serverToken(dir, identity string, collectives, subjects []st
 }
 
 // clientToken issues a client's.
-func (a *authority) clientToken(dir, caller string, publish, subscribe []string, rights tokens.ClientPermissions) error {
+func (a *authority) clientToken(dir, caller, policy string, publish, subscribe []string, rights tokens.ClientPermissions) error {
 	public, seed, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return err
 	}
-	claims, err := tokens.NewClientIDClaims(caller, nil, organization, nil, "", "", validity, &rights, public)
+	claims, err := tokens.NewClientIDClaims(caller, nil, organization, nil, policy, "", validity, &rights, public)
 	if err != nil {
 		return fmt.Errorf("token of %s: %w", caller, err)
 	}

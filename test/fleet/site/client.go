@@ -27,6 +27,7 @@ type ClientOptions struct {
 	NoFleet   bool                     // may not ask the fleet
 	Publish   []string                 // more subjects, where security is by tokens
 	Subscribe []string
+	Policy    string // Rego that goes into the token, for servers that let tokens decide
 }
 
 // Client is an operator or a program at the centre.
@@ -66,7 +67,7 @@ func (c *Client) make(o ClientOptions) error {
 	if c.site.Security == Tokens {
 		rights := o.Rights
 		rights.FleetManagement = !o.NoFleet
-		if err := c.site.authority.clientToken(c.Dir, c.Caller(), o.Publish, o.Subscribe, rights); err != nil {
+		if err := c.site.authority.clientToken(c.Dir, c.Caller(), o.Policy, o.Publish, o.Subscribe, rights); err != nil {
 			return err
 		}
 	} else if err := c.site.authority.certificate(c.Dir, c.certname()); err != nil {
@@ -107,6 +108,11 @@ func (c *Client) Choria(ctx context.Context, args ...string) (stdout []byte, err
 		return out.Bytes(), fmt.Errorf("choria %q: %w: %s%s", args, err, complaints.String(), out.String())
 	}
 	return out.Bytes(), nil
+}
+
+// Start starts choria with arguments and this client's configuration, for what runs on.
+func (c *Client) Start(args ...string) (*Process, error) {
+	return c.site.start(c.Name, filepath.Join(c.Dir, "choria.log"), []string{"MCOLLECTIVE_CERTNAME=" + c.certname()}, c.site.Choria, append(args, "--config", c.Config())...)
 }
 
 // Inputs are a request's, as they are typed.

@@ -78,6 +78,9 @@ func (n *Node) AuditLog() string { return n.path("audit.log") }
 // Decisions is the file in which the daemon notes what it decided about changes.
 func (n *Node) Decisions() string { return n.path("decisions.log") }
 
+// Policy is the document that Choria Server and the daemon decide about logforward by.
+func (n *Node) Policy() string { return n.policy() }
+
 // Definitions is the directory of forwarders that configuration management owns.
 func (n *Node) Definitions() string { return n.path("etc", "forwarders.d") }
 
@@ -111,7 +114,7 @@ func (n *Node) make() error {
 	if err := n.InstallServer(program); err != nil {
 		return err
 	}
-	if err := n.credentials(); err != nil {
+	if err := errors.Join(n.installProgram(), n.credentials()); err != nil {
 		return err
 	}
 	facts := map[string]any{"node": n.Name}
@@ -209,6 +212,7 @@ func (n *Node) daemonKeys() keys {
 	return keys{
 		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "audit_log": n.Decisions(), "policy": n.policy(), "state": n.path("state"), "forwarders": n.Definitions(),
 		"allowed_paths": n.path("log") + "/** " + n.site.path("log") + "/**", "sync_interval": "1s",
+		"ensure": n.path("ensure"), "ensure_unit": "", "textfiles": n.path("prometheus"),
 	}.with(n.options.Settings)
 }
 
@@ -223,7 +227,7 @@ func (n *Node) InstallServer(program string) error {
 
 // StartServer starts Choria Server, and waits until its agents are there.
 func (n *Node) StartServer(ctx context.Context) error {
-	p, err := n.site.start(n.Name+" server", n.path("server.log"), n.options.Environment, n.path("bin", "choria"), "server", "run", "--config", n.ServerConfig())
+	p, err := n.site.start(n.Name+" server", n.path("server.log"), append([]string{"PATH=" + n.path("bin") + ":" + os.Getenv("PATH")}, n.options.Environment...), n.path("bin", "choria"), "server", "run", "--config", n.ServerConfig())
 	if err != nil {
 		return err
 	}

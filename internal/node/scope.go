@@ -1,0 +1,194 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"logforward/internal/control"
+	"logforward/internal/tail"
+)
+
+// Policy decides about a path when somebody asks for it. What is behind that path shows later: a glob may match more
+// than who wrote the policy thought of, and a symbolic link may be changed by somebody who may write there and may not
+// read the other file. So each file of a log that an operator started is looked at once more when it is opened, by its
+// real path: is it the one that was decided on, or a rotated form beside it? For any other, and for each that a glob
+// finds, policy is asked, as if the starter asked for that file. What policy has permitted once stays so.
+
+const (
+	// maxRealFiles is how many files that policy permitted later are remembered of one forwarder.
+	maxRealFiles = maxFiles
+	// askAgain is how long a refusal is remembered, so that a log that waits doesn't fill the audit log.
+	askAgain = 30 * time.Second
+	// fileDecision bounds one question.
+	fileDecision = 5 * time.Second
+)
+
+// scope is what an operator's log may read.
+type scope struct {
+	caller  control.Caller
+	request control.Request // the start, for a path that is still to be filled in
+	allowed []string        // real paths that were decided on
+	refused map[string]refusal
+}
+
+type refusal struct {
+	err   error
+	until time.Time
+}
+
+// scopes are those of all logs that operators started. They have a lock of their own: files are opened by goroutines
+// that the node waits for while it holds its own.
+type scopes struct {
+	mu    sync.Mutex
+	known map[string]*scope   // by log
+	fresh map[string][]string // by forwarder: files that policy permitted since they were last written down
+}
+
+// realPath is where a path leads. Of a glob that is its part before the first wildcard, with the rest as it is.
+func realPath(path string) (string, error) {
+	if !isGlob(path) {
+		return resolve(path)
+	}
+	base, pattern := doublestar.SplitPattern(path)
+	real, err := resolve(base)
+	if err != nil {
+		return "", err
+	}
+	// The real name may have a wildcard's letters in it.
+	return filepath.Join(tail.QuoteGlob(real), pattern), nil
+}
+
+// scopesOf says what the logs of a plan may read.
+func (n *Node) scopesOf(p *plan) {
+	known := map[string]*scope{}
+	for _, f := range p.forwarders {
+		if f.wish == nil {
+			continue
+		}
+		for _, m := range f.members {
+			known[m.log] = newScope(f.wish)
+		}
+	}
+	n.scopes.mu.Lock()
+	defer n.scopes.mu.Unlock()
+	for log, s := range known {
+		if old := n.scopes.known[log]; old != nil && old.caller.Name == s.caller.Name && old.request == s.request {
+			s.refused = old.refused
+			for _, file := range old.allowed {
+				if !slices.Contains(s.allowed, file) {
+					s.allowed = append(s.allowed, file)
+				}
+			}
+		}
+	}
+	n.scopes.known = known
+}
+
+func newScope(w *wish) *scope {
+	s := &scope{caller: w.caller(), request: w.request(), allowed: slices.Clone(w.Files), refused: map[string]refusal{}}
+	if !isGlob(w.Path) {
+		s.allowed = append(s.allowed, w.Path)
+		if w.Real != "" {
+			s.allowed = append(s.allowed, w.Real)
+		}
+	}
+	return s
+}
+
+// caller is who started it, as policy knew them.
+func (w *wish) caller() control.Caller { return callerOf(&w.Override) }
+
+func callerOf(o *control.Override) control.Caller {
+	return control.Caller{UID: o.UID, Name: o.By, RequestID: o.RequestID, Collective: o.Collective, TTL: o.TTL}
+}
+
+// request is the start as policy saw it.
+func (w *wish) request() control.Request {
+	r := control.Request{Verb: control.VerbStart, Log: w.Log, Path: w.Path, Real: w.Real, Destination: w.Destination, Start: string(w.Start), Rate: w.Rate, Reason: w.Reason}
+	if !w.Until.IsZero() {
+		r.For = w.Until.Sub(w.Since)
+	}
+	return r
+}
+
+// Permit tells whether a log may read a file with this real path; an error wraps [tail.ErrNotPermitted]. It is for
+// the engine: [forward.Config].Permit.
+func (n *Node) Permit(log, realpath string) error {
+	if n.own(log) {
+		return nil
+	}
+	// The engine may read the node's own logs, too.
+	if err := n.config.Allowed.Check(realpath); err != nil {
+		return err
+	}
+	n.scopes.mu.Lock()
+	s := n.scopes.known[log]
+	if s == nil || s.covers(realpath) {
+		n.scopes.mu.Unlock()
+		return nil // configuration management's, or decided on
+	}
+	if r, ok := s.refused[realpath]; ok && n.config.Now().Before(r.until) {
+		n.scopes.mu.Unlock()
+		return r.err
+	}
+	caller, request := s.caller, s.request
+	n.scopes.mu.Unlock()
+
+	request.Path, request.Real = realpath, ""
+	var err error
+	if n.config.File != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), fileDecision)
+		err = n.config.File(ctx, caller, request)
+		cancel()
+	}
+	n.scopes.mu.Lock()
+	defer n.scopes.mu.Unlock()
+	if err != nil {
+		err = fmt.Errorf("%q isn't what %s was decided on, and: %w: %w", realpath, log, err, tail.ErrNotPermitted)
+		s.refused[realpath] = refusal{err, n.config.Now().Add(askAgain)}
+		n.config.Logger.Warn("a file isn't opened", "log", log, "error", err)
+		return err
+	}
+	s.allowed = append(s.allowed, realpath)
+	n.scopes.fresh[request.Log] = append(n.scopes.fresh[request.Log], realpath)
+	return nil
+}
+
+// covers: it is a file that was decided on, or might be a rotated form or a copy of one, beside it.
+func (s *scope) covers(realpath string) bool {
+	return slices.ContainsFunc(s.allowed, func(file string) bool {
+		return file == realpath || filepath.Dir(file) == filepath.Dir(realpath) && tail.IsRelated(filepath.Base(realpath), filepath.Base(file))
+	})
+}
+
+// keepFiles writes down which files policy has permitted since the last time: a restart must not ask again.
+func (n *Node) keepFiles() error {
+	n.scopes.mu.Lock()
+	fresh := n.scopes.fresh
+	n.scopes.fresh = map[string][]string{}
+	n.scopes.mu.Unlock()
+	for log, files := range fresh {
+		old := n.operators.get(log)
+		if old.Wish == nil {
+			continue
+		}
+		next := old.clone()
+		w := *old.Wish
+		w.Files = append(slices.Clone(w.Files), files...)
+		w.Files = w.Files[max(0, len(w.Files)-maxRealFiles):]
+		next.Wish = &w
+		if err := n.operators.put(log, next); err != nil {
+			n.scopes.mu.Lock()
+			n.scopes.fresh[log] = append(files, n.scopes.fresh[log]...)
+			n.scopes.mu.Unlock()
+			return err
+		}
+	}
+	return nil
+}
