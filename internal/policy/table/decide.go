@@ -217,7 +217,7 @@ func join(list []string) string { return strings.Join(list, ", ") }
 func times(list []Window) string {
 	var out []string
 	for _, w := range list {
-		out = append(out, strings.TrimSpace(strings.Join(w.Days, ",")+" "+w.Hours))
+		out = append(out, strings.Join(strings.Fields(strings.Join(w.Days, ",")+" "+w.Hours+" "+w.Zone), " "))
 	}
 	return strings.Join(out, "; ")
 }
