@@ -61,6 +61,8 @@ type Request struct {
 	Path        string        `json:"path,omitempty"`
 	Real        string        `json:"real,omitempty"` // where Path leads by symbolic links; empty: nowhere else
 	Destination string        `json:"destination,omitempty"`
+	Current     string        `json:"current,omitempty"` // where a log that is to be redirected goes now
+	Lifts       bool          `json:"lifts,omitempty"`   // a start that ends a stop, and begins nothing
 	Start       string        `json:"start,omitempty"`
 	All         bool          `json:"all,omitempty"`
 	Drain       bool          `json:"drain,omitempty"`

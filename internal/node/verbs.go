@@ -125,11 +125,15 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 // long its word would hold with what the caller said before.
 func (n *Node) about(c control.Caller, r control.Request, now time.Time) control.Request {
 	if r.Path == "" {
+		r.Lifts = r.Verb == control.VerbStart
 		if f, at := n.plan.find(r.Log); f != nil {
 			r.Path = f.Path
 			destination := f.Destination
 			if at >= 0 {
 				r.Path, destination = f.members[at].path, f.members[at].destination
+			}
+			if r.Verb == control.VerbRedirect {
+				r.Current = destination
 			}
 			if r.Destination == "" {
 				r.Destination = destination
