@@ -17,6 +17,7 @@ import (
 	"logforward/internal/chunk"
 	"logforward/internal/forward"
 	"logforward/internal/node"
+	"logforward/internal/policy"
 	"logforward/internal/settings"
 )
 
@@ -103,6 +104,7 @@ func (v *validation) all(ctx context.Context, set *given) {
 	}
 	v.ok("settings", "identity %s", config.Identity)
 	v.directories(values)
+	v.policy(ctx, values, config)
 	v.definitions(values.Text("forwarders"), config)
 	names := destinationNames(config.Destinations)
 	slices.Sort(names)
@@ -135,6 +137,31 @@ func (v *validation) directories(values *values) {
 		v.fail("socket", fmt.Errorf("%s has %d bytes, a unix socket's path may have 107; set a shorter one", socket, len(socket)))
 	} else {
 		v.ok("socket", "%s", socket)
+	}
+}
+
+// policy and audit log are what changes depend on; forwarding doesn't.
+func (v *validation) policy(ctx context.Context, values *values, c forward.Config) {
+	if file := values.Text("policy"); file == withoutPolicy {
+		v.warn("policy", "none: who may write to the socket may change everything")
+	} else if err := policy.Open(file).Err(ctx); err != nil {
+		if _, missing := os.Stat(file); missing != nil {
+			v.warn("policy", "%v; forwarding works without", err)
+		} else {
+			v.fail("policy", err)
+		}
+	} else {
+		v.ok("policy", "%s", file)
+	}
+	switch a, err := auditing(values, c); {
+	case err != nil:
+		v.fail("audit log", err)
+	case a.file == "":
+		v.warn("audit log", "none is kept")
+	case a.destination == "":
+		v.ok("audit log", "%s, which stays here", a.file)
+	default:
+		v.ok("audit log", "%s, forwarded to %s", a.file, a.destination)
 	}
 }
 

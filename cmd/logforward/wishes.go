@@ -61,7 +61,7 @@ func (w *wishes) look(ctx context.Context) {
 			return
 		}
 	}
-	if len(entries) == 0 {
+	if len(entries) == 0 && len(problems) == 0 { // a problem may be mended without a change of the directory
 		w.seen = info.ModTime()
 	}
 }
