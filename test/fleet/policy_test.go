@@ -133,6 +133,7 @@ func TestPolicy(t *testing.T) {
 			g.roles()
 			if security == site.Tokens {
 				g.input()
+				g.links()
 				g.replaced()
 				g.running()
 			}
@@ -243,6 +244,46 @@ func (g *guarded) input() {
 	if fields != 11 {
 		g.Errorf("%d fields in %v", fields, own)
 	}
+}
+
+// A link is changed after its log was permitted, by somebody who may write in that directory: nothing that the starter may
+// not have arrives, and what he may have goes on.
+func (g *guarded) links() {
+	g.Helper()
+	link, secret := g.LogFile("nginx/current.log"), g.LogFile("other/secret.log")
+	lead := func(target string) {
+		g.Helper()
+		g.must(os.Symlink(target, link+".new"))
+		g.must(os.Rename(link+".new", link))
+	}
+	g.must(g.Write("nginx/day1.log", lines("day1", 0, 10)))
+	g.must(g.Write("nginx/day2.log", lines("day2", 0, 10)))
+	g.must(g.Write("other/secret.log", lines("secret", 0, 10)))
+	lead(g.LogFile("nginx/day1.log"))
+	g.asks("ops-bob", "start", site.Inputs{"log": "current", "path": link, "destination": "central", "from": "beginning"}, done)
+	g.must(g.receiver.Wait(g.ctx, g.node, "current", lines("day1", 0, 10)))
+	lead(secret)
+	g.must(os.Symlink(secret, link+".1"))
+	g.must(g.Write("nginx/day1.log", lines("day1", 10, 10)))
+	g.must(g.node.Await(g.ctx, 5, func(l control.LogStatus) bool {
+		return l.Log != "current" || strings.Contains(l.Error, "secret.log") && strings.Contains(l.Error, byNode)
+	}))
+	want := lines("day1", 0, 20)
+	g.must(g.receiver.Wait(g.ctx, g.node, "current", want))
+	lead(g.LogFile("nginx/day2.log"))
+	want = append(want, lines("day2", 0, 10)...)
+	g.must(g.receiver.Wait(g.ctx, g.node, "current", want))
+	all, _ := g.decisions()
+	files := map[string]bool{}
+	for _, d := range all {
+		if d.Route == "file" {
+			files[fmt.Sprint(filepath.Base(d.Inputs["path"].(string)), d.Allowed)] = true
+		}
+	}
+	if !files["secret.logfalse"] || !files["day2.logtrue"] || len(files) != 2 {
+		g.Errorf("decisions about files: %v", files)
+	}
+	g.asks("ops-bob", "stop", site.Inputs{"log": "current"}, done)
 }
 
 // While the document is replaced, each request is decided by one of the two; the node's audit log says by which.
