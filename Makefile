@@ -8,13 +8,16 @@ FUZZ_TIME   ?= 10s
 TEST_TIME   ?= 15m
 CHAOS_SECONDS ?= 120
 STATICCHECK ?= v0.8.2
+DIST_URL    ?= http://localhost/logforward
+DIST_KEY    ?= plugins.seed
+DIST_MATCH  ?= has_file("/lib64/ld-linux-x86-64.so.2") && !has_command("logforward")
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build choria run fleet test test-fleet lint chaos bench fuzz docs clean
+.PHONY: help build choria run fleet dist packages test test-fleet test-machine test-packages test-puppet lint chaos bench fuzz docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/logforward; VERSION=1.2.3 sets what it calls itself
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/logforward ./cmd/logforward
@@ -43,13 +46,33 @@ fleet: build choria ## Show a fleet on this machine, with a real Choria, that ch
 	$(GO) build -o bin/fleet ./test/fleet/demo
 	bin/fleet --choria bin/choria --logforward bin/logforward --ddl ddl
 
+dist: ## Make dist/: archives (program, agent, machines) and the signed specification for Choria's plugins watcher; DIST_URL, DIST_KEY, DIST_MATCH, DIST_FLAGS
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build -trimpath -ldflags '-s -w $(LDFLAGS)' -o bin/logforward-linux-amd64 ./cmd/logforward
+	$(GO) run ./machine/dist --program bin/logforward-linux-amd64 --release '$(or $(VERSION),devel)' --url '$(DIST_URL)' --key '$(DIST_KEY)' --match '$(DIST_MATCH)' $(DIST_FLAGS)
+
 test: ## Vet and test everything, with the race detector
 	test/prepare
 	$(GO) vet ./...
 	$(GO) test -race -timeout $(TEST_TIME) ./...
 
+packages: ## Build dist/*.deb and *.rpm for amd64 and arm64; VERSION=1.2.3 as above
+	cd packaging/build && $(GO) run . -version '$(VERSION)'
+
+test-packages: ## Install, upgrade under load, remove and purge the packages, with real dpkg and rpm in roots of their own
+	test/prepare packages
+	cd packaging/build && $(GO) vet . && $(GO) test -timeout $(TEST_TIME) -skip Puppet .
+
+test-puppet: ## Check the Puppet module, and apply it with a real Puppet in a root of its own
+	test/prepare puppet
+	cd packaging/build && $(GO) vet . && $(GO) test -timeout $(TEST_TIME) -run Puppet .
+	$(GO) test -timeout $(TEST_TIME) -run Puppet ./test/fleet
+
 test-fleet: ## Test with real Choria brokers, servers and clients only
 	$(GO) test -timeout $(TEST_TIME) ./test/fleet
+
+test-machine: ## Test what happens to a node's daemon, and what its autonomous agent makes of it; about four minutes
+	test/prepare
+	LOGFORWARD_MACHINE_TESTS=1 $(GO) test -timeout $(TEST_TIME) -run 'Machine|Plugins|Quiet|Button' ./test/fleet
 
 lint: ## Look for mistakes and leftovers with staticcheck
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) ./...
@@ -68,10 +91,14 @@ fuzz: ## Fuzz each parser for FUZZ_TIME
 		done; \
 	done
 
-docs: build ## Write docs/settings.md from the settings themselves, and ddl/logforward.ddl from its JSON
+docs: build bin/choria ## Write docs/settings.md and the Puppet types from the settings, ddl/logforward.ddl from its JSON, the Puppet module's copies, and the machine's graph
 	$(GO) test ./ddl -run TestRuby -update
+	$(GO) test ./internal/settings -run TestPuppet -update
+	install -D -m 0644 -t puppet/files/mcollective/agent ddl/logforward.json ddl/logforward.ddl
 	bin/logforward config --markdown > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
+	HOME=$${HOME:-/} USER=$${USER:-root} bin/choria machine graph machine/logforward | LC_ALL=C awk -f docs/machine/graph.awk > docs/machine/graph.dot
+	dot -Tsvg docs/machine/graph.dot -o docs/machine/graph.svg
 
 clean: ## Remove what was built, and what run made
-	rm -rf bin demo received
+	rm -rf bin dist demo received

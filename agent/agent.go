@@ -49,6 +49,7 @@ type agent struct {
 	*request
 	client *control.Client
 	wishes string
+	config string // file of settings; empty: the one that all commands read
 	now    time.Time
 }
 
@@ -56,6 +57,7 @@ type agent struct {
 var actions = map[string]func(*agent, context.Context) *reply{
 	"start": (*agent).start, "stop": (*agent).stop, "pause": (*agent).pause, "resume": (*agent).resume, "redirect": (*agent).redirect,
 	"status": (*agent).status, "list": (*agent).list, "check": (*agent).check,
+	"plan": (*agent).plan, "apply": (*agent).apply, "rollback": (*agent).rollback,
 }
 
 func respond(ctx context.Context, getenv func(string) string) *reply {
@@ -78,7 +80,8 @@ func respond(ctx context.Context, getenv func(string) string) *reply {
 	if bad := r.fits(action); bad != nil {
 		return bad
 	}
-	v, err := settings.Load(settings.Client, configFile(getenv(envConfig)), nil, nil)
+	config := configFile(getenv(envConfig))
+	v, err := settings.Load(settings.Client, config, nil, nil)
 	if err != nil {
 		return failed(codeOther, "settings: %v", err)
 	}
@@ -86,7 +89,7 @@ func respond(ctx context.Context, getenv func(string) string) *reply {
 	client.Caller, client.RequestID, client.Collective, client.TTL = r.CallerID, r.RequestID, r.Collective, r.TTL
 	// Less than half of what Choria Server waits, and some room to record a wish and to start.
 	client.Timeout = time.Duration(description.Metadata.Timeout) * time.Second * 2 / 5
-	return do(&agent{r, client, v.Text("wishes"), now}, ctx)
+	return do(&agent{r, client, v.Text("wishes"), config, now}, ctx)
 }
 
 // configFile is the file of settings that Choria Server names, if it is there: it leaves the suffix

@@ -62,7 +62,7 @@ func newHost(t testing.TB) *host {
 	}
 	// Nobody listens on port 1: what the agent says is about this machine.
 	h.must(os.WriteFile(h.path("logforward.cfg"), fmt.Appendf(nil, "socket = %[1]s/sock\nwishes = %[1]s/wishes\naudit_log = %[1]s/audit.log\npolicy = peers\nstate = %[1]s/state\nforwarders = %[1]s/forwarders\nallowed_paths = %[1]s/log/**\n"+
-		"identity = web1.example.net\ndestination.central.url = nats://127.0.0.1:1\ndestination.audit.url = nats://127.0.0.1:1\n", dir), 0o644))
+		"staged = %[1]s/staged\nformer = %[1]s/former\nidentity = web1.example.net\ndestination.central.url = nats://127.0.0.1:1\ndestination.audit.url = nats://127.0.0.1:1\n", dir), 0o644))
 	return h
 }
 
@@ -92,6 +92,13 @@ func (h *host) start() {
 		_, err := control.NewClient(h.path("sock")).List(context.Background())
 		return err
 	})
+}
+
+// stage has a definition wait.
+func (h *host) stage(definition string) {
+	h.Helper()
+	h.must(os.MkdirAll(h.path("staged/forwarders.d"), 0o755))
+	h.must(os.WriteFile(h.path("staged/forwarders.d/staged.yaml"), []byte(definition), 0o644))
 }
 
 func (h *host) stop() {
@@ -436,6 +443,42 @@ func TestActivation(t *testing.T) {
 	}
 }
 
+// Whoever asks by Choria is the one that policy decides on, and a fault is told before anything is done.
+func TestPlanIsAppliedForWhomPolicyLets(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	config, err := os.ReadFile(h.path("logforward.cfg"))
+	h.must(err)
+	h.must(os.WriteFile(h.path("logforward.cfg"), []byte(strings.ReplaceAll(string(config), "policy = peers", "policy = "+h.path("p.rego"))), 0o644))
+	document := "package io.choria.mcorpc.authpolicy\nimport rego.v1\ndefault allow := false\nallow if {\n\tinput.callerid == \"%s\"\n\tinput.collective == \"mcollective\"\n}\n"
+	h.must(os.WriteFile(h.path("p.rego"), fmt.Appendf(nil, document, "choria=bob.mcollective"), 0o644))
+	h.says(h.ask("plan", nil), codeOK, "nothing staged")
+	h.says(h.ask("apply", nil), codeAborted, "", "not permitted for choria=alice.mcollective")
+	h.must(os.WriteFile(h.path("p.rego"), fmt.Appendf(nil, document, "choria=alice.mcollective"), 0o644))
+	h.says(h.ask("apply", nil), codeOther, "", "nothing is staged")
+	h.says(h.ask("rollback", nil), codeOther, "", "nothing was applied here yet")
+	h.stage("log: staged\npath: /etc/shadow\ndestination: central\n")
+	h.says(h.ask("plan", nil), codeOK, "faulty", "/etc/shadow")
+	h.says(h.ask("apply", nil), codeAborted, "", "/etc/shadow")
+	h.stage("log: staged\npath: " + h.path("log/staged.log") + "\ndestination: central\n")
+	h.says(h.ask("plan", nil), codeOK, "changes", "1 starts", "policy allows")
+	h.says(h.ask("apply", nil), codeOK, "done")
+	if _, err := os.Stat(h.path("forwarders/staged.yaml")); err != nil {
+		t.Error(err)
+	}
+	h.says(h.ask("rollback", nil), codeOK, "done")
+	if _, err := os.Stat(h.path("forwarders/staged.yaml")); err == nil {
+		t.Error("what was staged is still in force")
+	}
+	book, err := os.ReadFile(h.path("audit.log"))
+	h.must(err)
+	for _, want := range []string{`"action":"apply","allowed":false`, `"action":"apply","allowed":true`, `"action":"rollback","allowed":true`, `"collective":"mcollective"`} {
+		if !strings.Contains(string(book), want) {
+			t.Errorf("no %s in %s", want, book)
+		}
+	}
+}
+
 // The agent, its description, the daemon's requests and the command line know the same actions, inputs and outputs.
 func TestAgreement(t *testing.T) {
 	t.Parallel()
@@ -480,7 +523,8 @@ func TestAgreement(t *testing.T) {
 		"start": {"log": "app", "path": h.path("log/app.log"), "destination": "central"}, "stop": {"log": "app"}, "pause": {"log": "app"},
 		"resume": {"log": "app"}, "redirect": {"log": "app", "destination": "audit"},
 	}
-	for _, name := range []string{"start", "pause", "resume", "status", "list", "check", "redirect", "stop"} {
+	h.stage("log: staged\npath: " + h.path("log/staged.log") + "\ndestination: central\n")
+	for _, name := range []string{"start", "pause", "resume", "status", "list", "check", "redirect", "stop", "plan", "apply", "rollback"} {
 		action := d.Action(name)
 		outputs := slices.Sorted(maps.Keys(action.Outputs))
 		r := h.ask(name, data[name])

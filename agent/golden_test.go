@@ -73,6 +73,12 @@ func TestProtocol(t *testing.T) {
 	check("not-permitted", "start", inputs{"log": "shadow", "path": "/etc/shadow", "destination": "central"})
 	h.must(h.daemon.Process.Signal(syscall.SIGSTOP))
 	check("hung", "status", nil)
+	h.stop()
+	check("apply-nothing", "apply", nil)
+	h.stage("log: staged\npath: " + h.path("log/*.log") + "\ndestination: central\n")
+	check("plan", "plan", nil)
+	check("apply", "apply", nil)
+	check("rollback", "rollback", nil)
 }
 
 func (h *host) golden(name string, got []byte) {

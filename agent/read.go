@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -39,8 +41,13 @@ func (a *agent) status(ctx context.Context) *reply {
 	var age, rate float64
 	var errs []string
 	state, logs := "", map[string]any{}
+	names, ranked := make([]string, 0, len(s.Logs)), make(map[string]int, len(s.Logs))
 	for i := range s.Logs {
 		l := &s.Logs[i]
+		if _, twice := ranked[l.Log]; !twice {
+			names = append(names, l.Log)
+		}
+		ranked[l.Log] = rank(l.State)
 		files, lag, age, rate = files+l.Files, lag+l.LagBytes, max(age, l.LagSeconds), rate+l.Rate
 		if rank(l.State) > rank(state) || state == "" {
 			state = l.State
@@ -49,6 +56,7 @@ func (a *agent) status(ctx context.Context) *reply {
 			errs = append(errs, l.Log+": "+l.Error)
 		}
 		if logs[l.Log] = any(line(l)); a.flag("details") {
+			l.Path, l.Error, l.Promise = printable(l.Path), harmless(l.Error), harmless(l.Promise)
 			logs[l.Log] = l
 		}
 	}
@@ -58,8 +66,18 @@ func (a *agent) status(ctx context.Context) *reply {
 	for _, p := range s.Problems {
 		errs = append(errs, p.Where+": "+p.Problem)
 	}
-	return done(map[string]any{"state": state, "files": files, "lag_bytes": lag, "lag_seconds": age, "rate": rate, "error": some(errs), "logs": logs})
+	problem := some(errs)
+	// Where not all can be told, those with the worst states are.
+	slices.SortStableFunc(names, func(a, b string) int { return ranked[b] - ranked[a] })
+	logs, left := fit(logs, names)
+	if left > 0 {
+		problem = strings.TrimSuffix(fmt.Sprintf("%d of %d logs aren't shown: ask for one, or %q on the node; ", left, len(names), "logforward status")+problem, "; ")
+	}
+	return done(map[string]any{"state": state, "files": files, "lag_bytes": lag, "lag_seconds": tenths(age), "rate": math.Round(rate), "error": problem, "logs": logs})
 }
+
+// tenths is as exact as a person reads seconds.
+func tenths(seconds float64) float64 { return math.Round(seconds*10) / 10 }
 
 // line tells of a log what a person asks first.
 func line(l *control.LogStatus) string {
@@ -104,9 +122,15 @@ func (a *agent) list(ctx context.Context) *reply {
 		return daemonSaid(err)
 	}
 	state, forwarders, problems := "none", map[string]any{}, []string{}
+	var names []string
 	for _, f := range l.Forwarders {
 		state = "defined"
+		names = append(names, f.Log)
 		forwarders[f.Log] = fmt.Sprintf("%s, %s to %s", f.State, f.Path, f.Destination)
+	}
+	forwarders, left := fit(forwarders, names)
+	if left > 0 {
+		problems = append(problems, fmt.Sprintf("%d of %d forwarders aren't shown: see %q on the node", left, len(names), "logforward list"))
 	}
 	for _, p := range l.Problems {
 		problems = append(problems, p.Where+": "+p.Problem)
@@ -126,5 +150,5 @@ func (a *agent) check(ctx context.Context) *reply {
 	for _, p := range c.Problems {
 		problems = append(problems, p.Where+": "+p.Problem)
 	}
-	return done(map[string]any{"state": c.Status, "text": c.Text, "logs": c.Logs, "lag_bytes": c.LagBytes, "lag_seconds": c.LagSeconds, "problems": problems})
+	return done(map[string]any{"state": c.Status, "text": c.Text, "logs": c.Logs, "lag_bytes": c.LagBytes, "lag_seconds": tenths(c.LagSeconds), "problems": problems})
 }

@@ -32,20 +32,83 @@ type reply struct {
 // maxMessage keeps a message readable in a list of nodes, in bytes.
 const maxMessage = 1024
 
-func done(data map[string]any) *reply { return &reply{codeOK, "OK", data} }
+// maxList keeps a reply below what a broker takes, in bytes: 1 MiB by default, of which Choria's envelopes, one in
+// the other and each in base64, leave little more than half. A larger one would never arrive.
+const maxList = 256 << 10
+
+// done is the reply to what was done. Its texts may hold what a file is called or what a broker said.
+func done(data map[string]any) *reply {
+	for name, v := range data {
+		switch v := v.(type) {
+		case string:
+			data[name] = harmless(v)
+		case []string:
+			for i := range v {
+				v[i] = harmless(v[i])
+			}
+			data[name] = shorten(v)
+		case map[string]any:
+			for key, text := range v {
+				if text, ok := text.(string); ok {
+					v[key] = harmless(text)
+				}
+			}
+		}
+	}
+	return &reply{codeOK, "OK", data}
+}
 
 func failed(code int, format string, args ...any) *reply {
-	// The text may quote what a stranger sent: nothing of it may play with a terminal.
-	text := strings.Map(func(r rune) rune {
+	return &reply{code, harmless(fmt.Sprintf(format, args...)), map[string]any{}}
+}
+
+// printable is a text of which nothing can play with a terminal, whatever a stranger wrote into it.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
-	}, fmt.Sprintf(format, args...))
+	}, text)
+}
+
+// harmless is printable, and no longer than a person reads.
+func harmless(text string) string {
+	text = printable(text)
 	if len(text) > maxMessage {
 		text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
 	}
-	return &reply{code, text, map[string]any{}}
+	return text
+}
+
+// shorten keeps as many texts as a reply can hold, and says how many it leaves out.
+func shorten(texts []string) []string {
+	size := 0
+	for i, t := range texts {
+		if size += encoded(t); size > maxList {
+			return append(texts[:i:i], fmt.Sprintf("and %d more", len(texts)-i))
+		}
+	}
+	return texts
+}
+
+// fit takes from all, in the order of names, as much as a reply can hold. left is how many are left out.
+func fit(all map[string]any, names []string) (kept map[string]any, left int) {
+	kept = make(map[string]any, len(names))
+	size := 0
+	for i, name := range names {
+		if size += encoded(name) + encoded(all[name]); size > maxList {
+			return kept, len(names) - i
+		}
+		kept[name] = all[name]
+	}
+	return kept, 0
+}
+
+// encoded is how many bytes a value has in a reply; what can't be written is found when the reply is.
+func encoded(v any) int {
+	b, _ := json.Marshal(v)
+	return len(b) + 2
 }
 
 // daemonSaid is the reply to a request that the daemon, or the way to it, didn't take.

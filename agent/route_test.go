@@ -18,6 +18,7 @@ import (
 
 	"logforward/internal/control"
 	"logforward/internal/policy"
+	"logforward/internal/wish"
 )
 
 // rules is a document with a role for each way to be limited; LOGS is the directory of logs.
@@ -179,6 +180,9 @@ func TestTheSameVerdictOnEveryRoute(t *testing.T) {
 	h.eventually("the wishes to be decided on", func() error {
 		if b, err := os.ReadFile(h.path("audit.log")); err != nil || strings.Count(string(b), "\n") < len(cases) {
 			return fmt.Errorf("%v of %d decisions", strings.Count(string(b), "\n"), len(cases))
+		}
+		if left, problems := wish.Read(h.path("wishes")); len(left)+len(problems) > 0 {
+			return fmt.Errorf("%v, %v are left", left, problems) // they would be taken a second time
 		}
 		return nil
 	})

@@ -63,7 +63,7 @@ func TestConventions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, action := range a.Actions {
-		reads := action.Name == "status" || action.Name == "list" || action.Name == "check"
+		reads := action.Name == "status" || action.Name == "list" || action.Name == "check" || action.Name == "plan"
 		if want := map[bool]string{true: "always", false: "failed"}[reads]; action.Display != want {
 			t.Errorf("%s: display %s, want %s", action.Name, action.Display, want)
 		}

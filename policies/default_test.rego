@@ -11,10 +11,19 @@ test_everybody_looks if {
 }
 
 test_administrators_do if {
-	authpolicy.allow with input as {"agent": "choria_util", "action": "machine_transition", "callerid": "up=admin"}
+	every caller in ["up=admin", "choria=admin-1.mcollective"] {
+		authpolicy.allow with input as {"agent": "choria_util", "action": "machine_transition", "callerid": caller}
+	}
 }
 
 test_others_do_not if {
 	not authpolicy.allow with input as {"agent": "choria_util", "action": "machine_transition", "callerid": "up=anybody"}
 	not authpolicy.allow with input as {"agent": "other", "action": "ping", "callerid": "up=administrator"}
+	not authpolicy.allow with input as {"agent": "rpcutil", "action": "get_data"}
+	not authpolicy.allow with input as {"action": "ping", "callerid": "up=admin"}
+}
+
+# Where logforward.rego is missing, this one is asked for it.
+test_not_for_logforward if {
+	not authpolicy.allow with input as {"agent": "logforward", "action": "status", "callerid": "up=admin"}
 }

@@ -1,129 +1,516 @@
 # Who may do what with log forwarders, as Choria Server and the node's daemon decide.
 #
 # Choria Server decides first, with what the request says. The node decides again, with the log's path
-# and destination filled in, also about what comes from its socket or was recorded while it was down.
-# Both must allow. What no role allows is denied.
+# and destination filled in, also about what comes from its socket or was recorded while it was down. Both
+# must allow. What no role allows is denied, and deny rules stand above all roles.
+#
+# Written by "logforward policy render" from the operators' table: change that, not this.
 package io.choria.mcorpc.authpolicy
 
 import rego.v1
 
-# A role: who, what, and within which limits. callers are globs in which * stops at nothing; an empty
-# limit isn't one. for is the longest in minutes, and 0 where it needn't end.
-roles := {
-	"reader": {"callers": ["*"], "actions": {"status", "list", "check"}, "logs": [], "paths": [], "destinations": [], "for": 0, "reason": false},
-	"oncall": {
-		"callers": ["up=oncall-*", "choria=oncall-*.mcollective", "local=root"], "actions": {"pause", "resume"},
-		"logs": [], "paths": [], "destinations": [], "for": 240, "reason": true,
-	},
-	"operator": {
-		"callers": ["up=ops-*", "choria=ops-*.mcollective"], "actions": {"start", "stop", "pause", "resume", "redirect"},
-		"logs": [], "paths": ["/var/log/nginx/**", "/var/log/app/*.log"], "destinations": ["central", "staging"], "for": 0, "reason": false,
-	},
-	"audit": {
-		"callers": ["up=audit-*", "choria=audit-*.mcollective"], "actions": {"start", "stop"},
-		"logs": [], "paths": ["/var/log/audit/*"], "destinations": ["audit"], "for": 0, "reason": true,
-	},
-}
-
-# Stands above all roles: nobody sends a production node's logs to the outside, and nobody changes a
-# node that is still being provisioned.
-forbidden if {
-	input.data.destination == "external"
-	input.facts.environment == "production"
-}
-
-forbidden if {
-	input.provision_mode
-	not input.action in reading
-}
-
-reading := {"status", "list", "check"}
-
 default allow := false
 
 allow if {
-	not forbidden
+	count(denied) == 0
 	count(rule) > 0
+}
+
+roles := {
+	# reader: everybody looks
+	"reader": {
+		"callers": {"*": "^[^[:cntrl:]][^[:cntrl:]]*$"},
+		"actions": {"status", "list", "check", "plan"},
+	},
+	# oncall: whoever is on call holds any log, or all, for a while
+	"oncall": {
+		"callers": {
+			"up=oncall-*": "^up=oncall-[^=[:cntrl:]]*$",
+			"choria=oncall-*.mcollective": "^choria=oncall-[^=[:cntrl:]]*\\.mcollective$",
+			"local=root": "",
+		},
+		"actions": {"pause", "resume"},
+		"for": 14400000000000,
+		"reason": true,
+	},
+	# operator: operators run the logs of web servers and applications
+	"operator": {
+		"callers": {
+			"up=ops-*": "^up=ops-[^=[:cntrl:]]*$",
+			"choria=ops-*.mcollective": "^choria=ops-[^=[:cntrl:]]*\\.mcollective$",
+		},
+		"actions": {"start", "stop", "pause", "resume", "redirect"},
+		"paths": {
+			"/var/log/nginx/**": "^/var/log/nginx/.+$",
+			"/var/log/app/*.log": "^/var/log/app/[^/[:cntrl:]]*\\.log$",
+		},
+		"destinations": {"central": "", "staging": ""},
+	},
+	# rollout: operators put into force what configuration management has staged, and take it back
+	"rollout": {
+		"callers": {
+			"up=ops-*": "^up=ops-[^=[:cntrl:]]*$",
+			"choria=ops-*.mcollective": "^choria=ops-[^=[:cntrl:]]*\\.mcollective$",
+		},
+		"actions": {"apply", "rollback"},
+	},
+	# trainee: whoever learns it starts what is small, on test nodes, in office hours
+	"trainee": {
+		"callers": {"up=trainee-*": "^up=trainee-[^=[:cntrl:]]*$"},
+		"actions": {"start", "stop"},
+		"logs": {"training-*": "^training-[^[:cntrl:]]*$"},
+		"paths": {"/var/log/app/*.log": "^/var/log/app/[^/[:cntrl:]]*\\.log$"},
+		"destinations": {"staging": ""},
+		"collectives": {"mcollective": "", "choria": ""},
+		"classes": {"role::app*": "^role::app[^[:cntrl:]]*$"},
+		"facts": {"environment": {"test": "", "test-*": "^test-[^[:cntrl:]]*$"}},
+		"times": [
+			{"days": {"Monday", "Tuesday", "Wednesday", "Thursday", "Friday"}, "from": 480, "to": 1080, "zone": "Europe/Berlin"},
+		],
+		"provisioning": "never",
+		"for": 3600000000000,
+		"rate": 1048576,
+		"reason": true,
+		"ttl": 120,
+	},
+	# audit: the audit team has the audit log sent to its own destination
+	"audit": {
+		"callers": {
+			"up=audit-*": "^up=audit-[^=[:cntrl:]]*$",
+			"choria=audit-*.mcollective": "^choria=audit-[^=[:cntrl:]]*\\.mcollective$",
+		},
+		"actions": {"start", "stop"},
+		"paths": {"/var/log/audit/*": "^/var/log/audit/[^/[:cntrl:]]*$"},
+		"destinations": {"audit": ""},
+		"reason": true,
+	},
+}
+
+# Above all roles.
+denials := {
+	# audit-log: the audit log is the audit team's alone
+	"audit-log": {
+		"except": {
+			"up=audit-*": "^up=audit-[^=[:cntrl:]]*$",
+			"choria=audit-*.mcollective": "^choria=audit-[^=[:cntrl:]]*\\.mcollective$",
+		},
+		"actions": {"start", "redirect"},
+		"paths": {"/var/log/audit/**": "^/var/log/audit/.+$"},
+	},
+	# external-in-production: nobody sends a production node's logs to the outside
+	"external-in-production": {
+		"actions": {"start", "redirect"},
+		"destinations": {"external": ""},
+		"facts": {"environment": {"production": ""}},
+	},
+	# provisioning: nobody changes a node that is still being provisioned
+	"provisioning": {
+		"actions": {"start", "stop", "pause", "resume", "redirect", "apply", "rollback"},
+		"provisioning": "only",
+	},
 }
 
 # The roles that allow this.
 rule contains name if {
+	input.agent == "logforward"
 	some name, role in roles
-	some caller in role.callers
-	glob.match(caller, null, input.callerid)
 	input.action in role.actions
+	matches(role.callers, caller)
 	log_within(role)
 	path_within(role)
 	destination_within(role)
-	time_within(role)
+	for_within(role)
+	rate_within(role)
 	reason_within(role)
+	ttl_within(role)
+	collective_within(role)
+	facts_within(role)
+	classes_within(role)
+	provisioning_within(role)
+	times_within(role)
 }
 
-log_within(role) if count(role.logs) == 0
+log_within(role) if not role.logs
 
-log_within(role) if {
-	some log in role.logs
-	glob.match(log, null, input.data.log)
-}
+log_within(role) if matches(role.logs, log)
 
-path_within(role) if count(role.paths) == 0
+path_within(role) if not role.paths
 
-# A request about a known log needn't carry its path; the node fills it in before it decides. One that
-# is about all logs has no path that could be within.
 path_within(role) if {
-	count(role.paths) > 0
-	not input.data.path
-	input.data.log
+	path_fits(role)
+	is_array(resolved)
+	every file in resolved {
+		real_path(file)
+		matches(role.paths, file)
+	}
 }
 
-# Without a glob in it, a path is one file.
-path_within(role) if {
-	some path in role.paths
-	not regex.match(`[*?\[{\\]|/$`, input.data.path)
-	glob.match(path, ["/"], input.data.path)
+path_fits(role) if matches(role.paths, path)
+
+# A request about a known log needn't carry its path: the node fills it in and decides again.
+path_fits(role) if {
+	role.paths
+	not said("path")
+	log
 }
 
-# What a glob matches is within a whole tree only.
-path_within(role) if {
-	some path in role.paths
-	endswith(path, "/**")
-	startswith(input.data.path, trim_suffix(path, "**"))
-}
+destination_within(role) if not role.destinations
 
-destination_within(role) if count(role.destinations) == 0
-
-# A node with one destination fills it in.
 destination_within(role) if {
-	count(role.destinations) > 0
-	not input.data.destination
+	destination_fits(role)
+	not leaves(role)
+}
+
+destination_fits(role) if {
+	said("destination")
+	matches(role.destinations, given.destination)
+}
+
+# The node fills it in, but for where a redirect goes.
+destination_fits(role) if {
+	role.destinations
+	not said("destination")
+	log
 	input.action != "redirect"
 }
 
-destination_within(role) if input.data.destination in role.destinations
-
-time_within(role) if role["for"] == 0
-
-time_within(role) if {
-	role["for"] > 0
-	input.action != "pause"
+# Where it goes now, as the node says, counts as well.
+leaves(role) if {
+	said("current")
+	not matches(role.destinations, given.current)
 }
 
-# A pause that never ends isn't shorter than any limit.
-time_within(role) if {
-	role["for"] > 0
-	minutes > 0
-	minutes <= role["for"]
+# role["for"] is in nanoseconds. What has lasted already counts.
+for_within(role) if not role.for
+
+for_within(_) if not ends
+
+for_within(role) if {
+	asked := nanoseconds(given.for)
+	asked > 0
+	asked + lasted <= role.for
 }
 
-# "1h30m" and "1d" in minutes.
-minutes := sum([n |
-	regex.match(`^([0-9]+[smhdw])+$`, input.data["for"])
-	some part in regex.find_n(`[0-9]+[smhdw]`, input.data["for"], -1)
-	n := to_number(regex.find_n(`[0-9]+`, part, 1)[0]) * unit[regex.find_n(`[smhdw]`, part, 1)[0]]
-])
+ends if said("for")
 
-unit := {"s": 1 / 60, "m": 1, "h": 60, "d": 1440, "w": 10080}
+ends if input.action in {"stop", "pause", "redirect"}
+
+ends if {
+	input.action == "start"
+	not lifts
+}
+
+lasted := 0 if not said("held")
+
+lasted := nanoseconds(given.held) if said("held")
+
+# "1h30m" is the sum of its parts, each in thousandths of a unit, so that all numbers are whole.
+nanoseconds(text) := sum([n |
+	some part in regex.find_all_string_submatch_n("([0-9]+)[.]?([0-9]*)(ms|s|m|h|d|w)", text, -1)
+	n := thousandths(part[1], part[2]) * duration_unit[part[3]]
+]) if {
+	is_string(text)
+	count(text) <= 40
+	regex.match("^([0-9]{1,9}([.][0-9]{1,3})?(ms|s|m|h|d|w))+$", text)
+}
+
+duration_unit := {"ms": 1000, "s": 1000000, "m": 60000000, "h": 3600000000, "d": 86400000000, "w": 604800000000}
+
+# role.rate is in bytes per second.
+rate_within(role) if not role.rate
+
+rate_within(_) if {
+	not said("rate")
+	not begins
+}
+
+rate_within(role) if {
+	asked := rate(given.rate)
+	asked > 0
+	asked <= role.rate * 1000
+}
+
+begins if {
+	input.action == "start"
+	not lifts
+}
+
+rate(text) := n if {
+	is_string(text)
+	count(text) <= 40
+	some part in regex.find_all_string_submatch_n("^([0-9]{1,15})(?:[.]([0-9]{1,3}))? *([A-Za-z]{0,3})(?:/s)?$", text, 1)
+	n := thousandths(part[1], part[2]) * rate_unit[lower(part[3])]
+}
+
+rate_unit := {
+	"": 1, "b": 1,
+	"kb": 1000, "mb": 1000000, "gb": 1000000000, "tb": 1000000000000,
+	"k": 1024, "m": 1048576, "g": 1073741824, "t": 1099511627776,
+	"kib": 1024, "mib": 1048576, "gib": 1073741824, "tib": 1099511627776,
+}
 
 reason_within(role) if not role.reason
 
-reason_within(_) if trim_space(input.data.reason) != ""
+reason_within(_) if not input.action in changes
+
+reason_within(_) if {
+	is_string(given.reason)
+	regex.match("[\\pL\\pN]", given.reason)
+}
+
+changes := {"start", "stop", "pause", "resume", "redirect"}
+
+# In seconds.
+ttl_within(role) if not role.ttl
+
+ttl_within(role) if {
+	is_number(input.ttl)
+	input.ttl >= 0
+	input.ttl <= role.ttl
+}
+
+collective_within(role) if not role.collectives
+
+collective_within(role) if matches(role.collectives, input.collective)
+
+facts_within(role) if not role.facts
+
+facts_within(role) if {
+	every name, values in role.facts {
+		matches(values, fact(name))
+	}
+}
+
+classes_within(role) if not role.classes
+
+classes_within(role) if {
+	is_array(input.classes)
+	some class in input.classes
+	matches(role.classes, class)
+}
+
+provisioning_within(role) if not role.provisioning
+
+provisioning_within(role) if role.provisioning == provisioning
+
+times_within(role) if not role.times
+
+times_within(role) if {
+	some window in role.times
+	now_within(window)
+}
+
+# The deny rules that stand: those of which no condition is known not to hold.
+denied contains name if {
+	some name, denial in denials
+	not otherwise(denial)
+}
+
+otherwise(denial) if {
+	is_string(input.action)
+	not input.action in denial.actions
+}
+
+otherwise(denial) if matches(denial.except, caller)
+
+otherwise(denial) if {
+	denial.paths
+	elsewhere(denial.paths)
+	is_array(resolved)
+	every file in resolved {
+		is_string(file)
+		not matches(denial.paths, file)
+	}
+}
+
+# The node fills the path in, and decides again.
+elsewhere(_) if {
+	not said("path")
+	log
+}
+
+elsewhere(paths) if {
+	path
+	not regex.match("[*?\t]", path)
+	not matches(paths, path)
+}
+
+# Two globs are apart where they begin otherwise, or differ in depth.
+elsewhere(paths) if {
+	regex.match("[*?\t]", path)
+	every denied_path, _ in paths {
+		apart(denied_path)
+	}
+}
+
+apart(denied_path) if {
+	a := beginning(denied_path)
+	b := beginning(path)
+	not startswith(a, b)
+	not startswith(b, a)
+}
+
+apart(denied_path) if {
+	not contains(denied_path, "**")
+	least(path) > depth(denied_path)
+}
+
+apart(denied_path) if {
+	not contains(path, "\t")
+	least(denied_path) > depth(path)
+}
+
+beginning(text) := regex.find_n("^[^*?\t]*", text, 1)[0]
+
+depth(text) := count(split(text, "/")) - 1
+
+least(text) := depth(text) - count([part | some part in split(trim_suffix(text, "/**"), "/"); part in {"**", "\t"}])
+
+otherwise(denial) if {
+	denial.destinations
+	is_string(given.destination)
+	given.destination != ""
+	not matches(denial.destinations, given.destination)
+}
+
+# The node fills it in, but for where a redirect goes.
+otherwise(denial) if {
+	denial.destinations
+	not said("destination")
+	log
+	is_string(input.action)
+	input.action != "redirect"
+}
+
+otherwise(denial) if {
+	some name, values in denial.facts
+	value := fact(name)
+	not matches(values, value)
+}
+
+otherwise(denial) if {
+	denial.provisioning
+	provisioning
+	denial.provisioning != provisioning
+}
+
+# A path as it is compared. One that is a glob is within only with all that it can match: so * and ? are
+# characters like others here, ** is a tabulator, and [a-z] is ?. Braces may be anything: that is no path.
+path := concat("/", shown) if {
+	parts := split(plain_path, "/")
+	shown := [object.get({"**": "\t"}, part, part) | some part in parts]
+}
+
+plain_path := plain if {
+	is_string(given.path)
+	real_path(given.path)
+	not regex.match("/[.]{1,2}(/|$)", given.path)
+	plain := regex.replace(given.path, "\\[[!^]?[^\\]\\[!^/*?{}\\\\]+\\]", "?")
+	not regex.match("[\\[\\]{}\\\\]", plain)
+}
+
+real_path(text) if {
+	is_string(text)
+	regex.match("^(/[^/[:cntrl:]]+)+$", text)
+}
+
+# Real files behind the path, where the node says them.
+resolved := object.get(given, "resolved", [])
+
+thousandths(whole, decimals) := to_number(concat("", [whole, substring(concat("", [decimals, "000"]), 0, 3)]))
+
+# A fact as text; os.family is family within os.
+fact(name) := text if {
+	is_object(input.facts)
+	text := shown(object.get(input.facts, split(name, "."), null))
+}
+
+shown(value) := value if is_string(value)
+
+shown(value) := "true" if value == true
+
+shown(value) := "false" if value == false
+
+shown(value) := format_int(value, 10) if {
+	is_number(value)
+	abs(value) <= 9007199254740991
+	value == floor(value)
+}
+
+provisioning := "never" if input.provision_mode == false
+
+provisioning := "only" if input.provision_mode == true
+
+# Hours are minutes since midnight, by the clocks on the walls of the zone. What ends after midnight belongs to the
+# day on which it begins.
+now_within(window) if {
+	window.from < window.to
+	[day, minute] := wall(window.zone)
+	minute >= window.from
+	minute < window.to
+	day in window.days
+}
+
+now_within(window) if {
+	window.from > window.to
+	[day, minute] := wall(window.zone)
+	minute >= window.from
+	day in window.days
+}
+
+now_within(window) if {
+	window.from > window.to
+	[day, minute] := wall(window.zone)
+	minute < window.to
+	yesterday[day] in window.days
+}
+
+wall(zone) := [time.weekday([now, zone]), (hour * 60) + minute] if [hour, minute, _] := time.clock([now, zone])
+
+now := time.parse_rfc3339_ns(input.time) if {
+	is_string(input.time)
+	regex.match("^(19|20|21)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$", input.time)
+}
+
+yesterday := {
+	"Monday": "Sunday", "Tuesday": "Monday", "Wednesday": "Tuesday", "Thursday": "Wednesday",
+	"Friday": "Thursday", "Saturday": "Friday", "Sunday": "Saturday",
+}
+
+# The inputs of the action, and what the node has filled in.
+default given := {}
+
+given := input.data if is_object(input.data)
+
+# The one log that it is about. Without one it is about all logs, which no list holds.
+log := given.log if {
+	is_string(given.log)
+	given.log != ""
+	object.get(given, "all", false) == false
+}
+
+said(name) if not object.get(given, name, "") == ""
+
+# A start without a path ends a stop and begins nothing.
+lifts if {
+	input.action == "start"
+	not said("path")
+}
+
+lifts if {
+	input.action == "start"
+	given.lifts == true
+}
+
+# The keys of a table's lists are as operators wrote them, the values are the same as regular expressions;
+# "" stands for the key itself.
+matches(list, text) if list[text] == ""
+
+matches(list, text) if {
+	is_string(text)
+	some expression in list
+	expression != ""
+	regex.match(expression, text)
+}
+
+caller := input.callerid if is_string(input.callerid)

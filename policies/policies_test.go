@@ -27,7 +27,7 @@ func modules(t *testing.T, names ...string) map[string]*ast.Module {
 
 // The documents' own tests pass, and reach each line of them.
 func TestDocuments(t *testing.T) {
-	for _, name := range []string{"logforward", "default"} {
+	for _, name := range []string{"logforward", "default", "aaa"} {
 		t.Run(name, func(t *testing.T) {
 			all := modules(t, name+".rego", name+"_test.rego")
 			tracer := cover.New()
@@ -55,7 +55,7 @@ func TestDocuments(t *testing.T) {
 
 // The older generation of Choria reads Rego of version 0, where the newer syntax needs the import.
 func TestOlderGeneration(t *testing.T) {
-	for _, name := range []string{"logforward.rego", "default.rego"} {
+	for _, name := range []string{"logforward.rego", "default.rego", "aaa.rego"} {
 		b, err := Files.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

@@ -42,18 +42,22 @@ daemon if --for says nothing else, with the file and the environment of now. Sec
 		}
 		for _, d := range list {
 			fmt.Fprintf(p.out, "%s (%s)\n    %s\n", d.Name, d.Type, d.Help)
+			if d.Deprecated != "" {
+				fmt.Fprintf(p.out, "    deprecated:  %s\n", d.Deprecated)
+			}
+			fmt.Fprintf(p.out, "    accepts:     %s\n", d.Accepts)
 			if d.Default != "" {
-				fmt.Fprintf(p.out, "    default: %s\n", d.Default)
+				fmt.Fprintf(p.out, "    default:     %s\n", d.Default)
 			}
 			if d.Where != "" && d.Where != "default" {
-				fmt.Fprintf(p.out, "    now:     %s (%s)\n", harmless(d.Value), harmless(d.Where))
+				fmt.Fprintf(p.out, "    now:         %s (%s)\n", harmless(d.Value), harmless(d.Where))
 			}
-			fmt.Fprintf(p.out, "    of:      %s\n\n", strings.Join(d.Commands, ", "))
+			fmt.Fprintf(p.out, "    flag:        %s\n    environment: %s\n    of:          %s\n\n", d.Flag, d.Environment, strings.Join(d.Commands, ", "))
 		}
 		return nil
 	})
 	c.Arg("regex", "Show those whose name or help matches").StringVar(&match)
-	c.Flag("for", "The command whose settings are in force").Default(settings.Forward).EnumVar(&command, settings.Forward, settings.Receive, settings.Broker, settings.Setup, settings.Run, settings.Client, settings.Reader, settings.Fleet)
+	c.Flag("for", "The command whose settings are in force").Default(settings.Forward).EnumVar(&command, settings.Forward, settings.Receive, settings.Broker, settings.Setup, settings.Run, settings.Client, settings.Ensure, settings.Reader, settings.Fleet)
 	c.Flag("config", "File with settings, one key = value a line").PlaceHolder("FILE").StringVar(&file)
 	c.Flag("markdown", "Write the whole reference as Markdown: docs/settings.md").UnNegatableBoolVar(&markdown)
 }

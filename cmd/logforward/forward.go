@@ -13,6 +13,7 @@ import (
 
 	"logforward/internal/control"
 	"logforward/internal/forward"
+	"logforward/internal/keeper"
 	"logforward/internal/node"
 	"logforward/internal/policy"
 	"logforward/internal/settings"
@@ -104,7 +105,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 		stands = g.stands
 	}
 	f.node = node.New(node.Config{
-		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Definitions: f.definitions, Allowed: allowed, Own: own,
+		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Executable: keeper.Self(), Definitions: f.definitions, Allowed: allowed, Own: own,
 		Destinations: destinationNames(f.config.Destinations), Engine: engine, State: state, Rate: f.config.Limits.Rate, Logger: f.log,
 		Authorize: g.change, File: g.file, Refused: g.reject, Stands: stands, Problems: g.problems,
 		Connected: func() map[string]bool {
@@ -138,11 +139,13 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	if wanted != nil {
 		group.Go(func() error { return wanted.run(ctx) })
 	}
-	group.Go(func() error { hangups(ctx, f.node.Reload); return nil })
+	system := &service{log: f.log, alive: func() { engine.Destinations() }}
+	group.Go(func() error { system.reload(ctx, f.node.Reload); return nil })
 	f.log.Info("forwarding", "identity", f.config.Identity, "version", version(), "definitions", f.definitions, "state", f.state, "allowed", f.config.Allowed.String())
 	if ready != nil {
 		ready()
 	}
+	system.run(ctx, group)
 	err = group.Wait()
 	ended(f.log, err)
 	return err

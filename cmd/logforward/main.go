@@ -48,9 +48,9 @@ func execute(args []string, out, errw io.Writer) int {
 	app.Flag("json", "Write results as JSON, one document, to standard output").UnNegatableBoolVar(&p.json)
 	for _, register := range []func(*fisk.Application){
 		p.runCommand, p.forwardCommand, p.receiveCommand, p.brokerCommand, p.setupCommand,
-		p.startCommand, p.stopCommand, p.pauseCommand, p.resumeCommand, p.redirectCommand, p.statusCommand, p.listCommand, p.checkCommand,
-		p.fleetCommand,
-		p.configCommand, p.validateCommand, p.ledgerCommand, p.catCommand, p.versionCommand,
+		p.startCommand, p.stopCommand, p.pauseCommand, p.resumeCommand, p.redirectCommand, p.statusCommand, p.listCommand, p.checkCommand, p.ensureCommand,
+		p.fleetCommand, p.tapCommand, p.policyCommand, p.planCommand, p.applyCommand, p.rollbackCommand,
+		p.configCommand, p.validateCommand, p.ledgerCommand, p.catCommand, p.versionCommand, p.manualCommand,
 	} {
 		register(app)
 	}

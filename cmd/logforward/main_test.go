@@ -72,13 +72,14 @@ type process struct {
 
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	return startAs(t, "1", args...)
+	return startAs(t, "1", args)
 }
 
-func startAs(t *testing.T, as string, args ...string) *process {
+// startAs starts the test binary as one of its parts, with more variables in its environment.
+func startAs(t *testing.T, as string, args []string, env ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), done: make(chan struct{})}
-	p.cmd.Env = append([]string{beProgram + "=" + as}, "PATH="+os.Getenv("PATH"), "HOME="+t.TempDir())
+	p.cmd.Env = append(env, beProgram+"="+as, "PATH="+os.Getenv("PATH"), "HOME="+t.TempDir())
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	if err := p.cmd.Start(); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"logforward/internal/control"
+	"logforward/internal/tap"
 )
 
 func TestFileArrivesAndIsControlled(t *testing.T) {
@@ -168,7 +170,7 @@ func TestRunEndsWithSignalAndAnswersOnItsSocket(t *testing.T) {
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
-	p := startAs(t, "hang")
+	p := startAs(t, "hang", nil)
 	p.says("waiting")
 	p.signal(term())
 	p.says("hanging")
@@ -189,5 +191,57 @@ func TestBuiltWithoutTestsItIsTheSame(t *testing.T) {
 	out, err := exec.Command(bin, "version").CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "logforward 9.8.7 go") {
 		t.Errorf("%v %s", err, out)
+	}
+}
+
+func TestTapFollowsALogLive(t *testing.T) {
+	s := newSite(t)
+	s.append("app.log", "before\n")
+	s.define("app", "log: app\npath: LOGS/app.log\nstart: beginning\n")
+	s.startAll()
+	s.arrives("app", "before\n")
+	one := start(t, "tap", "n1.example.net/app", "--url", s.url)
+	all := start(t, "tap", "*/*", "--url", s.url)
+	lines := start(t, "tap", "*/app", "--url", s.url, "--json")
+	eventually(t, "the taps to listen", func() bool {
+		// Lines that come before they do aren't theirs.
+		s.append("app.log", "line\n")
+		return one.out.String() != "" && all.out.String() != "" && lines.out.String() != ""
+	})
+	s.append("app.log", "last\n")
+	one.says("last\n")
+	all.says("n1.example.net/app: last\n")
+	eventually(t, "JSON that holds the same bytes", func() bool {
+		var data []byte
+		for d := json.NewDecoder(strings.NewReader(lines.out.String())); ; {
+			var e tap.Event
+			if d.Decode(&e) != nil {
+				return strings.HasSuffix(string(data), "line\nlast\n")
+			}
+			data = append(data, e.Data...)
+		}
+	})
+	for _, p := range []*process{one, all, lines} {
+		p.signal(os.Interrupt)
+		if code := p.ended(20 * time.Second); code != exitOK || strings.Contains(p.out.String(), "before") || p.err.String() != "" {
+			t.Errorf("exit %d: %s%s", code, p.out.String(), p.err.String())
+		}
+	}
+	if code, _, errText := once(t, "tap", "app", "--url", s.url); code != exitUsage || !strings.Contains(errText, "IDENTITY/LOG") {
+		t.Errorf("exit %d: %s", code, errText)
+	}
+	if code, out, errText := once(t, "tap", "n1.example.net/none", "--url", s.url, "--for", "50ms"); code != exitOK || out != "" {
+		t.Errorf("exit %d: %s%s", code, out, errText)
+	}
+}
+
+// What a log holds can't play with the terminal of whoever taps it.
+func TestTapIsHarmlessOnATerminal(t *testing.T) {
+	text := "a\tb\x1b[2J\x07\u009b\xff ü\u202e\n"
+	if got := (&tapped{terminal: true}).safe([]byte(text)); string(got) != "a\tb?[2J??? ü?\n" {
+		t.Errorf("%q", got)
+	}
+	if got := (&tapped{}).safe([]byte(text)); string(got) != text {
+		t.Errorf("%q", got)
 	}
 }

@@ -20,6 +20,7 @@ const setupTime = time.Minute
 
 func (p *program) setupCommand(app *fisk.Application) {
 	var set *given
+	var check bool
 	c := p.command(app, "setup", "Make or change the streams and buckets that logforward needs", `
 Compares what is there with what is wanted, prints the steps, and takes them. What is as
 it should be stays untouched, so it may be run as often as one likes. Nothing that holds
@@ -51,20 +52,26 @@ messages is ever deleted.
 		if v.IsSet("replicas") {
 			w.Replicas = int(v.Number("replicas"))
 		}
-		return p.setup(ctx, options, w, v.Bool("dry_run"))
+		return p.setup(ctx, options, w, v.Bool("dry_run"), check)
 	})
+	c.Flag("check", "Do nothing, and exit with 1 where something were to be done: what configuration management asks first").UnNegatableBoolVar(&check)
 	set = p.settings(c, settings.Setup)
 }
 
-func (p *program) setup(ctx context.Context, o broker.Options, w broker.Wanted, dry bool) error {
+func (p *program) setup(ctx context.Context, o broker.Options, w broker.Wanted, dry, check bool) error {
+	dry = dry || check
 	ctx, cancel := context.WithTimeout(ctx, setupTime)
 	defer cancel()
 	plan, err := applySetup(ctx, o, w, dry)
 	if plan == nil && err != nil {
 		return err
 	}
+	var differs error
+	if check && len(plan) > 0 {
+		differs = &exitError{code: exitFailure}
+	}
 	if p.json {
-		return errors.Join(err, p.print(struct {
+		return errors.Join(err, differs, p.print(struct {
 			Changes []broker.Change `json:"changes"`
 			Applied bool            `json:"applied"`
 		}{append([]broker.Change{}, plan...), err == nil && !dry && len(plan) > 0}))
@@ -79,6 +86,7 @@ func (p *program) setup(ctx context.Context, o broker.Options, w broker.Wanted, 
 		fmt.Fprintln(p.out, "everything is as it should be")
 	case dry:
 		fmt.Fprintf(p.out, "%d changes; nothing was done (--dry-run)\n", len(plan))
+		return differs
 	default:
 		fmt.Fprintf(p.out, "%d changes done\n", len(plan))
 	}

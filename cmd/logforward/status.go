@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/choria-io/fisk"
+	"github.com/dustin/go-humanize/english"
 
 	"logforward/internal/control"
 	"logforward/internal/settings"
@@ -55,7 +56,7 @@ func (p *program) showStatus(s control.StatusReply) error {
 				state = "not in use"
 			}
 		}
-		fmt.Fprintf(p.out, "destination %s: %s, %d logs\n", harmless(d.Name), state, d.Logs)
+		fmt.Fprintf(p.out, "destination %s: %s, %s\n", harmless(d.Name), state, english.Plural(d.Logs, "log", ""))
 	}
 	fmt.Fprintln(p.out)
 	rows := [][]string{{"LOG", "STATE", "CONFIRMED", "LAG", "SECONDS", "RATE", "GAPS", "DESTINATION", "BY", "PATH"}}

@@ -22,6 +22,7 @@ type Config struct {
 	Collective string // main collective
 	Provider   string // security provider: choria, puppet or file
 	Facts      string // files, parted by colons; empty: none
+	TextFiles  string // directory of files for Prometheus' node exporter; empty: none
 	Classes    string // file
 
 	Hosts     []string // of brokers, as configured; empty: found by SRV records, or puppet:4222
@@ -77,7 +78,7 @@ func interpret(file string, keys map[string]string) (*Config, error) {
 	}
 	c := &Config{
 		File: file, Identity: keys["identity"], Provider: or(keys["plugin.security.provider"], "puppet"),
-		Facts: keys["plugin.yaml"], Classes: or(keys["classesfile"], "/opt/puppetlabs/puppet/cache/state/classes.txt"),
+		Facts: keys["plugin.yaml"], TextFiles: keys["plugin.choria.prometheus_textfile_directory"], Classes: or(keys["classesfile"], "/opt/puppetlabs/puppet/cache/state/classes.txt"),
 		Hosts: list(keys["plugin.choria.middleware_hosts"]), SRVDomain: keys["plugin.choria.srv_domain"],
 		UseSRV: !slices.Contains([]string{"0", "no", "n", "false", "f"}, strings.ToLower(keys["plugin.choria.use_srv"])),
 	}

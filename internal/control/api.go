@@ -143,10 +143,20 @@ type StatusReply struct {
 	Version      string              `json:"version,omitempty"`
 	PID          int                 `json:"pid"`
 	Started      time.Time           `json:"started"`
-	Pause        *Override           `json:"pause,omitempty"` // a pause of all
+	Executable   *Executable         `json:"executable,omitempty"` // nil: not known
+	Pause        *Override           `json:"pause,omitempty"`      // a pause of all
 	Logs         []LogStatus         `json:"logs"`
 	Destinations []DestinationStatus `json:"destinations"`
 	Problems     []Problem           `json:"problems"`
+}
+
+// Executable is the program file that a daemon runs, as it was when the daemon started.
+type Executable struct {
+	Path     string    `json:"path"`
+	Device   uint64    `json:"device"`
+	Inode    uint64    `json:"inode"`
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
 }
 
 // LogStatus is one row of status.

@@ -123,9 +123,16 @@ func (e *Engine) Pause(name string, on bool) {
 	} else {
 		delete(e.paused, name)
 	}
-	for n, f := range e.runs {
+	tell := func(n string, f *forwarder) {
 		paused := e.all || e.paused[n]
 		f.post(func() { f.paused = paused })
+	}
+	if name == "" {
+		for n, f := range e.runs {
+			tell(n, f)
+		}
+	} else if f := e.runs[name]; f != nil {
+		tell(name, f)
 	}
 	e.mu.Unlock()
 }
@@ -185,7 +192,6 @@ func (e *Engine) Run(ctx context.Context) error {
 // is begun by the call that follows its end.
 func (e *Engine) reconcile(group *sync.WaitGroup) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	for name, f := range e.runs {
 		select {
 		case <-f.done:
@@ -208,6 +214,7 @@ func (e *Engine) reconcile(group *sync.WaitGroup) {
 		}
 	}
 	clear(e.refused)
+	var begin []Log
 	for name, want := range e.wanted {
 		if e.runs[name] != nil {
 			continue
@@ -216,16 +223,30 @@ func (e *Engine) reconcile(group *sync.WaitGroup) {
 			e.refused[name] = Status{Log: name, Path: want.Path, Destination: want.Destination, State: Failed, LastError: err.Error(), Since: e.cfg.Now()}
 			continue
 		}
-		from := e.owing(want)
-		if from == "" {
-			e.start(want, false, group)
-			continue
-		}
-		former := want
-		former.Destination = from
-		e.start(former, true, group)
-		e.retire(e.runs[want.Name], group)
+		begin = append(begin, want)
 	}
+	e.mu.Unlock()
+	for _, want := range begin {
+		// Without the lock: this reads the disk, and ten thousand logs' reads would keep status waiting.
+		from := e.owing(want)
+		e.mu.Lock()
+		if e.wanted[want.Name] == want { // else there is another call to come
+			e.begin(want, from, group)
+		}
+		e.mu.Unlock()
+	}
+}
+
+// begin runs a log; one that owes its former destination something is drained there first. e.mu is held.
+func (e *Engine) begin(want Log, from string, group *sync.WaitGroup) {
+	if from == "" {
+		e.start(want, false, group)
+		return
+	}
+	former := want
+	former.Destination = from
+	e.start(former, true, group)
+	e.retire(e.runs[want.Name], group)
 }
 
 // start runs a forwarder; one that is draining reads nothing that an earlier run hasn't sent. e.mu is held.

@@ -45,19 +45,3 @@ func (c *child) born() bool {
 	}
 	return true
 }
-
-// renamed finds the log whose file this was, under another name. Rotation by rename leaves a moment
-// without the live file, in which the rotated one looks like any other match; it would be sent
-// a second time, as a log of its own.
-func (g *glob) renamed(path string) *child {
-	b := birth(path)
-	if b == "" {
-		return nil
-	}
-	for _, c := range g.Files {
-		if c.Path != path && slices.Contains(c.Births, b) {
-			return c
-		}
-	}
-	return nil
-}

@@ -72,6 +72,14 @@ func (g *glob) look(log string, find lookup, taken map[string]bool, drained func
 	refuse := func(path, why string, args ...any) {
 		g.refused = append(g.refused, control.Problem{Where: path, Problem: fmt.Sprintf(why, args...)})
 	}
+	// By birth. Rotation by rename leaves a moment without the live file, in which the rotated one looks like any other
+	// match; it would be sent a second time, as a log of its own.
+	files := map[string]*child{}
+	for _, c := range g.Files {
+		for _, b := range c.Births {
+			files[b] = c
+		}
+	}
 	present := make(map[string]bool, len(paths))
 	for _, path := range paths {
 		present[path] = true
@@ -80,7 +88,7 @@ func (g *glob) look(log string, find lookup, taken map[string]bool, drained func
 				c.Gone, changed = time.Time{}, true
 			}
 			if c.born() {
-				changed = true
+				files[c.Births[len(c.Births)-1]], changed = c, true
 			}
 			if taken[c.Log] {
 				refuse(path, "another forwarder has the log %s", c.Log)
@@ -94,13 +102,15 @@ func (g *glob) look(log string, find lookup, taken map[string]bool, drained func
 			refuse(path, "the log %s is %s already", name, other)
 		} else if taken[name] {
 			refuse(path, "another forwarder has the log %s", name)
-		} else if other := g.renamed(path); other != nil {
+		} else if other := files[birth(path)]; other != nil && other.Path != path {
 			refuse(path, "it is a file of the log %s, renamed", other.Log)
 		} else if len(g.Files) >= maxFiles {
 			refuse(path, "%d files are followed already, which is the most of one glob", maxFiles)
 		} else {
 			c := &child{Log: name, Path: path, First: first}
-			c.born()
+			if c.born() {
+				files[c.Births[0]] = c
+			}
 			g.Files, names[name], changed = append(g.Files, c), path, true
 		}
 	}

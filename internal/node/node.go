@@ -66,13 +66,14 @@ type Config struct {
 	Now       func() time.Time // for tests
 	Poll      time.Duration    // files and times are looked at this often; default 1 s
 	PID       int              // for status
+	// Executable is what status tells of the program; nil: not known.
+	Executable *control.Executable
 }
 
 // Node decides what is forwarded. It implements [control.Node].
 type Node struct {
 	config  Config
 	started time.Time
-	kick    chan bool // look now; true: read all files again
 
 	verbs  sync.Mutex // one change at a time, the question to policy included
 	scopes scopes     // what operators' logs may read
@@ -107,7 +108,7 @@ func New(c Config) *Node {
 	}
 	c.Destinations = slices.Sorted(slices.Values(c.Destinations))
 	c.Thresholds.setDefaults()
-	return &Node{config: c, kick: make(chan bool, 1), plan: new(plan), paused: map[string]bool{}, drains: map[string]drain{}, globs: map[string]*glob{},
+	return &Node{config: c, plan: new(plan), paused: map[string]bool{}, drains: map[string]drain{}, globs: map[string]*glob{},
 		scopes: scopes{known: map[string]*scope{}, fresh: map[string][]string{}}}
 }
 
@@ -172,12 +173,11 @@ func (n *Node) setRunning(on bool) {
 	n.running = on
 }
 
-// Reload reads all definitions again, whether they look changed or not. It doesn't wait.
+// Reload reads all definitions again, whether they look changed or not. When it returns, what they say is in force.
 func (n *Node) Reload() {
-	select {
-	case n.kick <- true:
-	default: // one is due already
-	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refresh(true)
 }
 
 // watch looks at once a second, and sooner where the kernel says that the directory changed. Notification
@@ -191,7 +191,6 @@ func (n *Node) watch(ctx context.Context) {
 	ticker := time.NewTicker(n.config.Poll)
 	defer ticker.Stop()
 	for {
-		again := false
 		var soon <-chan time.Time
 		if n.unsettled() {
 			soon = time.After(settle)
@@ -199,7 +198,6 @@ func (n *Node) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case again = <-n.kick:
 		case <-ticker.C:
 			// Adding a directory again is a no-op for the same one, and follows a new one.
 			if notify != nil {
@@ -209,7 +207,7 @@ func (n *Node) watch(ctx context.Context) {
 		case <-events(notify):
 		}
 		n.mu.Lock()
-		n.refresh(again)
+		n.refresh(false)
 		n.mu.Unlock()
 	}
 }

@@ -319,7 +319,7 @@ func TestCheck(t *testing.T) {
 		s                  forward.Status
 		do                 func(*bench)
 	}{
-		{"all well", control.OK, "1 logs", forward.Status{State: "idle"}, nil},
+		{"all well", control.OK, "1 log,", forward.Status{State: "idle"}, nil},
 		{"a little behind", control.OK, "30.0 s", forward.Status{State: "forwarding", LagSeconds: 30, LagBytes: 1 << 20}, nil},
 		{"behind by time", control.Warning, "lag", forward.Status{State: "forwarding", LagSeconds: 61}, nil},
 		{"behind by bytes", control.Warning, "1.0 GiB", forward.Status{State: "forwarding", LagBytes: 1 << 30}, nil},
@@ -328,7 +328,7 @@ func TestCheck(t *testing.T) {
 		{"paused", control.Warning, "paused by choria=alice", forward.Status{State: "idle"}, func(b *bench) {
 			b.must(b.node.Pause(b.t.Context(), alice(), control.PauseRequest{All: true}))
 		}},
-		{"stopped", control.OK, "1 logs", forward.Status{State: "idle"}, func(b *bench) {
+		{"stopped", control.OK, "1 log,", forward.Status{State: "idle"}, func(b *bench) {
 			b.must(b.node.Stop(b.t.Context(), alice(), control.StopRequest{Log: "nginx"}))
 		}},
 		{"broken file", control.Warning, "x.yaml", forward.Status{State: "idle"}, func(b *bench) {

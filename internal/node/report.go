@@ -17,7 +17,7 @@ func (n *Node) Status(_ context.Context, r control.StatusRequest) (control.Statu
 	defer n.mu.Unlock()
 	n.latest = n.status()
 	reply := control.StatusReply{
-		Identity: n.config.Identity, Version: n.config.Version, PID: n.config.PID, Started: n.started.UTC(),
+		Identity: n.config.Identity, Version: n.config.Version, PID: n.config.PID, Started: n.started.UTC(), Executable: n.config.Executable,
 		Pause: n.operators.all.Pause, Logs: []control.LogStatus{}, Problems: slices.Clone(n.plan.problems),
 	}
 	reply.Problems = append([]control.Problem{}, append(others, reply.Problems...)...)

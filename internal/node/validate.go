@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -23,21 +24,36 @@ func Definitions(dir string) ([]Definition, []control.Problem) {
 	return list, problems
 }
 
-// Preview tells what would come of a definition on this machine: an error where it would be refused,
-// otherwise what is followed, as text, and what of it isn't.
-func Preview(d Definition, allowed tail.Allowed, destinations []string) (string, []control.Problem, error) {
+// Outlook is what would come of a definition on this machine.
+type Outlook struct {
+	Definition                   // with the destination filled in
+	Files      []string          // that are followed now
+	Summary    string            // of a glob's files; empty: no glob
+	Refused    []control.Problem // files that match, and are not followed
+}
+
+// Preview tells what would come of a definition on this machine: an error where it would be refused.
+func Preview(d Definition, allowed tail.Allowed, destinations []string) (Outlook, error) {
 	n := &Node{config: Config{Destinations: destinations}}
 	if err := n.settle(&d); err != nil {
-		return "", nil, err
+		return Outlook{Definition: d}, err
 	}
+	o := Outlook{Definition: d}
 	find := func(pattern string) ([]string, []control.Problem, error) { return expand(pattern, allowed) }
 	if err := permitted(d.Path, allowed, find); err != nil {
-		return "", nil, fmt.Errorf("%s: %w; permitted are %s (allowed_paths)", d.Path, err, allowed)
+		return o, fmt.Errorf("%s: %w; permitted are %s (allowed_paths)", d.Path, err, allowed)
 	}
 	if !isGlob(d.Path) {
-		return d.Path + " to " + d.Destination, nil, nil
+		if info, err := os.Stat(d.Path); err == nil && info.Mode().IsRegular() {
+			o.Files = []string{d.Path}
+		}
+		return o, nil
 	}
 	g := &glob{Pattern: d.Path}
 	g.look(d.Log, find, map[string]bool{d.Log: true}, func(string) bool { return true }, n.started)
-	return fmt.Sprintf("%s to %s: %s", d.Path, d.Destination, g.summary), g.refused, g.fault
+	for _, f := range g.Files {
+		o.Files = append(o.Files, f.Path)
+	}
+	o.Summary, o.Refused = g.summary, g.refused
+	return o, g.fault
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"logforward/internal/control"
 )
@@ -67,7 +68,7 @@ func (n *Node) Check(ctx context.Context) (control.CheckReply, error) {
 	if n.config.Connected != nil {
 		for _, d := range status.Destinations {
 			if !d.Connected && d.Logs > 0 {
-				v.find(2, "destination "+d.Name, "is not connected; %d logs wait", d.Logs)
+				v.find(2, "destination "+d.Name, "is not connected; %s waiting", english.Plural(d.Logs, "log", ""))
 			}
 		}
 	}
@@ -87,7 +88,7 @@ func (n *Node) Check(ctx context.Context) (control.CheckReply, error) {
 		reply.Status, reply.Text = control.Unknown, "nothing is to be forwarded"
 	default:
 		reply.Status = control.OK
-		reply.Text = fmt.Sprintf("%d logs, lag %s, %.1f s", reply.Logs, humanize.IBytes(uint64(max(reply.LagBytes, 0))), reply.LagSeconds)
+		reply.Text = fmt.Sprintf("%s, lag %s, %.1f s", english.Plural(reply.Logs, "log", ""), humanize.IBytes(uint64(max(reply.LagBytes, 0))), reply.LagSeconds)
 	}
 	reply.Problems = v.problems
 	return reply, nil

@@ -2,7 +2,8 @@
 // io.choria.mcorpc.authpolicy, rule allow. What isn't allowed is denied; where there is no document, or
 // a broken one, all is.
 //
-// A document may also define rule, a text or a set of texts: what allowed it, for the audit log.
+// A document may also define rule, a text or a set of texts: what allowed it, for the audit log; and denied,
+// alike: what forbade it.
 package policy
 
 import (
@@ -20,6 +21,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	_ "time/tzdata" // a node need not have the time zones that a document names
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
@@ -62,7 +65,8 @@ type Decision struct {
 
 // Policy is a document, read again when it changes. It may be used by several goroutines.
 type Policy struct {
-	file string
+	file  string
+	fixed bool // it isn't read again
 
 	mu     sync.Mutex
 	seen   os.FileInfo // of what was read; nil: read it again
@@ -81,10 +85,16 @@ type Document struct {
 	digest string
 	allow  rego.PreparedEvalQuery
 	rule   rego.PreparedEvalQuery
+	denied rego.PreparedEvalQuery
 }
 
 // Open names a document. That it is missing or broken shows in each decision.
 func Open(file string) *Policy { return &Policy{file: file} }
+
+// Read takes a document as it is, wherever it came from; name is for messages.
+func Read(ctx context.Context, name string, text []byte) *Policy {
+	return &Policy{file: name, fixed: true, loaded: load(ctx, name, text)}
+}
 
 // Err is why nothing is allowed: the document is missing, broken, or may be written by others. nil: it is in force.
 func (p *Policy) Err(ctx context.Context) error {
@@ -123,13 +133,26 @@ func (d *Document) Decide(ctx context.Context, in Input) Decision {
 	case !isBool:
 		return Decision{Reason: fmt.Sprintf("policy %s: allow is neither true nor false here, but %v", d.file, value), Digest: d.digest}
 	case !allowed:
-		return Decision{Reason: fmt.Sprintf("the policy doesn't let %s %s this", in.CallerID, in.Action), Digest: d.digest}
+		reason := fmt.Sprintf("the policy doesn't let %s %s this", in.CallerID, in.Action)
+		if names := names(ctx, d.denied, in); names != "" {
+			reason = fmt.Sprintf("the policy forbids %s to %s this (%s)", in.CallerID, in.Action, names)
+		}
+		return Decision{Reason: reason, Digest: d.digest}
 	}
-	rule, err := asked(ctx, d.rule, in)
+	rule := names(ctx, d.rule, in)
+	if rule == "" {
+		rule = "allow"
+	}
+	return Decision{Allowed: true, Rule: rule, Digest: d.digest}
+}
+
+// names are what a rule of the document says beside the verdict; empty: it says nothing. They don't decide.
+func names(ctx context.Context, q rego.PreparedEvalQuery, in Input) string {
+	value, err := asked(ctx, q, in)
 	if err != nil {
-		rule = nil // it is what the audit log says, not what decides
+		return ""
 	}
-	return Decision{Allowed: true, Rule: named(rule), Digest: d.digest}
+	return named(value)
 }
 
 func asked(ctx context.Context, q rego.PreparedEvalQuery, in Input) (any, error) {
@@ -155,15 +178,15 @@ func named(rule any) string {
 			}
 		}
 	}
-	if len(names) == 0 {
-		return "allow"
-	}
 	slices.Sort(names)
 	return strings.Join(names, ", ")
 }
 
 // Document is the one that is in the file now.
 func (p *Policy) Document(ctx context.Context) *Document {
+	if p.fixed {
+		return p.loaded
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	info, err := os.Stat(p.file)
@@ -179,12 +202,10 @@ func (p *Policy) Document(ctx context.Context) *Document {
 	if time.Since(changed(info)).Abs() < fresh {
 		p.seen = nil // it isn't the last word
 	}
-	sum := sha256.Sum256(text)
-	digest := hex.EncodeToString(sum[:])
-	if p.loaded != nil && p.loaded.digest == digest {
+	if p.loaded != nil && p.loaded.digest == digestOf(text) {
 		return p.loaded
 	}
-	d := load(ctx, p.file, digest, text)
+	d := load(ctx, p.file, text)
 	if ctx.Err() != nil {
 		p.seen, p.loaded = nil, nil // that somebody gave up isn't a verdict about the document
 		return d
@@ -238,14 +259,18 @@ func read(file string) ([]byte, os.FileInfo, error) {
 	return text, info, nil
 }
 
-func load(ctx context.Context, file, digest string, text []byte) *Document {
-	d := &Document{file: file, digest: digest}
-	module, err := parse(file, text)
-	if err == nil {
-		d.allow, err = prepare(ctx, file, module, "allow")
-	}
-	if err == nil {
-		d.rule, err = prepare(ctx, file, module, "rule")
+func digestOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+func load(ctx context.Context, file string, text []byte) *Document {
+	d := &Document{file: file, digest: digestOf(text)}
+	compiled, err := compile(file, text)
+	for rule, query := range map[string]*rego.PreparedEvalQuery{"allow": &d.allow, "rule": &d.rule, "denied": &d.denied} {
+		if err == nil {
+			*query, err = prepare(ctx, compiled, rule)
+		}
 	}
 	if err != nil {
 		d.err = fmt.Errorf("policy %s is broken, so nothing is allowed: %w", file, err)
@@ -268,10 +293,26 @@ func parse(file string, text []byte) (*ast.Module, error) {
 // reaching are functions that reach beyond the document and its input: no decision may depend on them.
 var reaching = []string{"http.send", "net.lookup_ip_addr", "opa.runtime", "rego.parse_module", "trace"}
 
-func prepare(ctx context.Context, file string, module *ast.Module, rule string) (rego.PreparedEvalQuery, error) {
+func able() *ast.Capabilities {
 	able := ast.CapabilitiesForThisVersion()
 	able.Builtins = slices.DeleteFunc(able.Builtins, func(b *ast.Builtin) bool { return slices.Contains(reaching, b.Name) })
+	return able
+}
+
+func compile(file string, text []byte) (*ast.Compiler, error) {
+	module, err := parse(file, text)
+	if err != nil {
+		return nil, err
+	}
+	c := ast.NewCompiler().WithCapabilities(able())
+	if c.Compile(map[string]*ast.Module{file: module}); c.Failed() {
+		return nil, c.Errors
+	}
+	return c, nil
+}
+
+func prepare(ctx context.Context, compiled *ast.Compiler, rule string) (rego.PreparedEvalQuery, error) {
 	return rego.New(
-		rego.Query("data."+Package+"."+rule), rego.ParsedModule(module), rego.Capabilities(able), rego.StrictBuiltinErrors(true),
+		rego.Query("data."+Package+"."+rule), rego.Compiler(compiled), rego.Capabilities(able()), rego.StrictBuiltinErrors(true),
 	).PrepareForEval(ctx)
 }

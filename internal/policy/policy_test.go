@@ -153,7 +153,7 @@ func TestShipped(t *testing.T) {
 	}
 }
 
-func table(n int) string {
+func callers(n int) string {
 	var b strings.Builder
 	b.WriteString(head + "callers := {\n")
 	for i := range n {
@@ -165,7 +165,7 @@ func table(n int) string {
 
 func BenchmarkDecide(b *testing.B) {
 	file := filepath.Join(b.TempDir(), "logforward.rego")
-	put(b, file, table(10000))
+	put(b, file, callers(10000))
 	p := Open(file)
 	in := alice("pause")
 	in.CallerID = "up=caller9999"

@@ -44,7 +44,7 @@ func Register(cmd *fisk.CmdClause, command string) *Flags {
 		}
 		t := &flagText{name: s.Name}
 		f.texts = append(f.texts, t)
-		clause := cmd.Flag(strings.ReplaceAll(s.Name, "_", "-"), s.Help).PlaceHolder(s.placeholder())
+		clause := cmd.Flag(flagName(s.Name), s.Help).PlaceHolder(s.placeholder())
 		if s.Type == Bool {
 			clause.SetValue(boolText{t})
 		} else {
@@ -57,6 +57,9 @@ func Register(cmd *fisk.CmdClause, command string) *Flags {
 	return f
 }
 
+// flagName is a setting's flag, without the dashes before it.
+func flagName(name string) string { return strings.ReplaceAll(name, "_", "-") }
+
 func (s *Setting) placeholder() string {
 	switch {
 	case s.Secret || s.Default == "":
@@ -68,7 +71,7 @@ func (s *Setting) placeholder() string {
 func (f *Flags) given() (list []given) {
 	for _, t := range f.texts {
 		if t.set {
-			list = append(list, given{t.name, t.text, "flag --" + strings.ReplaceAll(t.name, "_", "-")})
+			list = append(list, given{t.name, t.text, "flag --" + flagName(t.name)})
 		}
 	}
 	for _, d := range f.destinations {

@@ -17,7 +17,7 @@ const masked = "********"
 // DefaultFile is the file that a command reads where none is named. It need not be there.
 func DefaultFile(command string) string {
 	switch command {
-	case Forward, Client:
+	case Forward, Client, Ensure:
 		return "/etc/choria/plugin.d/logforward.cfg"
 	case Receive, Reader, Setup, Fleet:
 		return "/etc/logforward/receive.cfg"
@@ -243,6 +243,7 @@ func (v *Values) set(all []Setting, g given) error {
 		}
 		if s.For(v.command) {
 			v.values[s.Name] = value{s, g.text, parsed, g.where}
+			v.outdated(s, g)
 			return nil
 		}
 	}
@@ -271,10 +272,18 @@ func (v *Values) setDestination(all []Setting, g given, rest string) error {
 				v.destinations[name] = map[string]value{}
 			}
 			v.destinations[name][field] = value{s, g.text, parsed, g.where}
+			v.outdated(s, g)
 		}
 		return nil
 	}
 	return unknown(g.name, all)
+}
+
+// outdated warns of a setting that shall be used no more.
+func (v *Values) outdated(s *Setting, g given) {
+	if s.Deprecated != "" {
+		v.Warnings = append(v.Warnings, fmt.Sprintf("%s: %s is deprecated: %s", g.where, g.name, s.Deprecated))
+	}
 }
 
 func validName(name string) bool {

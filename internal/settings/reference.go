@@ -9,23 +9,37 @@ import (
 
 // Description is a setting as logforward config shows it.
 type Description struct {
-	Name     string   `json:"name"`
-	Type     string   `json:"type"`
-	Default  string   `json:"default"`
-	Value    string   `json:"value,omitempty"` // in force; secrets are masked
-	Where    string   `json:"where,omitempty"` // it was set; absent for what this command doesn't have
-	Help     string   `json:"help"`
-	Commands []string `json:"commands"`
+	Name        string   `json:"name"`
+	Type        string   `json:"type"`
+	Accepts     string   `json:"accepts"` // what a value must be
+	Default     string   `json:"default"`
+	Value       string   `json:"value,omitempty"` // in force; secrets are masked
+	Where       string   `json:"where,omitempty"` // it was set; absent for what this command doesn't have
+	Help        string   `json:"help"`
+	Commands    []string `json:"commands"`
+	Environment string   `json:"environment"` // variable that sets it
+	Flag        string   `json:"flag"`        // of each of the commands
+	Secret      bool     `json:"secret,omitempty"`
+	Deprecated  string   `json:"deprecated,omitempty"` // what to use in its place
+}
+
+// describe tells of a setting; name is the destination's, where it is one's.
+func (s *Setting) describe(name string) Description {
+	d := Description{Name: s.Name, Type: s.typeName(), Accepts: s.accepts(), Default: s.Default, Help: s.Help, Commands: s.Commands, Secret: s.Secret, Deprecated: s.Deprecated,
+		Environment: envPrefix + strings.ToUpper(s.Name), Flag: "--" + flagName(s.Name)}
+	if s.Destination {
+		d.Name = "destination." + name + "." + s.Name
+		d.Environment = envPrefix + "DESTINATION_" + strings.ReplaceAll(strings.ToUpper(name), "-", "_") + "_" + strings.ToUpper(s.Name)
+		d.Flag = "--destination " + name + "." + s.Name + "=…"
+	}
+	return d
 }
 
 // Describe gives the settings whose name or help matches. v may be nil: then no values are shown.
 func Describe(v *Values, match *regexp.Regexp) []Description {
 	var list []Description
 	for _, s := range All() {
-		d := Description{Name: s.Name, Type: s.typeName(), Default: s.Default, Help: s.Help, Commands: s.Commands}
-		if s.Destination {
-			d.Name = "destination.<name>." + s.Name
-		}
+		d := s.describe("<name>")
 		if match != nil && !match.MatchString(d.Name) && !match.MatchString(d.Help) {
 			continue
 		}
@@ -34,8 +48,8 @@ func Describe(v *Values, match *regexp.Regexp) []Description {
 		case s.Destination && s.For(v.command):
 			for _, name := range sorted(v.destinations) {
 				if x, ok := v.destinations[name][s.Name]; ok {
-					e := d
-					e.Name, e.Value, e.Where = "destination."+name+"."+s.Name, x.shown(), x.where
+					e := s.describe(name)
+					e.Value, e.Where = x.shown(), x.where
 					list = append(list, e)
 				}
 			}
@@ -85,12 +99,38 @@ func maskURLs(text string) string {
 	return strings.Join(list, ", ")
 }
 
+// accepts says what a value must be.
+func (s *Setting) accepts() string {
+	text := map[Type]string{
+		Text: "any text", Int: "a whole number", Bytes: "a size such as 64MiB, 1GB or 4096", Rate: "a size per second such as 5MiB/s, or unlimited", Duration: "a duration such as 500ms, 90m, 2h or 1d",
+		Bool: "yes or no", Enum: "one of " + strings.Join(s.Enum, ", "), Path: "a path", List: "a list, with commas or spaces", Globs: "a list of absolute patterns", Mode: "an octal mode up to 0777",
+	}[s.Type]
+	switch {
+	case s.Max > 0:
+		text += ", from " + s.show(s.Min) + " to " + s.show(s.Max)
+	case s.Min > 0:
+		text += ", at least " + s.show(s.Min)
+	}
+	return text
+}
+
 func (s *Setting) typeName() string {
 	if s.Type == Enum {
 		return "one of " + strings.Join(s.Enum, ", ")
 	}
 	return string(s.Type)
 }
+
+// meaning is the help, with what stands in the way of using it.
+func (s *Setting) meaning() string {
+	if s.Deprecated != "" {
+		return "Deprecated: " + s.Deprecated + ". " + s.Help
+	}
+	return s.Help
+}
+
+// sections are the commands of the reference, in its order.
+var sections = [...]string{Forward, Ensure, Receive, Broker, Setup, Run}
 
 // Reference is the whole list as Markdown: docs/settings.md is made of it.
 func Reference() string {
@@ -109,12 +149,10 @@ Files are read by ` + "`forward`, and the commands that steer it, from `" + Defa
 another. Bytes are written as ` + "`64MiB`, `1GB` or `4096`, rates as `5MiB/s`, durations as `500ms`, `90m`, `2h`, `1d`" + `, lists with commas or spaces.
 ` + "`logforward config [REGEX]`" + ` shows what is in force, and where it was set.
 `)
-	sections := []struct{ command, title string }{
-		{Forward, "logforward forward"}, {Receive, "logforward receive"}, {Broker, "logforward broker"}, {Setup, "logforward setup"}, {Run, "logforward run"}}
 	for _, section := range sections {
-		fmt.Fprintf(&b, "\n## %s\n\n| setting | type | default | meaning |\n|---|---|---|---|\n", section.title)
+		fmt.Fprintf(&b, "\n## %s\n\n| setting | value | default | meaning |\n|---|---|---|---|\n", "logforward "+section)
 		for _, s := range All() {
-			if !s.For(section.command) {
+			if !s.For(section) {
 				continue
 			}
 			name := s.Name
@@ -125,7 +163,7 @@ another. Bytes are written as ` + "`64MiB`, `1GB` or `4096`, rates as `5MiB/s`, 
 			if def != "" {
 				def = "`" + def + "`"
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, s.typeName(), def, strings.ReplaceAll(s.Help, "|", "\\|"))
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, s.accepts(), def, strings.ReplaceAll(s.meaning(), "|", "\\|"))
 		}
 	}
 	return b.String()

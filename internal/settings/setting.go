@@ -11,7 +11,8 @@ const (
 	Run     = "run"
 	Client  = "client" // start, stop, pause, resume, status, list, check: they need the socket alone
 	Reader  = "reader" // cat, ledger: they need the output alone
-	Fleet   = "fleet"  // fleet pause, resume, status: they need the connection to the centre alone
+	Ensure  = "ensure" // ensure: what the daemon is found and started by
+	Fleet   = "fleet"  // fleet and tap: they need the connection to the centre alone
 )
 
 // Setting is one setting. Its zero Min and Max don't bound. Two commands may have settings of one name with
@@ -23,8 +24,10 @@ type Setting struct {
 	Help     string // one sentence, with the unit
 	Enum     []string
 	Min, Max int64
-	Secret   bool     // never printed
-	Commands []string // that have it
+	Secret   bool // never printed
+	// Deprecated says what to use in its place; empty: it isn't. It still works, with a warning.
+	Deprecated string
+	Commands   []string // that have it
 	// Destination says that it is set for each destination: destination.<name>.<Name>.
 	Destination bool
 }
@@ -47,8 +50,8 @@ func All() []Setting {
 		{Name: "metrics_listen", Type: Text, Commands: daemons, Help: "Address (host:port) that serves /metrics and /healthz over HTTP; empty: none. Forwarders serve both on their socket as well."},
 
 		{Name: "identity", Type: Text, Commands: []string{Forward, Run}, Help: "The node's name in subjects and central paths; empty: the host's fully qualified name."},
-		{Name: "state", Type: Path, Default: "/var/lib/logforward/forward", Commands: []string{Forward}, Help: "Directory of checkpoints; one process at a time uses it."},
-		{Name: "socket", Type: Path, Default: "/run/logforward/forward.sock", Commands: []string{Forward, Client}, Help: "Unix socket that the node is steered by."},
+		{Name: "state", Type: Path, Default: "/var/lib/logforward/forward", Commands: []string{Forward, Ensure}, Help: "Directory of checkpoints; one process at a time uses it."},
+		{Name: "socket", Type: Path, Default: "/run/logforward/forward.sock", Commands: []string{Forward, Client, Ensure}, Help: "Unix socket that the node is steered by."},
 		{Name: "wishes", Type: Path, Default: "/var/lib/logforward/wishes", Commands: []string{Forward, Client}, Help: "Directory of what operators asked for by Choria while the daemon wasn't running; the daemon takes it when it runs."},
 		{Name: "policy", Type: Text, Default: "/etc/choria/policies/rego/logforward.rego", Commands: []string{Forward}, Help: "Rego document that decides who may change what, the one that Choria Server has for the agent. Without it nothing can be changed; forwarding goes on. peers: who may write to the socket may change everything."},
 		{Name: "audit_log", Type: Path, Default: "/var/log/logforward/audit.log", Commands: []string{Forward}, Help: "File with a line for each decision about a change, and for each refusal; it is on disk before the change takes effect. Empty: none is kept."},
@@ -56,7 +59,9 @@ func All() []Setting {
 		{Name: "audit_retain_count", Type: Int, Default: "10", Min: 1, Max: 1000, Commands: []string{Forward}, Help: "Older files of the audit log that are kept; while its destination hasn't confirmed them, up to ten times as many."},
 		{Name: "audit_destination", Type: Text, Commands: []string{Forward}, Help: "Name of the destination that the audit log is forwarded to, as the log audit.logforward; empty: it stays here. A pause of all doesn't hold it, and operators change it only by a rule of the policy that is about this log."},
 		{Name: "enforce", Type: Enum, Default: "changes", Enum: []string{"changes", "running"}, Commands: []string{Forward}, Help: "What policy decides on: changes, or also what runs: then what operators started or redirected ends when policy doesn't let them any more, and starts go on when it does again."},
-		{Name: "forwarders", Type: Path, Default: "/etc/choria/logforward/forwarders.d", Commands: []string{Forward}, Help: "Directory of forwarder definitions (*.yaml); changes take effect within two seconds."},
+		{Name: "forwarders", Type: Path, Default: "/etc/choria/logforward/forwarders.d", Commands: []string{Forward, Ensure}, Help: "Directory of forwarder definitions (*.yaml); changes take effect within two seconds."},
+		{Name: "staged", Type: Path, Default: "/etc/choria/logforward/staged", Commands: []string{Forward}, Help: "Directory of a set that waits: logforward.cfg, forwarders.d and logforward.rego, or some of them. logforward plan tells what it would do, and puts it into force with --apply."},
+		{Name: "former", Type: Path, Default: "/etc/choria/logforward/former", Commands: []string{Forward}, Help: "Directory of the set that was in force before the last one was applied; logforward rollback puts it back."},
 		{Name: "allowed_paths", Type: Globs, Default: "/var/log/**", Commands: []string{Forward}, Help: "Which real paths, symlinks resolved, may ever be forwarded; ** crosses directories."},
 		{Name: "rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of each log that names no rate of its own; 0: no limit. It delays, and drops nothing."},
 		{Name: "node_rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of all logs together; 0: no limit."},
@@ -71,8 +76,17 @@ func All() []Setting {
 		{Name: "poll", Type: Duration, Default: "1s", Min: second / 100, Max: 3600 * second, Commands: []string{Forward}, Help: "How often files are looked at where inotify says nothing (network file systems)."},
 		{Name: "sync_interval", Type: Duration, Default: "30s", Min: second / 10, Max: 3600 * second, Commands: []string{Forward}, Help: "How often a node compares its positions with the centre's."},
 
+		{Name: "ensure", Type: Path, Default: "/run/logforward-ensure", Commands: []string{Ensure, Client}, Help: "Directory of what ensure remembers between its runs, and of the log of a daemon that it started without systemd; only its own user may write to it."},
+		{Name: "textfiles", Type: Path, Commands: []string{Client, Ensure}, Help: "Directory that check --metrics writes logforward.prom into, for Prometheus' node exporter; empty: the one that the node's Choria Server has, if any."},
+		{Name: "ensure_unit", Type: Text, Default: "logforward-forward.service", Commands: []string{Ensure}, Help: "The daemon's systemd unit, used where systemd runs and knows it; empty: the daemon gets a session of its own."},
+		{Name: "ensure_attempts", Type: Int, Default: "5", Min: 1, Max: 1000, Commands: []string{Ensure}, Help: "Starts in a row that don't last before the daemon is said to have failed."},
+		{Name: "ensure_backoff", Type: Duration, Default: "5s", Min: second / 100, Max: 3600 * second, Commands: []string{Ensure}, Help: "Wait before the third start in a row, doubled with each; the second comes at once."},
+		{Name: "ensure_steady", Type: Duration, Default: "60s", Min: second / 10, Max: 3600 * second, Commands: []string{Ensure}, Help: "How long a daemon must have run for its start to count as lasting."},
+		{Name: "ensure_again", Type: Duration, Default: "15m", Commands: []string{Ensure}, Help: "How long after it failed the daemon is tried again though nothing has changed; 0: not at all."},
+
 		{Name: "receiver", Type: Text, Commands: []string{Receive}, Help: "This receiver's name, unique among receivers and kept for good; empty: the host's name."},
-		{Name: "output", Type: Path, Default: "/var/log/logforward", Commands: []string{Receive, Reader}, Help: "Directory of the central files."},
+		{Name: "output", Type: Path, Default: "/var/log/logforward", Commands: []string{Receive}, Help: "Directory of the central files."},
+		{Name: "output", Type: List, Default: "/var/log/logforward", Commands: []string{Reader}, Help: "Directories of the central files, one or those of several receivers."},
 		{Name: "state", Type: Path, Default: "/var/lib/logforward/receive", Commands: []string{Receive}, Help: "Directory of the receiver's own state; one process at a time uses it."},
 		{Name: "file_pattern", Type: Text, Default: "{identity}/{log}.log", Commands: []string{Receive}, Help: "Names of central files below the output, with strftime conversions (UTC); a new name begins a new file."},
 		{Name: "file_mode", Type: Mode, Default: "0640", Commands: []string{Receive}, Help: "Mode of central files."},
@@ -85,6 +99,8 @@ func All() []Setting {
 		{Name: "compress", Type: Enum, Default: "zstd", Enum: []string{"none", "gzip", "zstd"}, Commands: []string{Receive}, Help: "How closed files are compressed."},
 		{Name: "commit_interval", Type: Duration, Default: "1s", Min: second / 1000, Max: 30 * second, Commands: []string{Receive}, Help: "Longest time between an arrival and its fsync and confirmation."},
 		{Name: "commit_bytes", Type: Bytes, Default: "64MiB", Min: 1 << 10, Max: 1 << 30, Commands: []string{Receive}, Help: "Bytes that begin a commit before its time."},
+		{Name: "lease_interval", Type: Duration, Default: "1s", Min: second / 100, Max: 60 * second, Commands: []string{Receive}, Help: "How often a receiver says that it lives; the same for all receivers."},
+		{Name: "lease_timeout", Type: Duration, Default: "5s", Min: second / 50, Max: 600 * second, Commands: []string{Receive}, Help: "How long a receiver may say nothing until the others take its partitions over."},
 		{Name: "max_open_files", Type: Int, Default: "0", Max: 1 << 20, Commands: []string{Receive}, Help: "Central files that are open at once; 0: half of what the process may have."},
 		{Name: "max_logs_per_identity", Type: Int, Default: "10000", Min: 1, Commands: []string{Receive}, Help: "Logs that one identity may have; messages of more go into quarantine."},
 		{Name: "quarantine_size", Type: Bytes, Default: "1GiB", Commands: []string{Receive}, Help: "Bytes of messages that can't be used which are kept; more are only counted and reported."},

@@ -19,7 +19,9 @@ type Refused struct {
 // Expand returns the files that pattern matches and that are to be followed,
 // sorted, and those that aren't, each with its reason: not regular, not
 // permitted, compressed, a rotated form of another match, or the same file as another.
-// Symbolic links to directories are not descended into by `**`.
+// Symbolic links to directories are not descended into by `**`. What lies where no file is permitted isn't
+// looked at: a pattern that begins there gives that directory as refused. Where more than 100,000 files and
+// directories would have to be looked at, that is an error.
 func Expand(pattern string, allowed Allowed) ([]string, []Refused, error) {
 	if !filepath.IsAbs(pattern) {
 		return nil, nil, fmt.Errorf("expand %q: must be absolute", pattern)
@@ -27,17 +29,24 @@ func Expand(pattern string, allowed Allowed) ([]string, []Refused, error) {
 	if !doublestar.ValidatePattern(pattern) {
 		return nil, nil, fmt.Errorf("expand %q: %w", pattern, doublestar.ErrBadPattern)
 	}
-	matches, err := doublestar.FilepathGlob(filepath.Clean(pattern), doublestar.WithNoFollow())
+	matches, err := glob(filepath.Clean(pattern), allowed, maxEntries)
 	if err != nil {
 		return nil, nil, fmt.Errorf("expand %q: %w", pattern, err)
 	}
 	slices.Sort(matches)
 	matches = slices.Compact(matches)
+	if dir := foreign(pattern, allowed); dir != "" && len(matches) == 0 {
+		return nil, []Refused{{dir, ErrNotAllowed.Error()}}, nil
+	}
 
-	live := map[string][]string{} // names by directory that others may be rotated forms of
+	live := map[string]map[string]bool{} // names by directory that others may be rotated forms of
 	for _, m := range matches {
 		if kind, _ := packing(m); kind == "" {
-			live[filepath.Dir(m)] = append(live[filepath.Dir(m)], filepath.Base(m))
+			dir := filepath.Dir(m)
+			if live[dir] == nil {
+				live[dir] = map[string]bool{}
+			}
+			live[dir][filepath.Base(m)] = true
 		}
 	}
 	var follow []string
@@ -68,6 +77,15 @@ func Expand(pattern string, allowed Allowed) ([]string, []Refused, error) {
 	return follow, refused, nil
 }
 
+// foreign is the directory where a pattern begins to look, if nothing is permitted there.
+func foreign(pattern string, allowed Allowed) string {
+	base, _ := doublestar.SplitPattern(filepath.Clean(pattern))
+	if real, err := filepath.EvalSymlinks(base); err != nil || allowed.leads(real) {
+		return ""
+	}
+	return base
+}
+
 func isLink(path string) int {
 	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSymlink != 0 {
 		return 1
@@ -76,7 +94,7 @@ func isLink(path string) int {
 }
 
 // refusal says why path isn't followed, "" if it is. The file isn't opened.
-func refusal(path string, names []string, allowed Allowed) (string, info) {
+func refusal(path string, names map[string]bool, allowed Allowed) (string, info) {
 	at, err := statPath(path)
 	if err != nil {
 		return err.Error(), at
@@ -94,11 +112,8 @@ func refusal(path string, names []string, allowed Allowed) (string, info) {
 	if kind, _ := packing(path); kind != "" {
 		return "compressed", at
 	}
-	name := filepath.Base(path)
-	for _, base := range names {
-		if isRotation(name, base) && !isRotation(base, name) {
-			return "rotated form of " + base, at
-		}
+	if base := rotatedFrom(filepath.Base(path), names); base != "" {
+		return "rotated form of " + base, at
 	}
 	return "", at
 }

@@ -71,6 +71,29 @@ func isRotation(name, base string) bool {
 	return !inner || mark[0] == '.' || digits >= 6
 }
 
+// rotatedFrom is the first of names, as they are sorted, that name is a rotated form of; "" for none. It looks up what
+// name may have been made from: comparing each name with each takes seconds for ten thousand.
+func rotatedFrom(name string, names map[string]bool) string {
+	_, bare := packing(name)
+	ext := filepath.Ext(bare)
+	first := ""
+	consider := func(base string) {
+		if names[base] && (first == "" || base < first) && isRotation(name, base) && !isRotation(base, name) {
+			first = base
+		}
+	}
+	for i := 1; i < len(bare); i++ {
+		if strings.IndexByte("-._", bare[i]) < 0 {
+			continue // a rotation's mark begins with one of these
+		}
+		consider(bare[:i])
+		if ext != "" {
+			consider(bare[:i] + ext)
+		}
+	}
+	return first
+}
+
 // isRelated is laxer: name might be a copy or a rotated form of base. It only
 // picks whose content is compared.
 func isRelated(name, base string) bool {

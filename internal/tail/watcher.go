@@ -16,6 +16,13 @@ import (
 
 const pollDefault = time.Second
 
+// Events are left to gather for a moment once some were handled: the kernel makes one of several that
+// say the same, and a file that is written to without a break needn't wake its log for each line.
+const (
+	gather   = time.Millisecond
+	gathered = 1024 // events that may wait for that
+)
+
 // relaxed is how many polls pass between two looks at a file for which inotify
 // works: local, no link, nothing open besides. Then the look is only there in case.
 const relaxed = 5
@@ -101,7 +108,7 @@ func (w *Watcher) Open() error {
 	}
 	w.stop = make(chan struct{})
 	if !w.cfg.NoInotify {
-		n, err := fsnotify.NewWatcher()
+		n, err := fsnotify.NewBufferedWatcher(gathered)
 		if err != nil {
 			w.report("", err)
 		} else {
@@ -265,6 +272,13 @@ func (w *Watcher) events(n *fsnotify.Watcher) {
 				return
 			}
 			w.event(e)
+			for len(n.Events) > 0 {
+				if e, ok = <-n.Events; !ok {
+					return
+				}
+				w.event(e)
+			}
+			time.Sleep(gather)
 		case err, ok := <-n.Errors:
 			if !ok {
 				return

@@ -105,6 +105,21 @@ func TestHostileDirectory(t *testing.T) {
 	}
 }
 
+// Root records in its own directories and in those of the packages' daemon; what is anybody else's isn't one where a daemon
+// would look. (That the packages' daemon takes what root recorded is a test of the packages.)
+func TestRootRecordsNothingForStrangers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give a directory away")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if err := Record(dir, some("mine")); err == nil || !strings.Contains(err.Error(), "not to root") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestDirectoryOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o777); err != nil {

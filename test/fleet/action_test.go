@@ -36,10 +36,19 @@ func (f *fleet) wants(r *site.Result, output string, want any) {
 // Each action, of three real servers, as an operator asks for it; and the bytes that come of it.
 func TestActions(t *testing.T) {
 	t.Parallel()
-	for _, security := range []site.Security{site.Tokens, site.Certificates} {
-		t.Run(security.String(), func(t *testing.T) {
+	for _, c := range []struct {
+		security site.Security
+		next     bool // broker and servers of the next generation of Choria
+	}{{site.Tokens, false}, {site.Certificates, false}, {site.Tokens, true}} {
+		name := c.security.String()
+		o := options{archive: true}
+		if c.next {
+			name += " of " + nextRelease
+			o.node.Choria, o.site = programs.Next, func(c *site.Config) { c.Broker = programs.Next }
+		}
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a := &actions{fleet: newFleetOf(t, security, 3, options{archive: true}), path: "app.log"}
+			a := &actions{fleet: newFleetOf(t, c.security, 3, o), path: "app.log"}
 			a.nothing()
 			a.start()
 			a.read()

@@ -50,6 +50,8 @@ type options struct {
 	site    func(*site.Config) // adapts the site
 	node    site.NodeOptions   // of all nodes
 	archive bool               // nodes have another destination, archive
+	idle    bool               // nothing of the nodes is started
+	time    time.Duration      // bounds what is waited for; 0: patience
 }
 
 // newFleet starts a fleet of so many nodes, which all run.
@@ -61,7 +63,10 @@ func newFleet(t *testing.T, security site.Security, nodes int) *fleet {
 // newFleetOf starts one that has more.
 func newFleetOf(t *testing.T, security site.Security, nodes int, o options) *fleet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	if o.time == 0 {
+		o.time = patience
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), o.time)
 	t.Cleanup(cancel)
 	dir, err := os.MkdirTemp("", "fleet-") // a test's own directory has a name too long for sockets below it
 	if err != nil {
@@ -95,7 +100,9 @@ func newFleetOf(t *testing.T, security site.Security, nodes int, o options) *fle
 		f.must(err)
 		f.nodes = append(f.nodes, n)
 	}
-	f.each(func(n *site.Node) error { return errors.Join(n.StartServer(ctx), n.StartForwarder(ctx)) })
+	if !o.idle {
+		f.each(func(n *site.Node) error { return errors.Join(n.StartServer(ctx), n.StartForwarder(ctx)) })
+	}
 	return f
 }
 
@@ -103,6 +110,11 @@ func newFleetOf(t *testing.T, security site.Security, nodes int, o options) *fle
 func (f *fleet) end(dir string) {
 	if err := f.Close(); err != nil {
 		f.Error(err)
+	}
+	for _, n := range f.nodes {
+		if err := n.EndDaemons(); err != nil {
+			f.Error(err)
+		}
 	}
 	if !f.Failed() {
 		if err := os.RemoveAll(dir); err != nil {

@@ -252,7 +252,7 @@ func (f *fleet) arrived(log string, want []byte, within time.Duration) {
 
 func (f *fleet) compare(log string, want []byte) error {
 	var got bytes.Buffer
-	_, err := receive.Cat(&got, f.path("received"), identity, log)
+	_, err := receive.Cat(&got, []string{f.path("received")}, identity, log)
 	if err != nil && !errors.Is(err, receive.ErrNoLedger) {
 		return err
 	}

@@ -2,12 +2,14 @@ package main
 
 import (
 	"github.com/choria-io/go-choria/aagent/data/machinedata"
+	archivewatcher "github.com/choria-io/go-choria/aagent/watchers/archivewatcher"
 	"github.com/choria-io/go-choria/aagent/watchers/execwatcher"
 	"github.com/choria-io/go-choria/aagent/watchers/expressionwatcher"
 	"github.com/choria-io/go-choria/aagent/watchers/filewatcher"
 	"github.com/choria-io/go-choria/aagent/watchers/kvwatcher"
 	"github.com/choria-io/go-choria/aagent/watchers/metricwatcher"
 	"github.com/choria-io/go-choria/aagent/watchers/nagioswatcher"
+	"github.com/choria-io/go-choria/aagent/watchers/pluginswatcher"
 	"github.com/choria-io/go-choria/aagent/watchers/schedulewatcher"
 	"github.com/choria-io/go-choria/aagent/watchers/timerwatcher"
 	"github.com/choria-io/go-choria/inter"
@@ -29,6 +31,7 @@ func init() {
 		"file_watcher": filewatcher.ChoriaPlugin(), "kv_watcher": kvwatcher.ChoriaPlugin(),
 		"metric_watcher": metricwatcher.ChoriaPlugin(), "nagios_watcher": nagioswatcher.ChoriaPlugin(),
 		"schedule_watcher": schedulewatcher.ChoriaPlugin(), "timer_watcher": timerwatcher.ChoriaPlugin(),
+		"archive_watcher": archivewatcher.ChoriaPlugin(), "plugins_watcher": pluginswatcher.ChoriaPlugin(),
 		"machine_data": machinedata.ChoriaPlugin(), "scout_data": scoutdata.ChoriaPlugin(),
 		"choria_data": choriadata.ChoriaPlugin(), "config_item_data": configdata.ChoriaPlugin(),
 	} {

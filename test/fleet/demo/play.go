@@ -78,9 +78,9 @@ func (d *demo) play(ctx context.Context) error {
 		{"Redirected, what comes next goes elsewhere, nothing is lost or doubled", d.redirect},
 		{"", d.write},
 		{"", d.req("check", nil)},
+		{"", d.req("list", nil)},
 		{"Stopped, once all is confirmed", d.req("stop", site.Inputs{"log": "app", "drain": "true", "reason": "the end"})},
 		{"", d.ended},
-		{"", d.req("list", nil)},
 	} {
 		if step.say != "" {
 			d.say("%s", step.say)

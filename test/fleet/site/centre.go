@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/choria-io/tokens"
+
+	"logforward/internal/chunk"
 )
 
 // commandTime bounds one run of a logforward command.
@@ -92,7 +94,7 @@ func (r *Receiver) Start(ctx context.Context) error {
 
 // Received gives the bytes of a node's log that are in the central file; none: nothing has come yet.
 func (r *Receiver) Received(n *Node, log string) ([]byte, error) {
-	b, err := os.ReadFile(filepath.Join(r.Output(), n.Identity, log+".log"))
+	b, err := os.ReadFile(filepath.Join(r.Output(), n.Identity, chunk.FileName(log)+".log"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -110,6 +110,11 @@ func (c *Client) Choria(ctx context.Context, args ...string) (stdout []byte, err
 	return out.Bytes(), nil
 }
 
+// Start starts choria with arguments and this client's configuration, for what runs on.
+func (c *Client) Start(args ...string) (*Process, error) {
+	return c.site.start(c.Name, filepath.Join(c.Dir, "choria.log"), []string{"MCOLLECTIVE_CERTNAME=" + c.certname()}, c.site.Choria, append(args, "--config", c.Config())...)
+}
+
 // Inputs are a request's, as they are typed.
 type Inputs map[string]string
 

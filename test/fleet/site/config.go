@@ -13,7 +13,8 @@ type keys map[string]string
 
 // with gives the keys with others on top.
 func (k keys) with(others keys) keys {
-	all := maps.Clone(k)
+	all := make(keys, len(k)+len(others))
+	maps.Copy(all, k)
 	maps.Copy(all, others)
 	return all
 }

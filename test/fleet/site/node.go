@@ -84,6 +84,9 @@ func (n *Node) Policy() string { return n.policy() }
 // Definitions is the directory of forwarders that configuration management owns.
 func (n *Node) Definitions() string { return n.path("etc", "forwarders.d") }
 
+// Staged is the directory of what waits to be applied.
+func (n *Node) Staged() string { return n.path("etc", "staged") }
+
 // LogFile is a file of this node that may be forwarded.
 func (n *Node) LogFile(name string) string { return n.path("log", name) }
 
@@ -114,7 +117,7 @@ func (n *Node) make() error {
 	if err := n.InstallServer(program); err != nil {
 		return err
 	}
-	if err := n.credentials(); err != nil {
+	if err := errors.Join(n.installProgram(), n.credentials()); err != nil {
 		return err
 	}
 	facts := map[string]any{"node": n.Name}
@@ -211,7 +214,9 @@ func (n *Node) policy() string {
 func (n *Node) daemonKeys() keys {
 	return keys{
 		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "audit_log": n.Decisions(), "policy": n.policy(), "state": n.path("state"), "forwarders": n.Definitions(),
+		"staged": n.Staged(), "former": n.path("etc", "former"),
 		"allowed_paths": n.path("log") + "/** " + n.site.path("log") + "/**", "sync_interval": "1s",
+		"ensure": n.path("ensure"), "ensure_unit": "", "textfiles": n.path("prometheus"),
 	}.with(n.options.Settings)
 }
 
@@ -226,7 +231,7 @@ func (n *Node) InstallServer(program string) error {
 
 // StartServer starts Choria Server, and waits until its agents are there.
 func (n *Node) StartServer(ctx context.Context) error {
-	p, err := n.site.start(n.Name+" server", n.path("server.log"), n.options.Environment, n.path("bin", "choria"), "server", "run", "--config", n.ServerConfig())
+	p, err := n.site.start(n.Name+" server", n.path("server.log"), append([]string{"PATH=" + n.path("bin") + ":" + os.Getenv("PATH")}, n.options.Environment...), n.path("bin", "choria"), "server", "run", "--config", n.ServerConfig())
 	if err != nil {
 		return err
 	}

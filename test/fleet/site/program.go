@@ -16,6 +16,7 @@ type Programs struct {
 	Next       string // broker and server of 0.30.2
 	Logforward string // of the working tree
 	DDL        string // directory of the agent's description
+	Machines   string // directory of autonomous agents
 }
 
 // Build builds the programs: logforward into dir, Choria, which takes a minute the first time, into the
@@ -28,7 +29,7 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 	root := filepath.Dir(strings.TrimSpace(string(out)))
 	p := Programs{
 		Choria: filepath.Join(root, "bin", "choria"), Next: filepath.Join(root, "bin", "choria-next"),
-		Logforward: filepath.Join(dir, "logforward"), DDL: filepath.Join(root, "ddl"),
+		Logforward: filepath.Join(dir, "logforward"), DDL: filepath.Join(root, "ddl"), Machines: filepath.Join(root, "machine"),
 	}
 	if err := run(ctx, root, "go", "build", "-o", p.Logforward, "./cmd/logforward"); err != nil {
 		return p, err

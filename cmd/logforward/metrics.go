@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"logforward/internal/choria"
+	"logforward/internal/control"
+)
+
+// metricsTime is less than the second that Choria's metric watcher gives its command.
+const metricsTime = 700 * time.Millisecond
+
+// metrics are what Choria's metric watcher takes.
+type metrics struct {
+	Labels  map[string]string  `json:"labels"`
+	Metrics map[string]float64 `json:"metrics"`
+}
+
+// showMetrics prints how much this node forwards, and writes the same for Prometheus' node exporter where it has a
+// directory for that. A daemon that isn't there has a metric, too.
+func (p *program) showMetrics(ctx context.Context, v *values) error {
+	client := control.NewClient(v.Text("socket"))
+	client.Timeout = metricsTime
+	m := metrics{Labels: map[string]string{}, Metrics: map[string]float64{"up": 0}}
+	if s, err := client.Status(ctx, control.StatusRequest{}); err == nil {
+		m.Metrics = measure(s)
+	}
+	if dir := textFiles(v); dir != "" {
+		m.Metrics["textfile_written"] = 1
+		if err := writeTextFile(filepath.Join(dir, "logforward.prom"), m.Metrics); err != nil {
+			m.Metrics["textfile_written"] = 0 // the watcher takes numbers, and would take a word for a broken number
+		}
+	}
+	return p.print(m)
+}
+
+// textFiles is the directory that is set, or that of the node's own Choria Server; empty: none.
+func textFiles(v *values) string {
+	if dir := v.Text("textfiles"); dir != "" {
+		return dir
+	}
+	c, err := choria.Load(ownChoria)
+	if err != nil {
+		return ""
+	}
+	return c.TextFiles
+}
+
+// writeTextFile replaces a file as Prometheus' node exporter reads it.
+func writeTextFile(name string, numbers map[string]float64) error {
+	r := prometheus.NewRegistry()
+	for what, n := range numbers {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "logforward", Subsystem: "node", Name: what, Help: "Of all logs of this node: " + strings.ReplaceAll(what, "_", " ") + "."})
+		g.Set(n)
+		if err := r.Register(g); err != nil {
+			return err
+		}
+	}
+	return prometheus.WriteToTextfile(name, r)
+}
+
+// measure sums up a status over all logs. Positions of a log that begins a new epoch count from zero again.
+func measure(s control.StatusReply) map[string]float64 {
+	m := map[string]float64{
+		"up": 1, "logs": float64(len(s.Logs)), "problems": float64(len(s.Problems)), "logs_failed": 0, "logs_paused": 0, "destinations_down": 0,
+		"lag_bytes": 0, "lag_seconds": 0, "confirmed_bytes": 0, "bytes_per_second": 0, "gaps": 0, "gap_bytes": 0, "resends": 0,
+	}
+	for _, l := range s.Logs {
+		switch l.State {
+		case "failed":
+			m["logs_failed"]++
+		case "paused":
+			m["logs_paused"]++
+		}
+		m["lag_bytes"] += float64(l.LagBytes)
+		m["lag_seconds"] = max(m["lag_seconds"], l.LagSeconds)
+		m["confirmed_bytes"] += float64(l.Confirmed)
+		m["bytes_per_second"] += l.Rate
+		m["gaps"] += float64(l.Gaps)
+		m["gap_bytes"] += float64(l.GapBytes)
+		m["resends"] += float64(l.Resends)
+	}
+	for _, d := range s.Destinations {
+		if !d.Connected && d.Logs > 0 {
+			m["destinations_down"]++
+		}
+	}
+	return m
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/choria-io/fisk"
+	"github.com/dustin/go-humanize"
+
+	"logforward/internal/control"
+	"logforward/internal/rollout"
+	"logforward/internal/settings"
+)
+
+// States of a plan.
+const (
+	planNothing   = "nothing staged"
+	planUnchanged = "unchanged"
+	planChanges   = "changes"
+	planFaulty    = "faulty"
+)
+
+// planned is what a staged set would do here.
+type planned struct {
+	State    string          `json:"state"`
+	Summary  string          `json:"summary"` // how many logs start, stop, change and stay
+	Files    int             `json:"files"`   // that would be followed
+	Rate     int64           `json:"rate"`    // bytes that all of them grow by in a second, now
+	Logs     []plannedLog    `json:"logs"`
+	Settings []plannedChange `json:"settings"`
+	// Restart: settings change, and the daemon reads them when it starts only.
+	Restart  bool              `json:"restart"`
+	Policy   string            `json:"policy"` // unchanged, changes, none, or why it is broken
+	Problems []control.Problem `json:"problems"`
+}
+
+// What becomes of a log.
+const (
+	logStarts  = "starts"
+	logStops   = "stops"
+	logChanges = "changes"
+	logStays   = "stays"
+	logRefused = "refused"
+)
+
+type plannedLog struct {
+	Log         string `json:"log"`
+	Change      string `json:"change"`
+	Path        string `json:"path"`
+	Destination string `json:"destination"`
+	Files       int    `json:"files"`
+	Bytes       int64  `json:"bytes"`             // of these files
+	Rate        int64  `json:"rate"`              // bytes that they grow by in a second, now
+	Verdict     string `json:"verdict,omitempty"` // of the policy, on a start by whoever asks
+	Note        string `json:"note,omitempty"`    // what differs, what holds it, why it is refused
+	files       []string
+}
+
+// plannedChange is a setting that gets another value; secrets are masked.
+type plannedChange struct {
+	Name string `json:"name"`
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// asker is for whom a plan is made: whom policy decides on.
+type asker struct{ caller, collective, request string }
+
+func (a *asker) flags(c *fisk.CmdClause) {
+	c.Flag("caller", "For whom it is: what policy decides on").Hidden().StringVar(&a.caller)
+	c.Flag("collective", "By which collective it was asked for").Hidden().StringVar(&a.collective)
+	c.Flag("request", "The request's id").Hidden().StringVar(&a.request)
+}
+
+func (p *program) planCommand(app *fisk.Application) {
+	var set *given
+	var apply bool
+	var by asker
+	c := p.command(app, "plan", "Show what the staged settings, definitions and policy would do here", `
+Reads what lies in the directory that the setting staged names, and compares it with what
+is in force: which logs start, stop and change, how many files that is, by how many bytes
+a second they grow now, what the policy says to it, and whether the daemon has to be
+restarted. Nothing is changed without --apply.
+
+    logforward plan
+    logforward plan --apply
+    logforward rollback
+`, func(ctx context.Context) error {
+		v, err := p.load(set)
+		if err != nil {
+			return err
+		}
+		now := inForce(set, v)
+		if apply {
+			return p.apply(ctx, set, v, now, by)
+		}
+		result := p.plan(ctx, set, v, now, by)
+		if p.json {
+			if err := p.print(result); err != nil {
+				return err
+			}
+		} else if err := p.showPlan(result); err != nil {
+			return err
+		}
+		if result.State == planFaulty {
+			return &exitError{code: exitConfig}
+		}
+		return nil
+	})
+	c.Flag("apply", "Put it into force as a whole, and keep what was in force before").UnNegatableBoolVar(&apply)
+	by.flags(c)
+	set = p.settings(c, settings.Forward)
+}
+
+func (p *program) applyCommand(app *fisk.Application) {
+	var set *given
+	var by asker
+	c := p.command(app, "apply", "Put what is staged into force as a whole: the same as plan --apply", `
+What has a fault isn't applied. What was in force before is kept for a rollback.
+
+    logforward apply
+`, func(ctx context.Context) error {
+		v, err := p.load(set)
+		if err != nil {
+			return err
+		}
+		return p.apply(ctx, set, v, inForce(set, v), by)
+	})
+	by.flags(c)
+	set = p.settings(c, settings.Forward)
+}
+
+func (p *program) rollbackCommand(app *fisk.Application) {
+	var set *given
+	var by asker
+	c := p.command(app, "rollback", "Put back what was in force before the last plan --apply", `
+Settings, definitions and policy are again what they were. What was in force until now is
+kept in its place: a second rollback takes the first one back.
+
+    logforward rollback
+`, func(ctx context.Context) error {
+		v, err := p.load(set)
+		if err != nil && by.caller == "" {
+			// Settings that can't be read may be the reason to go back: then the defaults say where all is.
+			var empty *settings.Values
+			if empty, err = settings.Load(settings.Forward, "/dev/null", nil, set.flags); err == nil {
+				v = &values{empty, settings.Forward}
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if err := permit(ctx, v, "rollback", by); err != nil {
+			return err
+		}
+		return p.change(v, v.Text("former"), inForce(set, v), "the former set is in force again")
+	})
+	by.flags(c)
+	set = p.settings(c, settings.Forward)
+}
+
+// inForce is where the daemon's parts lie.
+func inForce(set *given, v *values) rollout.Set {
+	s := rollout.Set{Settings: set.file, Definitions: v.Text("forwarders")}
+	if s.Settings == "" {
+		s.Settings = settings.DefaultFile(settings.Forward)
+	}
+	if policy := v.Text("policy"); policy != withoutPolicy {
+		s.Policy = policy
+	}
+	return s
+}
+
+// apply puts the staged set into force, unless it has a fault.
+func (p *program) apply(ctx context.Context, set *given, v *values, now rollout.Set, by asker) error {
+	if err := permit(ctx, v, "apply", by); err != nil {
+		return err
+	}
+	result := p.plan(ctx, set, v, now, by)
+	switch result.State {
+	case planNothing:
+		return fmt.Errorf("nothing is staged in %s", v.Text("staged"))
+	case planFaulty:
+		var faults []string
+		for _, q := range result.Problems {
+			faults = append(faults, q.Where+": "+q.Problem)
+		}
+		return misconfigured(fmt.Errorf("what is staged has faults, and stays there:\n  %s", strings.Join(faults, "\n  ")))
+	}
+	text := result.Summary
+	if result.Restart {
+		text += "; settings change, which takes a restart of the daemon: logforward ensure --order restart, or systemctl restart logforward-forward"
+	}
+	return p.change(v, v.Text("staged"), now, text)
+}
+
+// applied is what apply and rollback say.
+type applied struct {
+	Message string `json:"message"`
+	Restart bool   `json:"restart"`
+}
+
+func (p *program) change(v *values, from string, now rollout.Set, text string) error {
+	before := settings.Describe(v.Values, nil)
+	if err := rollout.Change(from, now, v.Text("former")); err != nil {
+		if errors.Is(err, rollout.ErrNothing) {
+			return fmt.Errorf("%w: nothing was applied here yet", err)
+		}
+		return err
+	}
+	restart := true
+	if after, err := settings.Load(settings.Forward, now.Settings, nil, nil); err == nil {
+		restart = len(changes(before, settings.Describe(after, nil))) > 0
+	}
+	if p.json {
+		return p.print(applied{text, restart})
+	}
+	_, err := fmt.Fprintf(p.out, "done: %s\nroll back with: logforward rollback\n", text)
+	return err
+}
+
+func (p *program) showPlan(r planned) error {
+	rows := [][]string{{"CHANGE", "LOG", "FILES", "BYTES", "RATE", "DESTINATION", "POLICY", "PATH", "NOTE"}}
+	for _, l := range r.Logs {
+		rows = append(rows, []string{l.Change, l.Log, fmt.Sprint(l.Files), humanize.IBytes(uint64(l.Bytes)), humanize.IBytes(uint64(l.Rate)) + "/s", l.Destination, l.Verdict, l.Path, l.Note})
+	}
+	if err := table(p.out, rows...); err != nil {
+		return err
+	}
+	for _, c := range r.Settings {
+		fmt.Fprintf(p.out, "setting %s: %s → %s\n", harmless(c.Name), harmless(orNone(c.From)), harmless(orNone(c.To)))
+	}
+	fmt.Fprintf(p.out, "policy: %s\n", harmless(r.Policy))
+	p.showProblems(r.Problems)
+	text := fmt.Sprintf("%s: %s; %d files that grow by %s/s", r.State, r.Summary, r.Files, humanize.IBytes(uint64(r.Rate)))
+	if r.Restart {
+		text += "; the daemon has to be restarted"
+	}
+	_, err := fmt.Fprintln(p.out, text)
+	return err
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "(none)"
+	}
+	return text
+}

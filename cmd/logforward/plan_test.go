@@ -1,0 +1,188 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+)
+
+// staging has a site's staged and former sets below its directory.
+func staging(t *testing.T) *site {
+	t.Helper()
+	s := newSite(t)
+	s.set("staged = " + s.dir + "/staged")
+	s.set("former = " + s.dir + "/former")
+	s.append("a.log", "a\n")
+	s.append("b.log", "b\n")
+	s.define("a", "log: a\npath: LOGS/a.log\nstart: beginning\n")
+	s.define("b", "log: b\npath: LOGS/b.log\nstart: beginning\n")
+	return s
+}
+
+func (s *site) stage(name, text string) {
+	s.t.Helper()
+	write(s.t, s.dir+"/staged/"+name, strings.ReplaceAll(text, "LOGS", s.logs))
+}
+
+func (s *site) plan() (r planned) {
+	s.t.Helper()
+	_, out, errText := once(s.t, "plan", "--json", "--config", s.config)
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		s.t.Fatalf("%v in %s %s", err, out, errText)
+	}
+	return r
+}
+
+// told is each log and what becomes of it.
+func (r planned) told() string {
+	var all []string
+	for _, l := range r.Logs {
+		all = append(all, l.Log+" "+l.Change)
+	}
+	return strings.Join(all, ", ")
+}
+
+func TestPlanTellsWhatWouldBeAndApplyDoesItAndRollbackUndoesIt(t *testing.T) {
+	t.Parallel()
+	s := staging(t)
+	s.startAll()
+	s.arrives("a", "a\n")
+	s.arrives("b", "b\n")
+	if r := s.plan(); r.State != planNothing || r.told() != "a stays, b stays" || r.Files != 2 {
+		t.Errorf("%+v", r)
+	}
+	if code, _, errText := once(t, "apply", "--config", s.config); code == 0 || !strings.Contains(errText, "nothing is staged") {
+		t.Errorf("%d %s", code, errText)
+	}
+	s.stage("forwarders.d/a.yaml", "log: a\npath: LOGS/a.log\nstart: beginning\nrate: 1MiB/s\n")
+	s.stage("forwarders.d/c.yaml", "log: c\npath: LOGS/c/*.log\nstart: beginning\n")
+	s.append("c/1.log", "one\n")
+	s.append("c/2.log", "two\n")
+	// A file that grows meanwhile shows how fast.
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				s.append("c/2.log", strings.Repeat("more\n", 10))
+			}
+		}
+	}()
+	r := s.plan()
+	close(stop)
+	<-stopped
+	if r.State != planChanges || r.told() != "a changes, b stops, c starts" || r.Summary != "1 starts, 1 stops, 1 changes" || r.Restart || r.Files != 3 {
+		t.Errorf("%+v", r)
+	}
+	if l := r.Logs[2]; l.Files != 2 || l.Rate < 1000 || l.Destination != "central" || r.Rate < 1000 {
+		t.Errorf("%+v", l)
+	}
+	if !strings.Contains(r.Logs[0].Note, "rate was (none)") {
+		t.Errorf("%+v", r.Logs[0])
+	}
+	if _, err := os.Stat(s.dir + "/forwarders.d/c.yaml"); err == nil {
+		t.Error("a plan changed what is in force")
+	}
+
+	code, out, errText := once(t, "plan", "--apply", "--config", s.config)
+	if code != 0 || !strings.Contains(out, "logforward rollback") {
+		t.Fatalf("%d %s %s", code, out, errText)
+	}
+	s.arrives("c.1.log", "one\n")
+	eventually(t, "b is stopped", func() bool {
+		var l struct{ Forwarders []struct{ Log string } }
+		s.ask(&l, "list")
+		return len(l.Forwarders) == 2
+	})
+	if r := s.plan(); r.State != planNothing || r.told() != "a stays, c stays" {
+		t.Errorf("%+v", r)
+	}
+	s.append("b.log", "while it was stopped\n")
+	if code, out, errText := once(t, "rollback", "--config", s.config); code != 0 {
+		t.Fatalf("%d %s %s", code, out, errText)
+	}
+	s.arrives("b", "b\nwhile it was stopped\n")
+	if r := s.plan(); r.told() != "a stays, b stays" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestPlanTellsOfSettingsAndPolicy(t *testing.T) {
+	t.Parallel()
+	s := staging(t)
+	s.set("policy = " + s.dir + "/p.rego")
+	document := func(action string) string {
+		return "package io.choria.mcorpc.authpolicy\nimport rego.v1\ndefault allow := false\nallow if {\n\tinput.action == \"" + action + "\"\n\tinput.data.log == \"c\"\n}\nallow if input.action == \"apply\"\n"
+	}
+	write(t, s.dir+"/p.rego", document("stop"))
+	s.stage("logforward.cfg", strings.ReplaceAll(read(t, s.config), "destination.central.url", "rate = 5MiB/s\ndestination.central.password = hunter2\ndestination.central.url"))
+	s.stage("forwarders.d/c.yaml", "log: c\npath: LOGS/c.log\n")
+	s.stage("forwarders.d/d.yaml", "log: d\npath: LOGS/d.log\n")
+	s.stage("logforward.rego", document("start"))
+	r := s.plan()
+	if r.State != planChanges || !r.Restart || r.Policy != planChanges || len(r.Settings) != 2 || r.told() != "a stops, b stops, c starts, d starts" {
+		t.Errorf("%+v", r)
+	}
+	if b, _ := json.Marshal(r); strings.Contains(string(b), "hunter2") {
+		t.Errorf("a secret is shown: %s", b)
+	}
+	if r.Logs[2].Verdict != "allows allow" || r.Logs[3].Verdict != "denies" {
+		t.Errorf("%+v", r.Logs)
+	}
+	if code, out, _ := once(t, "plan", "--config", s.config); code != 0 || !strings.Contains(out, "setting rate: 0 → 5MiB/s") || !strings.Contains(out, "restarted") {
+		t.Errorf("%d %s", code, out)
+	}
+	// For somebody else, policy decides on the change itself, and it is in the audit log either way.
+	if code, _, errText := once(t, "rollback", "--config", s.config, "--caller", "choria=eve.mcollective"); code != exitRefused || !strings.Contains(errText, "not permitted for choria=eve.mcollective") {
+		t.Errorf("%d %s", code, errText)
+	}
+	if code, _, errText := once(t, "apply", "--config", s.config, "--caller", "choria=alice.mcollective"); code != 0 {
+		t.Errorf("%d %s", code, errText)
+	}
+	if book := read(t, s.dir+"/audit.log"); !strings.Contains(book, `"action":"rollback","allowed":false`) || !strings.Contains(book, `"action":"apply","allowed":true`) {
+		t.Errorf("%s", book)
+	}
+	if !strings.Contains(read(t, s.config), "5MiB/s") || !strings.Contains(read(t, s.dir+"/p.rego"), "start") {
+		t.Error("not all of it is in force")
+	}
+	if code, _, errText := once(t, "rollback", "--config", s.config); code != 0 {
+		t.Errorf("%d %s", code, errText)
+	}
+	if strings.Contains(read(t, s.config), "5MiB/s") || strings.Contains(read(t, s.dir+"/p.rego"), "start") {
+		t.Error("not all of it is as before")
+	}
+}
+
+// What has a fault is told, and can't be applied.
+func TestFaultyPlanIsNotApplied(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ file, text, says string }{
+		"setting":          {"logforward.cfg", "chunk_size = banana\n", "chunk_size"},
+		"definition":       {"forwarders.d/x.yaml", "log: x\nurl: y\n", "x.yaml"},
+		"path not allowed": {"forwarders.d/x.yaml", "log: x\npath: /etc/shadow\n", "/etc/shadow"},
+		"no destination":   {"forwarders.d/x.yaml", "log: x\npath: LOGS/x.log\ndestination: moon\n", "moon"},
+		"policy":           {"logforward.rego", "package x\nallow {", "broken"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := staging(t)
+			s.set("policy = " + s.dir + "/p.rego")
+			s.stage(c.file, c.text)
+			code, out, _ := once(t, "plan", "--config", s.config)
+			if code != exitConfig || !strings.Contains(out, planFaulty) || !strings.Contains(out, c.says) {
+				t.Errorf("%d %s", code, out)
+			}
+			before := read(t, s.config)
+			if code, _, errText := once(t, "apply", "--config", s.config); code != exitConfig || !strings.Contains(errText, c.says) {
+				t.Errorf("%d %s", code, errText)
+			}
+			if _, err := os.Stat(s.dir + "/former"); err == nil || read(t, s.config) != before {
+				t.Error("something was changed")
+			}
+		})
+	}
+}

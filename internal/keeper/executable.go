@@ -1,0 +1,66 @@
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"logforward/internal/control"
+)
+
+// Self is the program file that this process runs, for a daemon to report. Its path is the one it was
+// started by, where that is it: a link to the version in use, say. nil: it can't be had.
+func Self() *control.Executable {
+	own, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return nil
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return nil
+	}
+	if called, err := exec.LookPath(os.Args[0]); err == nil {
+		if called, err = filepath.Abs(called); err == nil {
+			if info, err := os.Stat(called); err == nil && os.SameFile(info, own) {
+				path = called
+			}
+		}
+	}
+	e := identify(own)
+	e.Path = path
+	return &e
+}
+
+func identify(info os.FileInfo) control.Executable {
+	s := info.Sys().(*syscall.Stat_t)
+	return control.Executable{Device: uint64(s.Dev), Inode: s.Ino, Size: info.Size(), Modified: info.ModTime().UTC()}
+}
+
+// replacedBy tells whether a daemon's program file is another than the one that it runs, and can be run. One
+// that is gone isn't another, nor one that can't be run; an error says so.
+func replacedBy(ctx context.Context, e *control.Executable) (bool, error) {
+	if e == nil || !filepath.IsAbs(e.Path) {
+		return false, nil
+	}
+	info, err := os.Stat(e.Path)
+	if err != nil {
+		return false, nil
+	}
+	now := identify(info)
+	now.Path = e.Path
+	if now.Device == e.Device && now.Inode == e.Inode && now.Size == e.Size && now.Modified.Equal(e.Modified) {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, e.Path, "version")
+	cmd.WaitDelay = time.Second
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return true, fmt.Errorf("the program %s was replaced by one that can't be run, so the daemon goes on with the old one: %w: %.200q", e.Path, err, out)
+	}
+	return true, nil
+}

@@ -1,0 +1,19 @@
+#!/bin/sh
+# After removing. Only dpkg's purge deletes what the daemons made: checkpoints, wishes, decisions. Logs that
+# were received stay, and the receiver's state with them: they are nobody's configuration.
+# $1 is remove, purge or upgrade from dpkg, and 0 (remove) or 1 (upgrade) from rpm.
+set -e
+
+case "$1" in
+remove | 0)
+	[ ! -d /run/systemd/system ] || systemctl daemon-reload
+	;;
+purge)
+	rm -rf /var/lib/logforward/forward /var/lib/logforward/wishes /var/log/logforward /run/logforward /etc/choria/logforward
+	if [ -d /var/lib/logforward/received ] && [ -n "$(ls -A /var/lib/logforward/received)" ]; then
+		echo "logforward: received logs stay in /var/lib/logforward/received" >&2
+	else
+		rm -rf /var/lib/logforward
+	fi
+	;;
+esac

@@ -1,0 +1,131 @@
+# @summary What a node needs besides the agent: program, settings, definitions, policy, unit and machine
+#
+# @api private
+class mcollective_agent_logforward::node {
+  $ensure = $mcollective_agent_logforward::ensure
+  $owner = $mcollective_agent_logforward::owner
+  $group = $mcollective_agent_logforward::group
+  $program = $mcollective_agent_logforward::program
+  $agent = "${mcollective::libdir}/mcollective/agent/logforward"
+  $staging = $mcollective_agent_logforward::staging and $ensure == 'present'
+
+  # destination.<name>.<setting> = value
+  $destinations = $mcollective_agent_logforward::destinations.reduce({}) |$all, $destination| {
+    [$name, $fields] = $destination
+    $fields.reduce($all) |$more, $field| {
+      $more + { "destination.${name}.${field[0]}" => $field[1] }
+    }
+  }
+  # Those by name stand above those by hash, as users of other agents expect of config.
+  $client_config = $mcollective_agent_logforward::client ? {
+    true    => $mcollective_agent_logforward::client_config,
+    default => {},
+  }
+  $given = $mcollective_agent_logforward::config + $client_config + $mcollective_agent_logforward::server_config
+  $values = $mcollective_agent_logforward::settings + $destinations + $given
+  $secret = mcollective_agent_logforward::secret($values)
+  $wanted = $ensure == 'present' and $values.any |$key, $_value| { $key =~ /\Adestination\./ }
+
+  if $ensure == 'present' {
+    include mcollective_agent_logforward::install
+    $directory = 'directory'
+    $link = 'link'
+    Class['mcollective_agent_logforward::install'] -> Mcollective::Module_plugin['mcollective_agent_logforward']
+  } else {
+    class { 'mcollective_agent_logforward::install':
+      ensure => 'absent',
+    }
+    $directory = 'absent'
+    $link = 'absent'
+  }
+
+  file { $agent:
+    ensure => $link,
+    target => $program,
+  }
+
+  $directories = $staging ? {
+    true    => [$mcollective_agent_logforward::config_dir, $mcollective_agent_logforward::staged],
+    default => [$mcollective_agent_logforward::config_dir],
+  }
+  file { $directories:
+    ensure => $directory,
+    owner  => $owner,
+    group  => $group,
+    mode   => '0755',
+    force  => true,
+  }
+  file { $mcollective_agent_logforward::definitions:
+    ensure  => $directory,
+    owner   => $owner,
+    group   => $group,
+    mode    => '0755',
+    recurse => $mcollective_agent_logforward::purge_forwarders,
+    purge   => $mcollective_agent_logforward::purge_forwarders,
+    force   => true,
+  }
+
+  $mcollective_agent_logforward::forwarders.each |$log, $definition| {
+    mcollective_agent_logforward::forwarder { $log:
+      * => $definition,
+    }
+  }
+
+  $text = mcollective_agent_logforward::settings($values)
+  if $secret {
+    $content = Sensitive($text)
+    $mode = '0640'
+  } else {
+    $content = $text
+    $mode = '0644'
+  }
+  # What the daemon would refuse never takes the place of what it runs with.
+  $check = $ensure ? {
+    'present' => "${program} config --for forward --config %",
+    default   => undef,
+  }
+  file { $mcollective_agent_logforward::settings_file:
+    ensure       => $ensure,
+    owner        => $owner,
+    group        => $group,
+    mode         => $mode,
+    content      => $content,
+    validate_cmd => $check,
+  }
+
+  contain mcollective_agent_logforward::policy
+  contain mcollective_agent_logforward::machine
+
+  if $ensure == 'present' {
+    Class['mcollective_agent_logforward::install']
+    -> File[$directories]
+    -> File[$mcollective_agent_logforward::settings_file]
+    -> Class['mcollective_agent_logforward::policy']
+    -> Class['mcollective_agent_logforward::machine']
+  } else {
+    # The directories are the package's as well.
+    Class['mcollective_agent_logforward::machine']
+    -> Class['mcollective_agent_logforward::install']
+    -> File[$directories]
+  }
+
+  if $mcollective_agent_logforward::manage_service and !$staging {
+    $state = $wanted ? {
+      true    => 'running',
+      default => 'stopped',
+    }
+    service { $mcollective_agent_logforward::service_name:
+      ensure => $state,
+      enable => $wanted,
+    }
+    if $ensure == 'present' {
+      # Definitions and policy are read again by the daemon itself.
+      File[$mcollective_agent_logforward::settings_file] ~> Service[$mcollective_agent_logforward::service_name]
+      Class['mcollective_agent_logforward::policy'] -> Service[$mcollective_agent_logforward::service_name]
+    } else {
+      Class['mcollective_agent_logforward::machine']
+      -> Service[$mcollective_agent_logforward::service_name]
+      -> Class['mcollective_agent_logforward::install']
+    }
+  }
+}

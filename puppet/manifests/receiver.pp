@@ -1,0 +1,113 @@
+# @summary A receiver at the centre: it writes the fleet's logs to files
+#
+# @example
+#   class { 'mcollective_agent_logforward::receiver':
+#     settings     => { 'url' => 'nats://broker.example.net:4222', 'retain_age' => '365d', 'rotate_size' => '1GiB' },
+#     setup        => { 'partitions' => 8, 'replicas' => 3 },
+#     manage_setup => true,
+#   }
+#
+# @param settings The receiver's settings, by name; see the type, which has each one's meaning and default
+# @param setup What the streams are like, for `logforward setup`
+# @param manage_setup Make and change streams and buckets; one receiver, or any other machine with the rights, is enough
+# @param config_file Its settings' file
+# @param program Path of the program
+# @param manage_service Enable and run the unit
+# @param service_name The unit
+# @param unit_dir Where a unit's additions lie
+# @param owner Who owns the settings
+# @param group Who may read them: the receiver's own group, made by the package
+# @param ensure `absent` takes away what this class put; received logs, and the receiver's state, stay
+class mcollective_agent_logforward::receiver (
+  Mcollective_agent_logforward::Receive_settings $settings       = {},
+  Mcollective_agent_logforward::Setup_settings   $setup          = {},
+  Boolean                                        $manage_setup   = false,
+  Mcollective_agent_logforward::Path             $config_file    = '/etc/logforward/receive.cfg',
+  Mcollective_agent_logforward::Path             $program        = '/usr/bin/logforward',
+  Boolean                                        $manage_service = true,
+  String[1]                                      $service_name   = 'logforward-receive',
+  Mcollective_agent_logforward::Path             $unit_dir       = '/etc/systemd/system',
+  String[1]                                      $owner          = 'root',
+  String[1]                                      $group          = 'logforward-receive',
+  Enum['present', 'absent']                      $ensure         = 'present',
+) {
+  $packaged = { 'output' => '/var/lib/logforward/received', 'state' => '/var/lib/logforward/receive' }
+  $values = $packaged + $settings + $setup
+  # The unit writes where the package has it; anywhere else it has to be told.
+  $elsewhere = ['output', 'state'].filter |$name| { $values[$name] != $packaged[$name] }.map |$name| { $values[$name] }
+  $addition = "${unit_dir}/${service_name}.service.d"
+  $text = mcollective_agent_logforward::settings($values)
+  $content = mcollective_agent_logforward::secret($values) ? {
+    true    => Sensitive($text),
+    default => $text,
+  }
+  $additional = $ensure == 'present' and !$elsewhere.empty
+  $check = $ensure ? {
+    'present' => "${program} config --for receive --config %",
+    default   => undef,
+  }
+  $directory = $additional ? {
+    true    => 'directory',
+    default => 'absent',
+  }
+  $state = $ensure ? {
+    'present' => 'running',
+    default   => 'stopped',
+  }
+
+  if $ensure == 'present' {
+    include mcollective_agent_logforward::install
+    Class['mcollective_agent_logforward::install'] -> File[$config_file]
+  }
+
+  file { $config_file:
+    ensure       => $ensure,
+    owner        => $owner,
+    group        => $group,
+    mode         => '0640',
+    content      => $content,
+    validate_cmd => $check,
+  }
+
+  file { $addition:
+    ensure => $directory,
+    force  => true,
+  }
+  if $additional {
+    file { "${addition}/paths.conf":
+      ensure  => 'file',
+      mode    => '0644',
+      content => (['# Managed by Puppet.', '[Service]'] + $elsewhere.map |$path| { "ReadWritePaths=${path}" } + ['']).join("\n"),
+    }
+  }
+
+  if $manage_setup and $ensure == 'present' {
+    # It asks the broker, and changes what differs; what is as it should be stays untouched.
+    exec { 'logforward setup':
+      command  => "${program} setup --config '${config_file}'",
+      unless   => "${program} setup --check --config '${config_file}'",
+      path     => ['/usr/bin', '/bin'],
+      provider => 'shell',
+      require  => File[$config_file],
+    }
+  }
+
+  if $manage_service {
+    service { $service_name:
+      ensure => $state,
+      enable => $ensure == 'present',
+    }
+    if $ensure == 'present' {
+      File[$config_file] ~> Service[$service_name]
+      File[$addition] ~> Service[$service_name]
+      if $manage_setup {
+        Exec['logforward setup'] -> Service[$service_name]
+      }
+      if $additional {
+        File["${addition}/paths.conf"] ~> Service[$service_name]
+      }
+    } else {
+      Service[$service_name] -> File[$config_file]
+    }
+  }
+}

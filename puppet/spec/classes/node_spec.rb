@@ -1,0 +1,128 @@
+require_relative '../spec_helper'
+
+describe 'mcollective_agent_logforward' do
+  let(:facts) { { 'os' => { 'family' => 'Debian', 'name' => 'Debian' }, 'path' => '/usr/bin:/bin' } }
+  let(:pre_condition) { 'include mcollective; include choria' }
+  let(:node) { 'n1.example.net' }
+
+  cfg = '/etc/choria/plugin.d/logforward.cfg'
+
+  context 'with nothing said' do
+    it { is_expected.to compile.with_all_deps }
+    it { is_expected.to contain_package('logforward').with_ensure('installed') }
+    it { is_expected.to contain_file(cfg).with_content("# Managed by Puppet.\n").with_mode('0644') }
+    it('runs no daemon') { is_expected.to contain_service('logforward-forward').with(ensure: 'stopped', enable: false) }
+    it { is_expected.to contain_file('/opt/puppetlabs/mcollective/plugins/mcollective/agent/logforward').with(ensure: 'link', target: '/usr/bin/logforward') }
+    it { is_expected.to contain_file('/etc/choria/machine/logforward').with(ensure: 'link', target: '/usr/share/logforward/machine/logforward') }
+    it { is_expected.not_to contain_file('/etc/choria/policies/rego/logforward.rego') }
+    it('leaves settings out of the plugin, whose changes restart Choria Server') do
+      is_expected.to contain_mcollective__module_plugin('mcollective_agent_logforward').with(config_name: 'logforward', config: {})
+    end
+  end
+
+  context 'with all of a node' do
+    let(:params) do
+      {
+        settings: { 'rate' => '5MiB/s', 'allowed_paths' => ['/var/log/**', '/srv/*/log/*'], 'metrics_listen' => '127.0.0.1:9090' },
+        destinations: { 'central' => { 'choria' => '/etc/choria/server.conf' }, 'audit' => { 'url' => 'tls://audit:4222', 'compression' => 'zstd' } },
+        forwarders: { 'nginx-access' => { 'path' => '/var/log/nginx/access.log', 'destination' => 'central', 'rate' => '1MiB/s' }, 'gone' => { 'path' => '/x', 'ensure' => 'absent' } },
+        operators: { 'version' => 1, 'roles' => { 'reader' => { 'callers' => ['*'], 'actions' => ['status'] } } },
+        scout_check: true,
+      }
+    end
+
+    it { is_expected.to compile.with_all_deps }
+    it do
+      is_expected.to contain_file(cfg).with_mode('0644').with_content(<<~CFG).with_validate_cmd('/usr/bin/logforward config --for forward --config %')
+        # Managed by Puppet.
+        allowed_paths = /var/log/**, /srv/*/log/*
+        destination.audit.compression = zstd
+        destination.audit.url = tls://audit:4222
+        destination.central.choria = /etc/choria/server.conf
+        metrics_listen = 127.0.0.1:9090
+        rate = 5MiB/s
+      CFG
+    end
+    it { is_expected.to contain_service('logforward-forward').with(ensure: 'running', enable: true).that_subscribes_to("File[#{cfg}]") }
+    it do
+      is_expected.to contain_file('/etc/choria/logforward/forwarders.d/nginx-access.yaml').with_content(<<~YAML)
+        # Managed by Puppet.
+        destination: "central"
+        log: "nginx-access"
+        path: "/var/log/nginx/access.log"
+        rate: "1MiB/s"
+        start: "end"
+      YAML
+    end
+    it { is_expected.to contain_file('/etc/choria/logforward/forwarders.d/gone.yaml').with_ensure('absent') }
+    it('restarts nothing for a definition') do
+      is_expected.not_to contain_file('/etc/choria/logforward/forwarders.d/nginx-access.yaml').that_notifies('Service[logforward-forward]')
+    end
+    it { is_expected.to contain_file('/etc/choria/logforward/operators.yaml').with_content(/"reader": \{/) }
+    it do
+      is_expected.to contain_exec('logforward policy render').with_unless("/usr/bin/logforward policy render '/etc/choria/logforward/operators.yaml' | cmp -s - '/etc/choria/policies/rego/logforward.rego'")
+                                                             .that_comes_before('Service[logforward-forward]')
+    end
+    it { is_expected.to contain_choria__scout_check('logforward_check').with(plugin: '/usr/bin/logforward', arguments: 'check') }
+  end
+
+  context 'with a password' do
+    let(:params) { { destinations: { 'central' => { 'url' => 'nats://x', 'user' => 'n1', 'password' => sensitive('hunter2') } } } }
+
+    it('lets nobody else read it') { is_expected.to contain_file(cfg).with_mode('0640').with_content(sensitive("# Managed by Puppet.\ndestination.central.password = hunter2\ndestination.central.url = nats://x\ndestination.central.user = n1\n")) }
+  end
+
+  context 'with config as other agents take it' do
+    let(:params) { { config: { 'rate' => '1MiB/s', 'destination.a.url' => 'nats://a' }, server_config: { 'rate' => '2MiB/s' }, settings: { 'rate' => '3MiB/s' } } }
+
+    it { is_expected.to contain_file(cfg).with_content("# Managed by Puppet.\ndestination.a.url = nats://a\nrate = 2MiB/s\n") }
+    it { is_expected.to contain_service('logforward-forward').with_ensure('running') }
+  end
+
+  context 'when it lays a change ready' do
+    let(:params) { { staging: true, destinations: { 'central' => { 'url' => 'nats://x' } }, forwarders: { 'a' => { 'path' => '/var/log/a' } } } }
+
+    it { is_expected.to contain_file('/etc/choria/logforward/staged/logforward.cfg') }
+    it { is_expected.to contain_file('/etc/choria/logforward/staged/forwarders.d/a.yaml') }
+    it { is_expected.not_to contain_file(cfg) }
+    it { is_expected.not_to contain_service('logforward-forward') }
+  end
+
+  context 'when it is to go' do
+    let(:params) { { ensure: 'absent', destinations: { 'central' => { 'url' => 'nats://x' } }, forwarders: { 'a' => { 'path' => '/var/log/a' } }, rego_policy_source: 'puppet:///modules/site/x.rego' } }
+
+    it { is_expected.to compile.with_all_deps }
+    [cfg, '/etc/choria/logforward', '/etc/choria/logforward/forwarders.d/a.yaml', '/etc/choria/policies/rego/logforward.rego', '/etc/choria/machine/logforward',
+     '/opt/puppetlabs/mcollective/plugins/mcollective/agent/logforward'].each do |file|
+      it { is_expected.to contain_file(file).with_ensure('absent') }
+    end
+    it { is_expected.to contain_service('logforward-forward').with(ensure: 'stopped', enable: false).that_comes_before('Package[logforward]') }
+    it { is_expected.to contain_package('logforward').with_ensure('absent') }
+  end
+
+  context 'on an operator’s machine' do
+    let(:pre_condition) { 'class { mcollective: server => false, client => true }' }
+
+    it { is_expected.to compile.with_all_deps }
+    it { is_expected.to contain_file('/opt/puppetlabs/mcollective/plugins/mcollective/agent/logforward.ddl') }
+    it { is_expected.not_to contain_package('logforward') }
+  end
+
+  {
+    'a setting that there isn’t' => { settings: { 'rotate_sise' => '1' } },
+    'a value out of its range' => { settings: { 'chunk_size' => 17 } },
+    'a second line' => { settings: { 'identity' => "a\ndestination.evil.url = nats://evil" } },
+    'a second line in config' => { config: { 'identity' => "a\nb" } },
+    'a path that isn’t absolute' => { forwarders: { 'a' => { 'path' => 'x' } } },
+    'a log that leaves its directory' => { forwarders: { '../a' => { 'path' => '/x' } } },
+    'a field that there isn’t' => { forwarders: { 'a' => { 'path' => '/x', 'url' => 'nats://evil' } } },
+    'a destination’s setting that there isn’t' => { destinations: { 'a' => { 'uri' => 'x' } } },
+    'two policies' => { operators: {}, rego_policy_source: 'puppet:///x' },
+  }.each do |what, bad|
+    context "with #{what}" do
+      let(:params) { bad }
+
+      it { is_expected.not_to compile }
+    end
+  end
+end

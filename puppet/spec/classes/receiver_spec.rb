@@ -1,0 +1,53 @@
+require_relative '../spec_helper'
+
+describe 'mcollective_agent_logforward::receiver' do
+  let(:facts) { { 'os' => { 'family' => 'Debian', 'name' => 'Debian' } } }
+  let(:node) { 'centre.example.net' }
+
+  cfg = '/etc/logforward/receive.cfg'
+
+  context 'with a broker, streams and an output of its own' do
+    let(:params) do
+      { settings: { 'url' => 'nats://x', 'output' => '/srv/logs', 'rotate_size' => '1GiB', 'retain_age' => '365d', 'compress' => 'zstd' }, setup: { 'partitions' => 8, 'replicas' => 3 }, manage_setup: true }
+    end
+
+    it { is_expected.to compile.with_all_deps }
+    it do
+      is_expected.to contain_file(cfg).with(mode: '0640', group: 'logforward-receive', validate_cmd: '/usr/bin/logforward config --for receive --config %').with_content(<<~CFG)
+        # Managed by Puppet.
+        compress = zstd
+        output = /srv/logs
+        partitions = 8
+        replicas = 3
+        retain_age = 365d
+        rotate_size = 1GiB
+        state = /var/lib/logforward/receive
+        url = nats://x
+      CFG
+    end
+    it { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d/paths.conf').with_content("# Managed by Puppet.\n[Service]\nReadWritePaths=/srv/logs\n") }
+    it { is_expected.to contain_exec('logforward setup').with_unless("/usr/bin/logforward setup --check --config '#{cfg}'").that_comes_before('Service[logforward-receive]') }
+    it { is_expected.to contain_service('logforward-receive').with(ensure: 'running', enable: true).that_subscribes_to("File[#{cfg}]") }
+  end
+
+  context 'with where the package has its output' do
+    let(:params) { { settings: { 'url' => 'nats://x' } } }
+
+    it { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d').with_ensure('absent') }
+    it { is_expected.not_to contain_exec('logforward setup') }
+  end
+
+  context 'when it is to go' do
+    let(:params) { { ensure: 'absent' } }
+
+    it { is_expected.to compile.with_all_deps }
+    it { is_expected.to contain_file(cfg).with_ensure('absent') }
+    it { is_expected.to contain_service('logforward-receive').with_ensure('stopped') }
+  end
+
+  context 'with rotation that can’t be' do
+    let(:params) { { settings: { 'compress' => 'rar' } } }
+
+    it { is_expected.not_to compile }
+  end
+end
