@@ -84,8 +84,9 @@ func (w *wishes) look(ctx context.Context) {
 			w.log.Error("a wish that was taken would be taken again by the next daemon", "file", e.File, "error", err)
 		}
 	}
-	// One that comes in the same step of the file system's clock doesn't change the directory's time.
-	if len(entries) == 0 && time.Since(info.ModTime()) >= wishesEvery {
+	// A problem may be mended without a change of the directory; one that comes in the same step of the file
+	// system's clock doesn't change the directory's time.
+	if len(entries) == 0 && len(problems) == 0 && time.Since(info.ModTime()) >= wishesEvery {
 		w.seen = info.ModTime()
 	}
 }
