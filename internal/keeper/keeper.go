@@ -118,7 +118,7 @@ func (k *Keeper) answered(ctx context.Context, status control.StatusReply) (Obse
 		k.record.Attempts, k.record.Failed = 0, nil
 	}
 	replaced, err := replacedBy(ctx, status.Executable)
-	if replaced && err == nil {
+	if replaced {
 		return k.replace(ctx, false, "the program was replaced")
 	}
 	o := k.observe(ctx, status)

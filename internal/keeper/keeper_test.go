@@ -183,8 +183,12 @@ func TestASilentDaemonIsReplacedAfterSeveralLooks(t *testing.T) {
 				}
 			}
 			s.later(5 * time.Second)
+			began := time.Now()
 			if o := s.ensure(nil); o.State != Idle || o.Action != "replaced" || o.PID == first {
 				t.Errorf("%+v, want another than %d", o, first)
+			}
+			if took := time.Since(began); c.name == "stopped" && took > endTime {
+				t.Errorf("it took %s: the daemon wasn't let end in order", took)
 			}
 		})
 	}
