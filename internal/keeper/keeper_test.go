@@ -362,6 +362,18 @@ func TestAStrangerIsNeverSignalled(t *testing.T) {
 	if _, err := holder(lock); err == nil {
 		t.Error("a link in the lock's place is followed")
 	}
+	// The lock of another program, under the daemon's name.
+	theirs, err := os.Create(s.dir + "/theirs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	if err := errors.Join(unix.Flock(int(theirs.Fd()), unix.LOCK_EX), os.Remove(lock), os.Link(theirs.Name(), lock)); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := holder(lock); err == nil {
+		t.Errorf("the holder of another lock is taken for the daemon: %+v", p)
+	}
 }
 
 func TestOnlyItsOwnUserMayWriteToItsDirectory(t *testing.T) {
