@@ -2,11 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
-	"time"
 
 	"logforward/internal/control"
 )
@@ -20,20 +23,27 @@ func newEnsured(t *testing.T, more string) *site {
 		t.Fatal(err)
 	}
 	write(t, s.config, string(b)+"ensure = "+s.dir+"/ensure\nensure_unit =\nensure_backoff = 1s\n"+more)
-	t.Cleanup(func() {
-		for range 100 {
-			status, err := control.NewClient(s.dir+"/forward.sock").Status(t.Context(), control.StatusRequest{})
-			if err != nil {
-				return
-			}
-			if p, err := os.FindProcess(status.PID); err == nil {
-				_ = p.Signal(term())
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
-		t.Error("the daemon doesn't end")
-	})
+	t.Cleanup(s.endDaemon)
 	return s
+}
+
+// endDaemon ends the daemon that ensure has started, which no [process] stands for, and waits until it is gone.
+func (s *site) endDaemon() {
+	s.t.Helper()
+	b, err := os.ReadFile(s.dir + "/forward/forward.lock")
+	if err != nil {
+		return // none was ever started
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || !strings.Contains(string(line), s.config) {
+		return // it has ended
+	}
+	_ = syscall.Kill(pid, syscall.SIGTERM) // it may end meanwhile
+	eventually(s.t, "the daemon has ended", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 }
 
 // look is what ensure --data says.

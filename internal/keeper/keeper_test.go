@@ -78,13 +78,22 @@ func newSite(t *testing.T, how string) *site {
 	// The environment of a daemon has what begins with LOGFORWARD_, and so what it shall be.
 	s.c = Config{Dir: dir + "/ensure", Program: os.Args[0], Args: []string{"forward", dir, dir + "/s"}, Socket: dir + "/s", State: dir, Watched: []string{dir + "/defs"}, Now: func() time.Time { return s.now }}
 	t.Cleanup(func() {
-		if p, err := holder(filepath.Join(dir, lockName)); err == nil && p != nil {
-			_ = p.signal(syscall.SIGKILL)
-			p.gone(context.Background(), 10*time.Second)
-		}
+		s.end()
 		_ = os.RemoveAll(dir)
 	})
 	return s
+}
+
+// end ends the daemon, if one runs.
+func (s *site) end() {
+	s.Helper()
+	p, err := holder(filepath.Join(s.dir, lockName))
+	if err != nil || p == nil {
+		return
+	}
+	if err := p.signal(syscall.SIGKILL); err != nil || !p.gone(context.Background(), 10*time.Second) {
+		s.Errorf("the daemon %d doesn't end: %v", p.pid, err)
+	}
 }
 
 // ensure is one run, as a process of its own would do it.
@@ -353,6 +362,7 @@ func TestAStrangerIsNeverSignalled(t *testing.T) {
 	if p := (&process{pid: stranger.Process.Pid, start: 1}); p.alive() {
 		t.Error("another process with the same number is taken for it")
 	}
+	s.end()
 	if err := os.Remove(lock); err != nil {
 		t.Fatal(err)
 	}
