@@ -141,12 +141,12 @@ func TestPluginsThroughABucket(t *testing.T) {
 		// The host of machines answers, which it doesn't where it hangs, and has none of them any more.
 		f.await(func() error {
 			r, err := f.admin.Request(f.ctx, "choria_util", "machine_states", nil, n)
-			if err != nil || r.Err() != nil {
-				return errors.Join(err, r.Err())
+			if err != nil {
+				return err
 			}
-			reply, _ := r.From(n)
-			if left := fmt.Sprint(reply.Data["machine_names"]); left != "[logforward_plugins]" {
-				return fmt.Errorf("machines left: %s", left)
+			reply, ok := r.From(n)
+			if left := fmt.Sprint(reply.Data["machine_names"]); !ok || left != "[logforward_plugins 1.0.0]" {
+				return fmt.Errorf("machines left: %s; %+v", left, r)
 			}
 			return nil
 		})
