@@ -26,6 +26,7 @@ func main() {
 type program struct {
 	out, err io.Writer
 	json     bool
+	data     bool // out and err are read as one document: nothing but that is written where all is well
 	printed  bool // there is a JSON document on out, and there shall be one only
 	// do is the chosen command; parsing sets it and nothing else, so that a wrong argument is
 	// never found after something was done.
