@@ -50,6 +50,7 @@ func execute(args []string, out, errw io.Writer) int {
 		p.runCommand, p.forwardCommand, p.receiveCommand, p.brokerCommand, p.setupCommand,
 		p.startCommand, p.stopCommand, p.pauseCommand, p.resumeCommand, p.redirectCommand, p.statusCommand, p.listCommand, p.checkCommand,
 		p.fleetCommand,
+		p.receiversCommand, p.drainCommand, p.locateCommand,
 		p.configCommand, p.validateCommand, p.ledgerCommand, p.catCommand, p.versionCommand,
 	} {
 		register(app)
