@@ -96,8 +96,7 @@ func TestTeamUnderFaults(t *testing.T) {
 	r := rand.New(rand.NewPCG(number, 99))
 	m := newTeam(t, 5, 10, r.IntN(2) == 0)
 	m.startAll(4)
-	stop := make(chan struct{})
-	writers, tasks := m.writeAll(number, stop, 400*time.Millisecond)
+	writers, stop := m.writeAll(number, 400*time.Millisecond)
 	m.eventually("all logs to be followed", time.Minute, func() error {
 		for i := range m.nodes {
 			for j := range m.logs {
@@ -121,8 +120,7 @@ func TestTeamUnderFaults(t *testing.T) {
 		fault.do(m, r)
 		time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond)
 	}
-	close(stop)
-	tasks.Wait()
+	stop()
 	ended := time.Now()
 	total := 0
 	for n, w := range writers {

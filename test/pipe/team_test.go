@@ -161,6 +161,14 @@ func (m *team) through(name string) (urls []string) {
 	return urls
 }
 
+// urlsOf are a client's links.
+func (m *team) urlsOf(name string) (urls []string) {
+	for _, k := range m.links[name] {
+		urls = append(urls, "nats://"+k.address)
+	}
+	return urls
+}
+
 func (m *team) launch(name string, env []string, args ...string) {
 	m.t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
@@ -285,9 +293,15 @@ func (m *team) showAll() {
 	}
 }
 
-// writeAll writes to all logs until stop is closed.
-func (m *team) writeAll(number uint64, stop chan struct{}, pace time.Duration) (writers []*writer, tasks *sync.WaitGroup) {
-	tasks = new(sync.WaitGroup)
+// writeAll writes to all logs until stop is called.
+func (m *team) writeAll(number uint64, pace time.Duration) (writers []*writer, stop func()) {
+	var tasks sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	stop = func() {
+		cancel()
+		tasks.Wait()
+	}
+	m.t.Cleanup(stop)
 	for i := range m.nodes {
 		for j := range m.logs {
 			w := newWriter(m.logPath(i, j), number, uint64(i*1000+j))
@@ -299,7 +313,7 @@ func (m *team) writeAll(number uint64, stop chan struct{}, pace time.Duration) (
 		tasks.Go(func() {
 			for {
 				select {
-				case <-stop:
+				case <-ctx.Done():
 					return
 				case <-time.After(time.Duration(w.random.Int64N(int64(pace)))):
 				}
@@ -310,5 +324,5 @@ func (m *team) writeAll(number uint64, stop chan struct{}, pace time.Duration) (
 			}
 		})
 	}
-	return writers, tasks
+	return writers, stop
 }
