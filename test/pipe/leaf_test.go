@@ -62,16 +62,16 @@ leafnodes { reconnect: 1, remotes: [ { urls: [ %s ] } ] }
 		k.set(false)
 	}
 	arrive("what was written while the leaf was cut off")
+	o, err := m.overview()
+	m.must(err)
+	if o.Layout.Replicas != 3 {
+		t.Errorf("%d replicas", o.Layout.Replicas)
+	}
 	m.kill("n1", 9)
 	arrive("what was written with two of three servers")
 	stop()
 	for j, w := range writers {
 		m.eventually("all", time.Minute, func() error { return m.compareAt(0, j, w.written) })
-	}
-	o, err := m.overview()
-	m.must(err)
-	if o.Layout.Replicas != 3 {
-		t.Errorf("%d replicas", o.Layout.Replicas)
 	}
 }
 
