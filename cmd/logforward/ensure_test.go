@@ -85,10 +85,13 @@ func TestEnsure(t *testing.T) {
 	if d := s.look("--order", "resume"); d["state"] != "idle" || d["pid"] != first["pid"] {
 		t.Errorf("%v", d)
 	}
+	if d := s.look("--retry"); d["state"] != "idle" || d["pid"] != first["pid"] || !strings.Contains(d["order"], "retry: ") {
+		t.Errorf("%v", d)
+	}
 	if d := s.look("--order", "restart"); d["state"] != "idle" || d["action"] != "started" || d["pid"] == first["pid"] {
 		t.Errorf("%v", d)
 	}
-	for _, args := range [][]string{{"--order", "explode"}, {"--for", "1h"}, {"--order", "restart", "--for", "1h"}, {"--order", "button"}, {"--order", "pause", "--for", "soon"}} {
+	for _, args := range [][]string{{"--order", "explode"}, {"--for", "1h"}, {"--order", "restart", "--for", "1h"}, {"--order", "button"}, {"--order", "pause", "--retry"}, {"--order", "pause", "--for", "soon"}} {
 		if code, _, _ := once(t, append([]string{"ensure", "--config", s.config}, args...)...); code != exitUsage {
 			t.Errorf("%v: exit code %d, want %d", args, code, exitUsage)
 		}

@@ -163,7 +163,7 @@ func do[T any](ctx context.Context, c *Client, method, path string, body []byte)
 
 // unreachable says what a failure to talk means and what to do.
 func (c *Client) unreachable(err error, timeout time.Duration) error {
-	start := "start it with: systemctl start logforward-forward, or: logforward forward"
+	start := "start it with: systemctl start logforward-forward, or: logforward ensure"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Errorf(CodeNotRunning, "logforward isn't running here: there is no socket %s", c.Socket).WithHint("%s", start)

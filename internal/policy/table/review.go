@@ -108,9 +108,9 @@ func (x *rule) power(at string, found finder) {
 	anybody := slices.ContainsFunc(x.callers, func(g glob) bool { return g.text == "*" })
 	limited := len(x.limits) > 0 || len(x.facts) > 0 || len(x.windows) > 0 || x.longest > 0 || x.provisioned == "only"
 	switch {
-	case len(changes) == len(Changes()) && !limited && anybody:
+	case len(changes) == len(Changes())+len(whole()) && !limited && anybody:
 		found(true, at, "it allows everything to anybody")
-	case len(changes) == len(Changes()) && !limited:
+	case len(changes) == len(Changes())+len(whole()) && !limited:
 		found(false, at, "it allows everything: any path to any destination, on each node and for ever")
 	case len(changes) > 0 && anybody:
 		found(false, at, "anybody whom the fleet knows may %s", join(changes))
