@@ -292,7 +292,7 @@ func (g *guarded) replaced() {
 	before, _ := g.decisions()
 	stop := make(chan struct{})
 	var swapper, askers sync.WaitGroup
-	texts := []string{g.rules + "\n# one\n", g.rules + "\nforbidden if input.action == \"pause\"\n"}
+	texts := []string{g.rules, strings.ReplaceAll(g.rules, `oncall-`, `others-`)}
 	swaps := 0
 	swapper.Go(func() {
 		tick := time.NewTicker(20 * time.Millisecond)
@@ -363,7 +363,7 @@ func (g *guarded) running() {
 		g.Helper()
 		g.must(g.node.Await(g.ctx, 4, func(l control.LogStatus) bool { return l.Log != log || l.State == want }))
 	}
-	g.rule(strings.ReplaceAll(g.rules, `ops-*`, `others-*`))
+	g.rule(strings.ReplaceAll(g.rules, `ops-`, `others-`))
 	state("web", "stopped")
 	g.must(g.Write("nginx/web.log", lines("web", 10, 10)))
 	s, err := g.node.Status(g.ctx)
@@ -418,9 +418,9 @@ func (g *guarded) broken() {
 func (g *guarded) events(security site.Security) {
 	g.Helper()
 	g.asks("oncall-eve", "pause", site.Inputs{"all": "true", "for": "1h", "reason": "storm"}, done)
-	g.refuse(150)
+	g.refuse(60)
 	all, want := g.decisions()
-	if older := g.older(); older == 0 || len(all) < 150 {
+	if older := g.older(); older == 0 || len(all) < 60 {
 		g.Errorf("%d decisions, %d older files", len(all), older)
 	}
 	g.must(g.receiver.Wait(g.ctx, g.node, audit.LogName, want))
@@ -433,7 +433,7 @@ func (g *guarded) events(security site.Security) {
 		g.must(err)
 	}
 	button("pause", "--reason", "storage is full")
-	g.refuse(300)
+	g.refuse(220)
 	if older := g.older(); older <= 3 {
 		g.Errorf("%d older files: what hasn't arrived is gone", older)
 	}
@@ -441,7 +441,7 @@ func (g *guarded) events(security site.Security) {
 	g.must(g.receiver.Wait(g.ctx, g.node, audit.LogName, want)) // nothing more than before
 	button("resume")
 	g.must(g.receiver.Wait(g.ctx, g.node, audit.LogName, more))
-	g.refuse(150)
+	g.refuse(60)
 	if older := g.older(); older != 3 {
 		g.Errorf("%d older files when all have arrived, want 3", older)
 	}
@@ -454,7 +454,7 @@ func (g *guarded) refuse(n int) {
 	c.Caller, c.TTL = "up=mallory", 60
 	for i := range n {
 		c.RequestID = fmt.Sprintf("mallory-%d", i)
-		if _, err := c.Pause(g.ctx, control.PauseRequest{Log: audit.LogName, Reason: strings.Repeat("x", 300)}); !errors.Is(err, control.ErrRefused) {
+		if _, err := c.Pause(g.ctx, control.PauseRequest{Log: audit.LogName, Reason: strings.Repeat("x", 500)}); !errors.Is(err, control.ErrRefused) {
 			g.Fatal(err)
 		}
 	}
