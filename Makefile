@@ -60,7 +60,7 @@ test-fleet: ## Test with real Choria brokers, servers and clients only
 
 test-machine: ## Test what happens to a node's daemon, and what its autonomous agent makes of it; about four minutes
 	test/prepare
-	LOGFORWARD_MACHINE_TESTS=1 $(GO) test -timeout $(TEST_TIME) -run 'Machine|Plugins|Quiet|Button' ./test/fleet
+	LOGFORWARD_MACHINE_TESTS=1 $(GO) test -timeout $(TEST_TIME) -parallel 4 -run 'Machine|Plugins|Quiet|Button' ./test/fleet
 
 lint: ## Look for mistakes and leftovers with staticcheck
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) ./...
