@@ -58,7 +58,7 @@ test: ## Vet and test everything, with the race detector
 test-fleet: ## Test with real Choria brokers, servers and clients only
 	$(GO) test -timeout $(TEST_TIME) ./test/fleet
 
-test-machine: ## Test what happens to a node's daemon, and what its autonomous agent makes of it; about four minutes
+test-machine: ## Test what happens to a node's daemon, and what its autonomous agent makes of it; some minutes
 	test/prepare
 	LOGFORWARD_MACHINE_TESTS=1 $(GO) test -timeout $(TEST_TIME) -parallel 4 -run 'Machine|Plugins|Quiet|Button' ./test/fleet
 
