@@ -70,9 +70,9 @@ test-puppet: ## Check the Puppet module, and apply it with a real Puppet in a ro
 test-fleet: ## Test with real Choria brokers, servers and clients only
 	$(GO) test -timeout $(TEST_TIME) ./test/fleet
 
-test-machine: ## Test what happens to a node's daemon, and what its autonomous agent makes of it; about four minutes
+test-machine: ## Test what happens to a node's daemon, and what its autonomous agent makes of it; some minutes
 	test/prepare
-	LOGFORWARD_MACHINE_TESTS=1 $(GO) test -timeout $(TEST_TIME) -run 'Machine|Plugins|Quiet|Button' ./test/fleet
+	LOGFORWARD_MACHINE_TESTS=1 $(GO) test -timeout $(TEST_TIME) -parallel 4 -run 'Machine|Plugins|Quiet|Button' ./test/fleet
 
 lint: ## Look for mistakes and leftovers with staticcheck
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) ./...

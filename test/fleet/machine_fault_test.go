@@ -138,10 +138,9 @@ func copyFile(from, to string) error {
 
 // fileSystem is a small one in a file, mounted on a directory, that can break as disks do.
 type fileSystem struct {
-	f           *fleet
-	image, dir  string
-	device      string
-	mountOption string
+	f          *fleet
+	image, dir string
+	device     string
 }
 
 func (f *fleet) mount(dir string) *fileSystem {
@@ -383,4 +382,28 @@ func TestMachineFulfilsWishes(t *testing.T) {
 		return strings.Replace(text, "/etc/choria/logforward/forwarders.d", n.Definitions(), 1)
 	}))
 	f.must(f.receiver.Wait(f.ctx, n, "app", lines(n.Name, 0, 100)))
+}
+
+// Policy decides on what the machine asks for: where it refuses, the machine is back where it was, and says why.
+func TestMachineOrderRefused(t *testing.T) {
+	slow(t)
+	t.Parallel()
+	s := superviseOf(t, site.Tokens, 1, quick, site.NodeOptions{Policies: map[string]string{"logforward.rego": strings.Replace(machinePolicy, `, "pause", "resume"`, "", 1)}})
+	n := s.nodes[0]
+	s.define(n, "app")
+	s.must(n.Write("app.log", lines(n.Name, 0, 10)))
+	s.up()
+	mark := s.events.count(n, "logforward")
+	s.transit(n, "pause")
+	s.events.sequence(n, "logforward", mark, "pausing", "unknown", "observed", "forwarding")
+	data, err := n.MachineData("logforward")
+	s.must(err)
+	if order := fmt.Sprint(data["order"]); !strings.Contains(order, "pause wasn't done: pause is not permitted for local=root") {
+		t.Errorf("the datum order is %q", order)
+	}
+	decisions, err := os.ReadFile(n.Decisions())
+	s.must(err)
+	if !strings.Contains(string(decisions), "local=root") || !strings.Contains(string(decisions), "pause") {
+		t.Errorf("the audit log has nothing of the refusal: %s", decisions)
+	}
 }

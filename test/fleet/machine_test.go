@@ -57,7 +57,10 @@ func superviseOf(t *testing.T, security site.Security, nodes int, edit func(stri
 	for k, v := range o.Settings {
 		settings[k] = v
 	}
-	o.Settings, o.Policies = settings, map[string]string{"logforward.rego": machinePolicy}
+	o.Settings = settings
+	if o.Policies == nil {
+		o.Policies = map[string]string{"logforward.rego": machinePolicy}
+	}
 	f := newFleetOf(t, security, nodes, options{node: o, idle: true, time: 3 * patience})
 	s := &supervised{f, f.listen()}
 	f.each(func(n *site.Node) error {
