@@ -62,10 +62,10 @@ test-packages: ## Install, upgrade under load, remove and purge the packages, wi
 	test/prepare packages
 	cd packaging/build && $(GO) vet . && $(GO) test -timeout $(TEST_TIME) -skip Puppet .
 
-test-puppet: ## Check the Puppet module, and apply it with a real Puppet in a root of its own
+test-puppet: ## Check the Puppet module, and apply it with a real Puppet in a root of its own; a real fleet of what it laid
 	test/prepare puppet
 	cd packaging/build && $(GO) vet . && $(GO) test -timeout $(TEST_TIME) -run Puppet .
-	$(GO) test -timeout $(TEST_TIME) -run Puppet ./test/fleet
+	LOGFORWARD_ROLLOUT_TESTS=1 $(GO) test -timeout $(TEST_TIME) -run 'Puppet|Governor' ./test/fleet
 
 test-fleet: ## Test with real Choria brokers, servers and clients only
 	$(GO) test -timeout $(TEST_TIME) ./test/fleet

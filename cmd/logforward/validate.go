@@ -19,18 +19,25 @@ const validateTime = 8 * time.Second
 
 func (p *program) validateCommand(app *fisk.Application) {
 	var set *given
-	c := p.command(app, "validate", "Check a node's configuration, before a restart", `
+	var command string
+	c := p.command(app, "validate", "Check a node's configuration, or a receiver's, before a restart", `
 Checks settings, definitions, paths and whether the daemon's user may read them, policy,
 directories, space, limits of the kernel, and for each destination connection, credentials,
 rights, streams, clock and whether a receiver answers. Each finding says what to do. Nothing
 is changed. Exits with 78 if a check failed; a warning is no failure.
 
     logforward validate --config /etc/choria/plugin.d/logforward.cfg
+    logforward validate --for receive
 `, func(ctx context.Context) error {
 		v := &validation{program: p}
-		v.all(ctx, set)
+		if command == settings.Receive {
+			v.receive(ctx, &given{command: command, file: set.file})
+		} else {
+			v.all(ctx, set)
+		}
 		return v.result()
 	})
+	c.Flag("for", "Whose configuration: forward, or receive, of which --config counts alone").Default(settings.Forward).EnumVar(&command, settings.Forward, settings.Receive)
 	set = p.settings(c, settings.Forward)
 }
 

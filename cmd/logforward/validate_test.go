@@ -161,3 +161,27 @@ func TestValidateTriesTheRights(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+func TestValidateOfAReceiver(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.startBroker()
+	config := s.dir + "/receive.cfg"
+	write(t, config, "url = "+s.url+"\noutput = "+s.output+"\nstate = "+s.dir+"/receive\n")
+	code, out, _ := once(t, "validate", "--for", "receive", "--config", config)
+	if code != exitConfig || !strings.Contains(out, "run logforward setup") {
+		t.Errorf("without streams: %d %s", code, out)
+	}
+	if code, _, errText := once(t, "setup", "--url", s.url); code != 0 {
+		t.Fatal(errText)
+	}
+	code, out, _ = once(t, "validate", "--for", "receive", "--config", config)
+	if code != 0 || !strings.Contains(out, "streams are set up") || !strings.Contains(out, "clock") || !strings.Contains(out, "free") {
+		t.Errorf("%d %s", code, out)
+	}
+	write(t, config, "url = "+s.url+"\noutput = /dev/null/x\nstate = "+s.dir+"/receive\nmax_open_files = 1000000\n")
+	code, out, _ = once(t, "validate", "--for", "receive", "--config", config)
+	if code != exitConfig || !strings.Contains(out, "/dev/null is not a directory") || !strings.Contains(out, "smaller max_open_files") {
+		t.Errorf("%d %s", code, out)
+	}
+}

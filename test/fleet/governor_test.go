@@ -14,6 +14,9 @@ import (
 
 // Nodes that all want to apply a change at once do it one after another where a governor of Choria's says so.
 func TestGovernorLetsOneNodeAfterAnotherApply(t *testing.T) {
+	if os.Getenv(rolloutTests) == "" {
+		t.Skip("make test-puppet runs it")
+	}
 	t.Parallel()
 	f := newFleet(t, site.Certificates, 3)
 	_, err := f.admin.Choria(f.ctx, "governor", "add", "LOGFORWARD", "1", "5m", "1")

@@ -13,12 +13,18 @@ import (
 	"logforward/test/fleet/site"
 )
 
+// rolloutTests has those tests run that take half a minute each.
+const rolloutTests = "LOGFORWARD_ROLLOUT_TESTS"
+
 // What Puppet laid on a node is one that a real Choria Server loads, that operators inspect and steer, and that forwards.
 func TestPuppetMakesANodeOfARealFleet(t *testing.T) {
+	if os.Getenv(rolloutTests) == "" {
+		t.Skip("make test-puppet runs it")
+	}
 	t.Parallel()
 	puppet, err := exec.LookPath("puppet")
 	if err != nil {
-		t.Skip("no puppet here: make test-puppet installs it")
+		t.Fatal("no puppet here: test/prepare puppet installs it")
 	}
 	f := newFleet(t, site.Certificates, 0)
 	n, err := f.AddNode("n1", site.NodeOptions{})
