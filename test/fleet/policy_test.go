@@ -322,7 +322,7 @@ func (g *guarded) running() {
 		g.Helper()
 		g.must(g.node.Await(g.ctx, 4, func(l control.LogStatus) bool { return l.Log != log || l.State == want }))
 	}
-	g.rule(strings.ReplaceAll(g.rules, `ops-*`, `others-*`))
+	g.rule(strings.ReplaceAll(g.rules, "=ops-", "=others-"))
 	state("web", "stopped")
 	g.must(g.Write("nginx/web.log", lines("web", 10, 10)))
 	s, err := g.node.Status(g.ctx)
