@@ -65,6 +65,7 @@ test-packages: ## Install, upgrade under load, remove and purge the packages, wi
 test-puppet: ## Check the Puppet module, and apply it with a real Puppet in a root of its own
 	test/prepare puppet
 	cd packaging/build && $(GO) vet . && $(GO) test -timeout $(TEST_TIME) -run Puppet .
+	$(GO) test -timeout $(TEST_TIME) -run Puppet ./test/fleet
 
 test-fleet: ## Test with real Choria brokers, servers and clients only
 	$(GO) test -timeout $(TEST_TIME) ./test/fleet

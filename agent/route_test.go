@@ -18,6 +18,7 @@ import (
 
 	"logforward/internal/control"
 	"logforward/internal/policy"
+	"logforward/internal/wish"
 )
 
 // rules is a document with a role for each way to be limited; LOGS is the directory of logs.
@@ -179,6 +180,9 @@ func TestTheSameVerdictOnEveryRoute(t *testing.T) {
 	h.eventually("the wishes to be decided on", func() error {
 		if b, err := os.ReadFile(h.path("audit.log")); err != nil || strings.Count(string(b), "\n") < len(cases) {
 			return fmt.Errorf("%v of %d decisions", strings.Count(string(b), "\n"), len(cases))
+		}
+		if left, problems := wish.Read(h.path("wishes")); len(left)+len(problems) > 0 {
+			return fmt.Errorf("%v, %v are left", left, problems) // they would be taken a second time
 		}
 		return nil
 	})
@@ -418,7 +422,7 @@ func TestDecisionsThatCanNotBeKept(t *testing.T) {
 		"read-only":      {func() error { return syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "") }, func() error { return syscall.Mount("", dir, "", syscall.MS_REMOUNT, "") }},
 		"is a directory": {func() error { return swapFor(dir, func(f string) error { return os.Mkdir(f, 0o700) }) }, func() error { return os.Remove(dir + "/audit.log") }},
 		"many levels":    {func() error { return swapFor(dir, func(f string) error { return os.Symlink("/dev/null", f) }) }, func() error { return os.Remove(dir + "/audit.log") }},
-		"no such device": {func() error { return swapFor(dir, func(f string) error { return syscall.Mkfifo(f, 0o600) }) }, func() error { return os.Remove(dir + "/audit.log") }},
+		"no regular file": {func() error { return swapFor(dir, func(f string) error { return syscall.Mkfifo(f, 0o600) }) }, func() error { return os.Remove(dir + "/audit.log") }},
 	} {
 		if name == "read-only" { // a file that is open for writing keeps a file system from becoming read-only
 			h.must(swapFor(dir, func(string) error { return nil }))

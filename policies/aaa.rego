@@ -42,7 +42,7 @@ roles := {
 	# reader: everybody looks
 	"reader": {
 		"callers": {"*": "^[^[:cntrl:]][^[:cntrl:]]*$"},
-		"actions": {"status", "list", "check"},
+		"actions": {"status", "list", "check", "plan"},
 	},
 	# oncall: whoever is on call holds any log, or all, for a while
 	"oncall": {
@@ -67,6 +67,14 @@ roles := {
 			"/var/log/app/*.log": "^/var/log/app/[^/[:cntrl:]]*\\.log$",
 		},
 		"destinations": {"central": "", "staging": ""},
+	},
+	# rollout: operators put into force what configuration management has staged, and take it back
+	"rollout": {
+		"callers": {
+			"up=ops-*": "^up=ops-[^=[:cntrl:]]*$",
+			"choria=ops-*.mcollective": "^choria=ops-[^=[:cntrl:]]*\\.mcollective$",
+		},
+		"actions": {"apply", "rollback"},
 	},
 	# trainee: whoever learns it starts what is small, on test nodes, in office hours
 	"trainee": {

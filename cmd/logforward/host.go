@@ -23,6 +23,7 @@ const maxHost = 16 << 20
 // host is what Choria knows of this node, for policy to decide by.
 type host struct {
 	config *choria.Config // of the node's Choria Server; nil: there is none
+	err    error          // why it can't be read
 }
 
 // hostFacts are what a policy may ask of a node.
@@ -35,14 +36,25 @@ type hostFacts struct {
 // hostOf takes the files that the node's Choria Server reads.
 func hostOf(configs choriaConfigs) host {
 	for _, name := range slices.Sorted(maps.Keys(configs)) {
-		return host{configs[name]}
+		return host{config: configs[name]}
 	}
-	return host{}
+	// The broker may be another, and the node Choria's all the same: a policy may forbid by its facts.
+	c, err := choria.Load(ownChoria)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return host{}
+	case err != nil:
+		return host{err: err}
+	}
+	return host{config: c}
 }
 
 // about reads what Choria Server reads, in the same way. A file that isn't there has nothing; one that can't be
 // read is an error, for a policy may forbid by what is in it.
 func (h host) about() (hostFacts, error) {
+	if h.err != nil {
+		return hostFacts{}, h.err
+	}
 	if h.config == nil {
 		return hostFacts{facts: json.RawMessage("{}"), classes: []string{}}, nil
 	}

@@ -63,21 +63,26 @@ func (p *program) ledgers(set *given, what string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	output := v.Text("output")
-	relative, err := receive.Ledgers(output, identity, log)
-	if err != nil {
-		return nil, noLedger(err, what, output)
+	outputs := v.List("output")
+	var paths []string
+	for _, output := range outputs {
+		relative, err := receive.Ledgers(output, identity, log)
+		if err != nil && !errors.Is(err, receive.ErrNoLedger) {
+			return nil, err
+		}
+		for _, r := range relative {
+			paths = append(paths, filepath.Join(output, r))
+		}
 	}
-	paths := make([]string, 0, len(relative))
-	for _, r := range relative {
-		paths = append(paths, filepath.Join(output, r))
+	if len(paths) == 0 {
+		return nil, noLedger(receive.ErrNoLedger, what, outputs)
 	}
 	return paths, nil
 }
 
-func noLedger(err error, what, output string) error {
+func noLedger(err error, what string, outputs []string) error {
 	if errors.Is(err, receive.ErrNoLedger) || errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no ledger of %s below %s: is that the receiver's output directory (--output)?", what, output)
+		return fmt.Errorf("there is no ledger of %s below %s: is that the receivers' output directory (--output)?", what, strings.Join(outputs, ", "))
 	}
 	return err
 }

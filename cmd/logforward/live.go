@@ -159,11 +159,11 @@ func (d *digest) Write(b []byte) (int, error) {
 // the central side holds the older generations too.
 func (s *solo) compare(f runFile) outcome {
 	o := outcome{Log: f.log, Path: f.path, Verdict: "nothing yet"}
-	if extents, err := receive.Extents(s.output, s.identity, f.log); err == nil && len(extents) > 0 {
+	if extents, err := receive.Extents([]string{s.output}, s.identity, f.log); err == nil && len(extents) > 0 {
 		o.Central = filepath.Join(s.output, extents[len(extents)-1].File)
 	}
 	central := &digest{Hash: sha256.New()}
-	if _, err := receive.Cat(central, s.output, s.identity, f.log); err != nil && !errors.Is(err, receive.ErrNoLedger) {
+	if _, err := receive.Cat(central, []string{s.output}, s.identity, f.log); err != nil && !errors.Is(err, receive.ErrNoLedger) {
 		o.Verdict, o.Error = "unknown", err.Error()
 		return o
 	}

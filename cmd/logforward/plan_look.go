@@ -17,6 +17,9 @@ import (
 	"logforward/internal/settings"
 )
 
+// listTime is how long the daemon may take to list what it does: an agent's answer waits for it.
+const listTime = 2 * time.Second
+
 // growthTime is how long files are watched to tell how fast they grow.
 const growthTime = time.Second
 
@@ -49,7 +52,7 @@ func (p *program) plan(ctx context.Context, set *given, v *values, now rollout.S
 	r.Restart = len(r.Settings) > 0
 	was := p.defined(ctx, v, now.Definitions, nil)
 	is := p.defined(ctx, nv, next.Definitions, fault)
-	r.Logs = compare(was, is, heldBy(ctx, v))
+	r.Logs = compare(was, is, heldBy(ctx, v, by))
 	r.grow(ctx)
 	if r.Policy, err = policyOf(ctx, nv, now, next, &r, by); err != nil {
 		fault("policy", err)
@@ -147,11 +150,14 @@ type held struct {
 	own   map[string]control.Forwarder // logs that operators started
 }
 
-func heldBy(ctx context.Context, v *values) held {
+func heldBy(ctx context.Context, v *values, by asker) held {
 	h := held{map[string]string{}, map[string]control.Forwarder{}}
-	l, err := control.NewClient(v.Text("socket")).List(ctx)
+	client := control.NewClient(v.Text("socket"))
+	client.Caller, client.RequestID, client.Collective = by.caller, by.request, by.collective
+	client.Timeout = listTime
+	l, err := client.List(ctx)
 	if err != nil {
-		return h // no daemon runs: nothing of this is in force
+		return h // no daemon runs, and nothing of this is in force; or who asks may not know
 	}
 	for _, f := range l.Forwarders {
 		if f.Managed == "" {

@@ -148,7 +148,7 @@ func TestPolicyCheck(t *testing.T) {
 		code int
 		says string
 	}{
-		{"operators.yaml", nil, 0, "5 roles, 3 deny rules"},
+		{"operators.yaml", nil, 0, "6 roles, 3 deny rules"},
 		{"logforward.rego", nil, 0, "compiles strictly for OPA 1 (Choria 0.30), and for the language and functions of OPA 0.68"},
 		{"wide.yaml", nil, 1, "wide.yaml:3:3: roles.all: it allows everything to anybody"},
 		{"warned.yaml", nil, 0, "warning"},

@@ -10,6 +10,7 @@ import (
 	"github.com/choria-io/fisk"
 
 	"logforward/internal/chunk"
+	"logforward/internal/forward"
 	"logforward/internal/settings"
 )
 
@@ -107,6 +108,7 @@ func (v *validation) all(ctx context.Context, set *given) {
 	v.ok("settings", "identity %s", config.Identity)
 	v.directories(values)
 	v.inForce(ctx, values)
+	v.auditLog(values, config)
 	files := v.definitions(values.Text("forwarders"), config)
 	v.readable(values, files)
 	v.limits(files)
@@ -115,5 +117,19 @@ func (v *validation) all(ctx context.Context, set *given) {
 	for _, name := range names {
 		v.rights(values, name)
 		v.destination(ctx, name, config)
+	}
+}
+
+// auditLog is what every change depends on: what can't be recorded isn't done.
+func (v *validation) auditLog(values *values, c forward.Config) {
+	switch a, err := auditing(values, c); {
+	case err != nil:
+		v.fail("audit log", err)
+	case a.file == "":
+		v.warn("audit log", "none is kept")
+	case a.destination == "":
+		v.ok("audit log", "%s, which stays here", a.file)
+	default:
+		v.ok("audit log", "%s, forwarded to %s", a.file, a.destination)
 	}
 }

@@ -31,6 +31,9 @@ const (
 	VerbCheck    = "check"
 )
 
+// RouteWish is the route of what was recorded while no daemon ran.
+const RouteWish = "wish"
+
 // Caller is who asks.
 type Caller struct {
 	UID int `json:"uid"` // as the kernel says

@@ -51,7 +51,8 @@ func (n *Node) judgeRunning(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			n.config.Logger.Debug("what runs can't be judged now and goes on", "log", s.log, "verb", s.request.Verb, "error", err)
+			n.config.Logger.Debug("what runs can't be judged now and stays as it is", "log", s.log, "verb", s.request.Verb, "error", err)
+			continue
 		}
 		if permitted != s.stopped {
 			continue

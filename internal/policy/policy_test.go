@@ -109,6 +109,20 @@ func TestChanges(t *testing.T) {
 	}
 }
 
+// Two writes within one tick of the file system's clock, of the same size: the last one counts.
+func TestChangesWithinATick(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "logforward.rego")
+	p := Open(file)
+	for i := range 50 {
+		for text, allowed := range map[string]bool{"allow := true ": true, "allow := false": false} {
+			put(t, file, head+text)
+			if d := p.Decide(t.Context(), alice("stop")); d.Allowed != allowed {
+				t.Fatalf("round %d: %q gives %+v", i, text, d)
+			}
+		}
+	}
+}
+
 // A document that doesn't end is a denial, and soon.
 func TestEndless(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "logforward.rego")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"logforward/internal/broker"
 	"logforward/internal/chunk"
@@ -18,16 +19,54 @@ import (
 // begin brings state, records and files of the partition's logs together, as on a takeover: it
 // is the one way back from a crash, a lost connection, a failed sync and a wiped broker.
 func (p *partition) begin(term context.Context) error {
-	records, err := p.r.openRecords(term)
+	complete, err := p.gather(term)
 	if err != nil {
 		return err
 	}
-	p.records = records
-	list, err := records.List(term)
-	if err != nil {
-		return fmt.Errorf("read the records: %w", err)
+	if err := p.bringTogether(term, true); err != nil {
+		return err
 	}
-	complete := false
+	for k := range p.known {
+		if p.logs[k] == nil {
+			if err := p.adoptRecord(k); err != nil {
+				p.r.logger.Error("record can't be used; the log begins as if it were new", "key", k, "error", err)
+			}
+		}
+	}
+	p.known = nil
+	return p.r.contributed(term, p.n, complete)
+}
+
+// settle does the same for a partition that isn't this receiver's, and takes nothing over: the bucket gets what only this
+// receiver knows, and what was not committed leaves its files.
+func (p *partition) settle(session context.Context) error {
+	p.reset()
+	defer p.open.closeAll()
+	complete, err := p.gather(session)
+	if err != nil {
+		return err
+	}
+	if err := p.bringTogether(session, false); err != nil {
+		return err
+	}
+	if err := p.keepLedgers(); err != nil {
+		return err
+	}
+	p.known, p.logs, p.wants = nil, nil, nil
+	return p.r.contributed(session, p.n, complete)
+}
+
+// gather reads the records of the partition's logs. complete: the bucket is marked so.
+func (p *partition) gather(term context.Context) (complete bool, err error) {
+	records, err := p.r.openRecords(term)
+	if err != nil {
+		return false, err
+	}
+	p.records = records
+	list, err := p.r.list(term, records)
+	if err != nil {
+		return false, fmt.Errorf("read the records: %w", err)
+	}
 	for _, rec := range list {
 		if rec.Key == completeKey {
 			complete = true
@@ -37,6 +76,12 @@ func (p *partition) begin(term context.Context) error {
 			p.known[rec.Key] = rec
 		}
 	}
+	return complete, nil
+}
+
+// bringTogether decides what of this receiver's state is committed, and cuts its files back to that.
+// owner: it is about to work the partition.
+func (p *partition) bringTogether(term context.Context, owner bool) error {
 	locals, bad, err := p.r.state.logs()
 	if err != nil {
 		return fmt.Errorf("read the state: %w", err)
@@ -51,7 +96,7 @@ func (p *partition) begin(term context.Context) error {
 			continue
 		}
 		l := p.add(&log{key: k, identity: identity, name: name, from: unplaced, local: *lo})
-		if err := p.reconcile(term, l, done); err != nil {
+		if err := p.reconcile(term, l, done, owner); err != nil {
 			return fmt.Errorf("%s/%s: %w", identity, name, err)
 		}
 		if l.rec.beyond(p.r.config.Name, &l.local.Committed) {
@@ -85,23 +130,34 @@ func (p *partition) begin(term context.Context) error {
 		return fmt.Errorf("write the state: %w", err)
 	}
 	p.suspect = nil
-	for k := range p.known {
-		if p.logs[k] == nil {
-			if err := p.adoptRecord(k); err != nil {
-				p.r.logger.Error("record can't be used; the log begins as if it were new", "key", k, "error", err)
-			}
-		}
-	}
-	p.known = nil
-	if !complete {
-		return p.r.markComplete(term, records, p.n)
-	}
-	p.r.setComplete(term)
 	return nil
 }
 
+// keepLedgers makes the lines durable that a settling has written. Ledgers are this receiver's own: no record
+// takes part.
+func (p *partition) keepLedgers() error {
+	changed, done := make(map[string]*local), make(map[string]*closed)
+	for k, l := range p.logs {
+		f := l.ledger
+		if f == nil || !f.dirty || len(l.notes) > 0 {
+			continue // what a full disk didn't take is noted again
+		}
+		h, err := p.open.use(f)
+		if err == nil {
+			err = p.r.disk.sync(h)
+		}
+		if err != nil {
+			return fmt.Errorf("sync ledger %s: %w", f.name, err)
+		}
+		l.local.Committed.Ledger = f.size
+		l.local.closed(k, done)
+		changed[k] = &l.local
+	}
+	return p.r.state.put(opBegin, changed, done)
+}
+
 // reconcile decides, for a log of this receiver's state, what is committed.
-func (p *partition) reconcile(term context.Context, l *log, done map[string]*closed) error {
+func (p *partition) reconcile(term context.Context, l *log, done map[string]*closed, owner bool) error {
 	lo := &l.local
 	for first := true; ; first = false {
 		known, found := p.known[l.key]
@@ -120,15 +176,9 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 				rec = new(record)
 			}
 		}
-		repaired := further(&lo.Committed.Place, &rec.Place) && !(lo.Prepared != nil && rec.covers(p.r.config.Name, lo.Prepared))
-		if repaired {
-			// A power failure or a wipe took the record back. What is committed here wins.
-			place := lo.Committed.Place
-			rec.Place, rec.Learnt = place, &place
-			rec.extend(p.r.config.Name, &lo.Committed)
-		}
+		changed := rec.bringForward(p.r.config.Name, lo, p.whole(lo.Prepared), p.r.now())
 		l.rec, l.rev = *rec, known.Revision
-		if lo.Prepared == nil && !repaired {
+		if !changed && (lo.Prepared == nil || !owner && decided(rec, known.Revision, p.r.config.Name, lo.Prepared)) {
 			break
 		}
 		// Raise the revision before believing what was read: an update of an earlier term may
@@ -166,6 +216,61 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 	return nil
 }
 
+// bringForward changes a record that knows less than a receiver's state does: a power failure or a wipe took it back, or
+// a commit ended between state and record. whole: what is prepared is still on disk.
+func (rec *record) bringForward(name string, lo *local, whole bool, now time.Time) bool {
+	m := lo.Prepared
+	switch {
+	case m != nil && rec.covers(name, m):
+		return false
+	case m != nil && rec.before(&m.Base) && whole:
+		// The range is on disk, and what the record says is what it continues, or less. So the commit is
+		// carried through: to cut it back would lose it if the record had it, and was lost.
+		rec.merge(lo.Ranges)
+		rec.Place = m.Place
+		if further(&lo.Committed.Place, firstPlace(rec.Learnt)) {
+			place := lo.Committed.Place
+			rec.Learnt = &place
+		}
+		rec.extend(name, m, now)
+		return true
+	case further(&lo.Committed.Place, &rec.Place):
+		place := lo.Committed.Place // what is committed here wins
+		rec.merge(lo.Ranges)
+		rec.Place, rec.Learnt = place, &place
+		rec.extend(name, &lo.Committed, now)
+		return true
+	}
+	return false
+}
+
+func firstPlace(p *chunk.Place) *chunk.Place {
+	if p == nil {
+		return new(chunk.Place)
+	}
+	return p
+}
+
+// before tells whether the record hasn't gone beyond a base.
+func (r *record) before(b *base) bool {
+	p := &r.Place
+	if p.Epoch == b.Epoch && p.Position == b.Position {
+		return p.Digest == b.Digest
+	}
+	return p.Epoch < b.Epoch || p.Epoch == b.Epoch && p.Position < b.Position
+}
+
+// whole tells whether the files still have what was prepared in them.
+func (p *partition) whole(m *mark) bool {
+	return m == nil || m.File == "" || checkName(p.r.config.Output, m.File, nil, m.Size) == nil
+}
+
+// decided tells whether what became of a prepared mark is plain without raising the record's revision, which would
+// disturb the partition's owner: its update has landed, or can't any more.
+func decided(rec *record, revision uint64, receiver string, m *mark) bool {
+	return rec.covers(receiver, m) || m.Revision > 0 && revision > m.Revision
+}
+
 // commit moves a log's state to a mark that its record covers. A file whose closing that mark's
 // ledger tells of is done.
 func (lo *local) commit(m *mark, key string, done map[string]*closed) {
@@ -173,6 +278,11 @@ func (lo *local) commit(m *mark, key string, done map[string]*closed) {
 	if lo.Opening == m.File {
 		lo.Opening = ""
 	}
+	lo.closed(key, done)
+}
+
+// closed ends a file's closing: the ledger tells of it.
+func (lo *local) closed(key string, done map[string]*closed) {
 	if c := lo.Closing; c != nil {
 		done[c.To] = &closed{Key: key, Size: c.Size, Time: c.Time, Epoch: c.Epoch, To: c.Pos}
 		lo.Closing = nil
@@ -243,7 +353,7 @@ func (p *partition) reopen(l *log) error {
 			return err
 		default:
 			l.file, l.from, l.offset = f, m.From, m.Offset
-			if !same(&l.cur.Place, &m.Place) {
+			if !same(&l.cur.Place, &m.Place) || m.From == m.Place.Position { // the ledger doesn't tell of the range yet
 				l.from = unplaced
 			}
 		}
@@ -470,11 +580,7 @@ func (p *partition) adoptRecord(k string) error {
 	return nil
 }
 
-// completeKey marks a positions bucket that knows all that the receivers know. Without it the
-// bucket is new, perhaps after a wipe, and nothing may be called unknown.
-const completeKey = "complete"
-
 // partitionOf is the partition of an identity in the current layout.
 func (r *Receiver) partitionOf(identity string) int {
-	return chunk.Partition(identity, r.layout.Partitions)
+	return chunk.Partition(identity, max(1, r.layout.Partitions))
 }

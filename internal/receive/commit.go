@@ -120,6 +120,8 @@ func (p *partition) item(l *log) (*item, error) {
 	it.moved = m.File != l.local.Committed.File || m.Size != l.local.Committed.Size || m.Ledger != l.local.Committed.Ledger ||
 		m.Forked != l.local.Committed.Forked || !same(&m.Place, &l.local.Committed.Place)
 	if it.moved {
+		m.Revision = l.rev
+		m.Base = base{l.rec.Place.Epoch, l.rec.Place.Position, l.rec.Place.Digest}
 		it.local.Prepared = &m
 	}
 	if l.rotate {
@@ -142,7 +144,8 @@ func (p *partition) item(l *log) (*item, error) {
 	if learnt := *l.learnt(); learnt.Epoch != 0 {
 		it.rec.Learnt = &learnt
 	}
-	it.rec.extend(p.r.config.Name, &m)
+	it.rec.extend(p.r.config.Name, &m, p.r.now())
+	it.local.Ranges = it.rec.foreign(p.r.config.Name)
 	var err error
 	if it.value, err = p.stamp(&it.rec); err != nil {
 		return nil, err
@@ -439,7 +442,7 @@ func (r *Receiver) acknowledge(b *batch) error {
 var (
 	ackAck  = []byte("+ACK")
 	ackTerm = []byte("+TERM")
-	ackNak  = []byte("-NAK")
+	ackNak  = []byte(`-NAK {"delay": 1000000000}`)
 )
 
 // afterCommit brings a commit's outcome into the loop.
@@ -457,6 +460,7 @@ func (p *partition) afterCommit(o outcome) error {
 	if p.ailing {
 		p.well()
 	}
+	p.last = p.r.now()
 	for _, it := range o.batch.items {
 		l := it.log
 		// Names may not have changed meanwhile: they are only given while no commit runs.
@@ -488,7 +492,6 @@ func (p *partition) failedCommit(o outcome) {
 		return
 	}
 	p.ailing = true
-	p.acks = append(p.acks, o.batch.acks...)
 	if len(o.suspect) == 0 {
 		return
 	}

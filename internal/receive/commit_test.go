@@ -36,7 +36,7 @@ func TestStepsOfACommit(t *testing.T) {
 		c.fault = func(op string, done bool) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if done && op != opBegin && (len(steps) == 0 || steps[len(steps)-1] != op) {
+			if done && op != opBegin && op != opBeat && (len(steps) == 0 || steps[len(steps)-1] != op) {
 				steps = append(steps, op)
 			}
 			return nil

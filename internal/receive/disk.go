@@ -33,6 +33,7 @@ const (
 	opCompress   = "compress"
 	opNames      = "name files"
 	opBegin      = "begin"
+	opBeat       = "heartbeat"
 )
 
 // disk is every operation of this package on files. fault, where set, is asked before each

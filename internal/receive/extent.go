@@ -1,42 +1,66 @@
 package receive
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 )
 
-// Extent is a run of a log's positions in one central file.
+// Extent is a run of a log's positions in one central file, a byte for each.
 type Extent struct {
 	Epoch  uint64
 	From   uint64 // position of the byte at Offset
-	File   string // below the output, as it is named now
+	Output string // directory that File lies below
+	File   string // as it is named now
 	Offset int64
 	End    int64 // offset behind the run; -1: the file's end
 	Gone   bool  // the file isn't there any more: retention deleted it, or somebody else
+	Since  time.Time
 }
 
-// Extents puts the files of a log together in the order of its bytes, from all of its ledgers.
-func Extents(output, identity, log string) ([]Extent, error) {
-	ledgers, err := Ledgers(output, identity, log)
-	if err != nil {
-		return nil, err
-	}
+// Extents puts the files of a log together in the order of its bytes, from the ledgers of all receivers that wrote below the
+// outputs. Runs of different receivers may overlap where one of them was stopped before it could know that the other
+// had gone on; they have the same bytes.
+func Extents(outputs []string, identity, log string) ([]Extent, error) {
 	var all []Extent
-	for _, name := range ledgers {
-		entries, err := Ledger(filepath.Join(output, name))
+	found := false
+	seen := make(map[string]bool)
+	for _, output := range outputs {
+		if real, err := filepath.EvalSymlinks(output); err == nil {
+			if seen[real] {
+				continue
+			}
+			seen[real] = true
+		}
+		ledgers, err := Ledgers(output, identity, log)
+		if errors.Is(err, ErrNoLedger) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, extents(entries)...)
+		found = true
+		for _, name := range ledgers {
+			entries, err := Ledger(filepath.Join(output, name))
+			if err != nil {
+				return nil, err
+			}
+			for _, x := range extents(entries) {
+				if x.Output = output; x.Offset >= 0 && (x.End < 0 || x.End >= x.Offset) { // else somebody wrote nonsense
+					all = append(all, x)
+				}
+			}
+		}
+	}
+	if !found {
+		return nil, fmt.Errorf("%w of %s/%s below %s", ErrNoLedger, identity, log, strings.Join(outputs, ", "))
 	}
 	slices.SortStableFunc(all, func(a, b Extent) int {
-		switch {
-		case a.Epoch != b.Epoch && a.Epoch < b.Epoch, a.Epoch == b.Epoch && a.From < b.From:
-			return -1
-		case a.Epoch == b.Epoch && a.From == b.From:
-			return 0
-		}
-		return 1
+		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.From, b.From))
 	})
 	return all, nil
 }
@@ -61,7 +85,13 @@ func extents(entries []Entry) []Extent {
 			}
 			delete(damaged, e.File)
 			open[e.File] = append(open[e.File], len(all))
-			all = append(all, Extent{Epoch: e.Epoch, From: e.From, File: e.File, Offset: e.Offset, End: -1})
+			all = append(all, Extent{Epoch: e.Epoch, From: e.From, File: e.File, Offset: e.Offset, End: -1, Since: e.Time.UTC()})
+		case EventGap: // takes positions, and no bytes
+			if list := open[e.File]; len(list) > 0 && all[list[len(list)-1]].Epoch == e.Epoch {
+				all[list[len(list)-1]].End = e.Offset
+				open[e.File] = append(list, len(all))
+				all = append(all, Extent{Epoch: e.Epoch, From: e.To, File: e.File, Offset: e.Offset, End: -1, Since: e.Time.UTC()})
+			}
 		case EventClose:
 			list := open[e.File]
 			delete(open, e.File)

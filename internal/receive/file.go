@@ -24,6 +24,7 @@ type naming struct {
 	ext      string // literal ending from the last dot on, if nothing variable follows it
 	receiver string // this receiver's name as part of a file name
 	timed    bool   // names change with time
+	suffixed bool   // all names have the receiver's suffix: another receiver has the plain ones
 	literal  int    // bytes of the longest element beside {identity} and {log}
 }
 
@@ -124,10 +125,13 @@ func (n *naming) base(identity, log string, t time.Time) string {
 }
 
 // variants are the names to try in turn for a log's next open file: the plain one, unless
-// somebody else's file has it.
+// it isn't this receiver's to give, or somebody else's file has it.
 func (n *naming) variants(identity, log string, t time.Time) func(i int) string {
 	stem := n.fill(n.stem, identity, log, t)
 	return func(i int) string {
+		if n.suffixed {
+			i++
+		}
 		switch i {
 		case 0:
 			return stem + n.ext
@@ -152,6 +156,9 @@ func (n *naming) closedName(open string, t time.Time, i int) string {
 // ledgerName is the i-th name to try for a log's ledger.
 func (n *naming) ledgerName(identity, log string, i int) string {
 	name := pathName(identity) + "/" + pathName(log) + "@ledger"
+	if n.suffixed {
+		i++
+	}
 	switch {
 	case i == 1:
 		name += "@" + n.receiver

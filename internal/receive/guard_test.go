@@ -1,7 +1,6 @@
 package receive
 
 import (
-	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -36,40 +35,6 @@ func TestAppendLooksForTruncationFirst(t *testing.T) {
 	}
 	if b, err := os.ReadFile(dir + "/x"); err != nil || string(b) != "som" {
 		t.Errorf("%q, %v", b, err)
-	}
-}
-
-// What a term can't deal with is delivered again at once where its consumer outlives the term.
-func TestTermGivesBackWhatIsOfOtherStreams(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, nil)
-	heard := make(chan *nats.Msg, 10)
-	sub, err := s.nc.ChanSubscribe("$JS.ACK.>", heard)
-	s.must(err)
-	defer sub.Unsubscribe()
-	p := newPartition(&Receiver{nc: s.nc}, 1)
-	queued := &delivery{reply: "$JS.ACK.LOGFORWARD_7.c.1.2.3.4.5"}
-	p.logs = map[string]*log{"a": {queue: []*delivery{queued}}}
-	p.acks = []string{"$JS.ACK.LOGFORWARD_1.c.1.2.3.4.5", "$JS.ACK.LOGFORWARD_11.c.1.2.3.4.5"}
-	p.giveBack()
-	s.must(s.nc.Flush())
-	for _, want := range []string{"$JS.ACK.LOGFORWARD_11.c.1.2.3.4.5", queued.reply} {
-		m, err := next(heard)
-		if err != nil || string(m.Data) != "-NAK" || m.Subject != want {
-			t.Errorf("%+v, %v; want %s", m, err, want)
-		}
-	}
-	if len(heard) > 0 || len(p.acks) > 0 {
-		t.Errorf("%d messages too many, %q left", len(heard), p.acks)
-	}
-}
-
-func next(c chan *nats.Msg) (*nats.Msg, error) {
-	select {
-	case m := <-c:
-		return m, nil
-	case <-time.After(10 * time.Second):
-		return nil, fmt.Errorf("nothing came")
 	}
 }
 

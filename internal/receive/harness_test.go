@@ -31,13 +31,39 @@ type site struct {
 	done   chan error
 	nc     *nats.Conn
 	pub    *broker.Publisher
+	others []*site // further receivers, made by beside
+
+	partitions int
+}
+
+// beside is a further receiver of the site, on a disk of its own or in the same directory. It isn't started.
+func (s *site) beside(name string, shared bool) *site {
+	x := &site{t: s.t, dir: s.dir, server: s.server, nc: s.nc, pub: s.pub, config: s.config}
+	x.config.Name, x.config.State = name, filepath.Join(s.dir, "state-"+name)
+	if !shared {
+		x.config.Output = filepath.Join(s.dir, "out-"+name)
+	}
+	x.config.Logger = s.config.Logger.With("receiver", name)
+	s.t.Cleanup(func() { x.stopReceiver() })
+	s.others = append(s.others, x)
+	return x
+}
+
+// outputs are the directories of all receivers.
+func (s *site) outputs() []string {
+	list := []string{s.config.Output}
+	for _, x := range s.others {
+		list = append(list, x.config.Output)
+	}
+	return list
 }
 
 func newSite(t testing.TB, change func(*Config)) *site {
 	t.Helper()
 	s := &site{t: t, dir: t.TempDir()}
 	s.config = Config{Name: "r1", Output: filepath.Join(s.dir, "out"), State: filepath.Join(s.dir, "state"),
-		CommitInterval: 20 * time.Millisecond, Sweep: 20 * time.Millisecond, Logger: testLogger(t)}
+		CommitInterval: 20 * time.Millisecond, Sweep: 20 * time.Millisecond,
+		LeaseInterval: 50 * time.Millisecond, LeaseTimeout: 500 * time.Millisecond, LeftoverGrace: 200 * time.Millisecond, Logger: testLogger(t)}
 	if change != nil {
 		change(&s.config)
 	}
@@ -93,6 +119,7 @@ func (s *site) setup(partitions int) {
 	plan, err := broker.Plan(s.t.Context(), js, broker.Wanted{Partitions: partitions})
 	s.must(err)
 	s.must(broker.Apply(s.t.Context(), js, plan))
+	s.partitions = partitions
 }
 
 func (s *site) startReceiver() {
@@ -280,7 +307,7 @@ func (n *node) waitConfirmed() {
 // central is what lies in the log's files, in order.
 func (n *node) central() ([]byte, error) {
 	var b bytes.Buffer
-	_, err := Cat(&b, n.s.config.Output, n.identity, n.log)
+	_, err := Cat(&b, n.s.outputs(), n.identity, n.log)
 	if errors.Is(err, ErrNoLedger) {
 		err = nil
 	}
@@ -293,7 +320,7 @@ func (n *node) same() {
 	got, err := n.central()
 	n.s.must(err)
 	if !bytes.Equal(got, n.written) {
-		n.s.t.Fatalf("central files of %s/%s: %d bytes, want %d; first difference at %d\n%s", n.identity, n.log, len(got), len(n.written), differ(got, n.written), tree(n.s.config.Output))
+		n.s.t.Fatalf("central files of %s/%s: %d bytes, want %d; first difference at %d\n%s", n.identity, n.log, len(got), len(n.written), differ(got, n.written), tree(n.s.dir))
 	}
 }
 

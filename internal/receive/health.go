@@ -12,6 +12,10 @@ func (r *Receiver) Health() []string {
 		reasons = append(reasons, "not connected to the broker")
 	case !r.serving && r.note != nil:
 		reasons = append(reasons, r.note.Error())
+	case r.sharing.twin != nil:
+		reasons = append(reasons, r.sharing.twin.Error())
+	case r.lacking != nil:
+		reasons = append(reasons, r.lacking.Error())
 	case !r.serving || !r.complete:
 		reasons = append(reasons, "not ready yet")
 	}

@@ -5,11 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
-	"strings"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"logforward/internal/broker"
 )
@@ -60,9 +56,8 @@ func (r *Receiver) readLayout(ctx context.Context) (broker.Layout, error) {
 	}
 	if known && (errors.Is(err, broker.ErrNotFound) || errors.Is(err, broker.ErrNoStream)) {
 		r.logger.Warn("the broker has lost its streams; setting them up again", "prefix", old.Layout.Prefix, "partitions", old.Layout.Partitions)
-		wanted := broker.Wanted{Prefix: old.Layout.Prefix, Partitions: old.Layout.Partitions, Replicas: old.Layout.Replicas, MaxBytes: old.MaxBytes}
-		if err := broker.Restore(ctx, r.js, wanted, r.lastButton()); err != nil {
-			return broker.Layout{}, fmt.Errorf("set up again after a wipe (an administrator can: logforward setup): %w", err)
+		if err := r.restore(ctx, &old); err != nil {
+			return broker.Layout{}, err
 		}
 		layout, err = r.askLayout(ctx)
 		if err != nil {
@@ -95,108 +90,22 @@ func (r *Receiver) askLayout(ctx context.Context) (broker.Layout, error) {
 	return shared.Layout(ctx)
 }
 
-// leftovers works the streams that an older layout has left over until they are empty.
-func (r *Receiver) leftovers(ctx context.Context) error {
-	r.waitWorking(ctx)
-	for ctx.Err() == nil {
-		session, err := r.session(ctx)
-		if err != nil {
-			return nil
-		}
-		if err := r.workLeftovers(ctx, session); err != nil && session.Err() == nil {
-			r.logger.Error("streams of an older layout", "error", err)
-		}
-		if !sleep(ctx, 5*time.Second) {
-			return nil
-		}
+// restore makes what is missing of the streams and buckets, as they were known.
+func (r *Receiver) restore(ctx context.Context, old *remembered) error {
+	wanted := broker.Wanted{Prefix: old.Layout.Prefix, Partitions: old.Layout.Partitions, Replicas: old.Layout.Replicas, MaxBytes: old.MaxBytes}
+	if err := broker.Restore(ctx, r.js, wanted, r.lastButton()); err != nil {
+		return fmt.Errorf("set up again after a wipe (an administrator can: logforward setup): %w", err)
 	}
 	return nil
 }
 
-// waitWorking waits until all partitions have begun: what came before would be dropped, and
-// come again behind its successors. One that can't begin is waited for only so long.
-func (r *Receiver) waitWorking(ctx context.Context) {
-	limit := time.NewTimer(10 * time.Second)
-	defer limit.Stop()
-	for {
-		r.mu.Lock()
-		all, changed := len(r.working) == len(r.partitions), r.changed
-		r.mu.Unlock()
-		if all {
-			return
-		}
-		select {
-		case <-changed:
-		case <-limit.C:
-			return
-		case <-ctx.Done():
-			return
-		}
+// restoreStream makes a partition's stream that is missing while the layout is there: it was deleted by hand, or as an older
+// layout's leftover in the moment in which setup took it into use again.
+func (r *Receiver) restoreStream(ctx context.Context, name string) error {
+	var old remembered
+	if known, err := r.state.getMeta("layout", &old); err != nil || !known || old.Layout.ID != r.layout.ID {
+		return errors.Join(err, errors.New("run logforward setup against this broker"))
 	}
-}
-
-func (r *Receiver) workLeftovers(ctx, session context.Context) error {
-	session, cancel := context.WithCancel(session)
-	defer cancel()
-	defer context.AfterFunc(ctx, cancel)()
-	names := r.js.StreamNames(session)
-	group, session := errgroup.WithContext(session)
-	for name := range names.Name() {
-		suffix, ok := strings.CutPrefix(name, broker.Bucket+"_")
-		n, err := strconv.Atoi(suffix)
-		if !ok || err != nil || n < r.layout.Partitions {
-			continue
-		}
-		group.Go(func() error {
-			source, err := r.newConsumer(session, n)
-			if err != nil {
-				return err
-			}
-			r.logger.Info("working a stream of an older layout", "stream", name)
-			return source.run(session, r.route)
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return names.Err()
-}
-
-// markComplete notes that a partition has brought its records forward. When all have, the bucket
-// knows whatever this receiver knows, and is marked so.
-func (r *Receiver) markComplete(ctx context.Context, records *broker.Records, n int) error {
-	r.mu.Lock()
-	if err := ctx.Err(); err != nil {
-		r.mu.Unlock()
-		return err // begun over the connection before: what it read says nothing of this broker
-	}
-	r.begun[n] = true
-	all := len(r.begun) == r.layout.Partitions
-	r.mu.Unlock()
-	if !all {
-		return nil
-	}
-	failed := make(chan error, 1)
-	records.Update(completeKey, []byte(strconv.Quote(r.config.Name)), 0, func(_ uint64, err error) { failed <- err })
-	select {
-	case err := <-failed:
-		if err != nil && !errors.Is(err, broker.ErrWrongRevision) {
-			return fmt.Errorf("mark the positions as complete: %w", err)
-		}
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	r.setComplete(ctx)
-	return nil
-}
-
-// setComplete lets syncs be answered, unless the connection that said so is over.
-func (r *Receiver) setComplete(term context.Context) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if term.Err() != nil {
-		return
-	}
-	r.complete = true
-	r.broadcast()
+	r.logger.Warn("the broker has lost a stream; setting it up again", "stream", name)
+	return r.restore(ctx, &old)
 }

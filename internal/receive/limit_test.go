@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"logforward/internal/chunk"
 )
@@ -211,7 +212,7 @@ func TestHostileChunks(t *testing.T) {
 	eventually(t, "take them all", func() (bool, string) { left := s.left(0); return left == 0, fmt.Sprint(left) })
 	for log, want := range map[string]int{"epoch": 2, "gap": 0, "round": 0, "offset": 1, "bomb": len(zeros)} {
 		var b bytes.Buffer
-		if _, err := Cat(&b, s.config.Output, "evil", log); err != nil && !errors.Is(err, ErrNoLedger) || b.Len() != want {
+		if _, err := Cat(&b, []string{s.config.Output}, "evil", log); err != nil && !errors.Is(err, ErrNoLedger) || b.Len() != want {
 			t.Errorf("%s: %d bytes, %v", log, b.Len(), err)
 		}
 	}
@@ -239,22 +240,39 @@ func TestLongestNamesGoThroughACrash(t *testing.T) {
 	eventually(t, "drop what was set aside", func() (bool, string) { return len(cutFiles(t, s)) == 0, "" })
 }
 
-// A message that nobody understands holds up no other partition's loop.
+// What nobody understands goes to the loop of the partition whose stream it lies in, and so does what is its own; a
+// chunk of another partition's identity doesn't.
 func TestRubbishStaysInItsPartition(t *testing.T) {
 	t.Parallel()
-	r := &Receiver{partitions: make([]*partition, 3)}
-	for n := range r.partitions {
-		r.partitions[n] = newPartition(r, n)
+	s := newSite(t, nil)
+	s.setup(2)
+	s.startReceiver()
+	right := s.node("web1", "syslog")
+	p := chunk.Partition("web1", 2)
+	c := right.make("in the wrong stream\n")
+	right.raw(chunk.Subject{Prefix: "logs", Partition: 1 - p, Identity: "web1", Log: "syslog"}.String(), c.Header(false), c.Data)
+	right.raw(fmt.Sprintf("logs.%d.web1.syslog", 1-p), nil, []byte("rubbish"))
+	right.waitConfirmed()
+	right.same()
+	if n := counted(t, s.r.metrics.moved); n != 1 {
+		t.Errorf("%v chunks moved, want 1", n)
 	}
-	for from, want := range map[int]int{0: 0, 2: 2, 5: 2} {
-		if !r.route(t.Context(), &delivery{from: from, bytes: 1 << 40}) {
-			t.Fatal("not routed")
-		}
-		select {
-		case d := <-r.partitions[want].in:
-			r.partitions[want].room.Release(d.weight())
-		default:
-			t.Errorf("rubbish of stream %d isn't in partition %d", from, want)
-		}
+	eventually(t, "keep the rubbish", func() (bool, string) {
+		n := counted(t, s.r.metrics.quarantined)
+		return n == 1 && s.left(0)+s.left(1) == 0, fmt.Sprint(n)
+	})
+}
+
+// counted is a counter's value.
+func counted(t *testing.T, c prometheus.Collector) float64 {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	if err := reg.Register(c); err != nil {
+		t.Fatal(err)
 	}
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all[0].GetMetric()[0].GetCounter().GetValue()
 }

@@ -217,7 +217,7 @@ func (p *partition) askResend(l *log, ch *chunk.Chunk) {
 	}
 	p.r.logger.Info("chunk without its predecessor", "identity", l.identity, "log", l.name,
 		"epoch", ch.Epoch, "position", ch.Position, "want", ask.From, "round", ch.Round)
-	p.r.tell(l.identity, &chunk.Control{Resend: []chunk.Resend{ask}})
+	p.reread(l.key, &ask)
 }
 
 func (p *partition) tellFork(l *log, ch *chunk.Chunk, v verdict) {

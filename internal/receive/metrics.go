@@ -5,7 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics of one receiver. They are kept also where nobody collects them.
 type metrics struct {
 	bytes, duplicates, holes, forks                 prometheus.Counter
-	gaps, gapPositions                              prometheus.Counter
+	gaps, gapPositions, moved                       prometheus.Counter
 	quarantined, quarantineDropped                  prometheus.Counter
 	commits, syncs, syncsDropped, expired, squeezed prometheus.Counter
 	commitSeconds                                   prometheus.Histogram
@@ -26,6 +26,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		forks:             counter("fork_chunks_total", "Chunks that didn't continue what was there, or were of an epoch that is over."),
 		gaps:              counter("gaps_total", "Ranges that nodes declared lost."),
 		gapPositions:      counter("gap_positions_total", "Positions in these ranges."),
+		moved:             counter("moved_chunks_total", "Chunks that lay in another partition's stream and were moved to theirs."),
 		quarantined:       counter("quarantined_messages_total", "Messages that could not be used."),
 		quarantineDropped: counter("quarantine_dropped_messages_total", "Of these, messages that the full quarantine didn't keep."),
 		commits:           counter("commits_total", "Commits."),

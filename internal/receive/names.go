@@ -65,6 +65,9 @@ func (p *partition) startNaming() {
 
 // nameFiles finds free names, writes them to the state, and makes the files.
 func (r *Receiver) nameFiles(batch []*newNames, now time.Time) (err error) {
+	if err := r.claimPlainNames(); err != nil {
+		return err
+	}
 	locals := make(map[string]*local, len(batch))
 	for _, n := range batch {
 		l := n.log // identity and name never change

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,12 +21,14 @@ type partition struct {
 	r *Receiver
 	n int
 
-	in    chan *delivery      // from this partition's stream, and from streams of older layouts
-	room  *semaphore.Weighted // bytes in it
-	asks  chan ask
-	lines chan line // for ledgers, from housekeeping
-	looks chan chan []LogStatus
+	in      chan *delivery      // from this partition's stream
+	room    *semaphore.Weighted // bytes in it
+	asks    chan ask
+	lines   chan line // for ledgers, from housekeeping
+	looks   chan chan []LogStatus
+	rereads chan reread
 
+	settled context.Context // session in which state, bucket and files were brought together, and no term has failed since
 	ailing  bool            // the last commit failed: what it said stands until one succeeds
 	suspect map[string]bool // logs whose files the term before could not trust
 
@@ -47,10 +48,12 @@ type partition struct {
 	wants   []*log        // that need names for their files
 	naming  bool          // names are being written to the state
 	commits uint64
-	running bool // a commit is under way
+	last    time.Time // when a commit last succeeded
+	running bool      // a commit is under way
 	stalled []*log
 	retry   <-chan time.Time
 
+	ctx       context.Context // of the term
 	named     chan named
 	committed chan outcome
 	failed    chan error
@@ -81,11 +84,11 @@ const inRoom = 2 * chunk.MaxLength
 const maxAcks = maxAckPending / 4
 
 func newPartition(r *Receiver, n int) *partition {
-	return &partition{r: r, n: n, in: make(chan *delivery, 64), room: semaphore.NewWeighted(inRoom), asks: make(chan ask), lines: make(chan line), looks: make(chan chan []LogStatus)}
+	return &partition{r: r, n: n, in: make(chan *delivery, 64), room: semaphore.NewWeighted(inRoom), asks: make(chan ask), lines: make(chan line), looks: make(chan chan []LogStatus), rereads: make(chan reread)}
 }
 
-// run runs terms until ctx ends. Each failure ends a term: what was not committed is dropped,
-// and the next term begins as on a takeover.
+// run works the partition whenever it is this receiver's turn, until ctx ends. Each failure ends a term: what was not
+// committed is dropped, and the next term begins as on a takeover.
 func (p *partition) run(ctx context.Context) error {
 	wait := 50 * time.Millisecond
 	for ctx.Err() == nil {
@@ -93,16 +96,19 @@ func (p *partition) run(ctx context.Context) error {
 		if err != nil {
 			return nil // ctx is over
 		}
-		began := p.r.now()
-		err = p.runTerm(ctx, session)
+		began := time.Now()
+		err = p.turn(ctx, session)
 		p.r.setTerm(p.n, err)
-		if ctx.Err() != nil {
-			return nil
-		}
 		if errors.Is(err, errStopped) {
 			return err
 		}
-		if p.r.now().Sub(began) > 10*time.Second {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil { // the partition was handed over
+			continue
+		}
+		if time.Since(began) > 10*time.Second {
 			wait = 50 * time.Millisecond
 		}
 		if session.Err() == nil {
@@ -114,6 +120,19 @@ func (p *partition) run(ctx context.Context) error {
 		wait = min(2*wait, 5*time.Second)
 	}
 	return nil
+}
+
+// turn waits for this receiver's turn, and works the partition for one term.
+func (p *partition) turn(ctx, session context.Context) error {
+	idle := func(waiting context.Context) error { return p.idle(waiting, session) }
+	return p.r.hold(ctx, session, p.n, idle, func(clean, term context.Context) error {
+		p.settled = nil
+		err := p.runTerm(clean, term)
+		if err == nil && term.Err() == nil {
+			p.settled = session // all is committed, and nothing else is in the files
+		}
+		return err
+	})
 }
 
 // errStopped ends a receiver as a crash would; only tests make it.
@@ -130,17 +149,24 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// runTerm is one ownership of the partition over one connection. session ends with the connection;
-// ctx asks for a clean end.
-func (p *partition) runTerm(ctx, session context.Context) error {
-	term, cancel := context.WithCancel(session)
+// reset begins with nothing in hand.
+func (p *partition) reset() {
 	p.term = p.r.config.Name + "/" + nuid.Next()
 	p.known, p.logs, p.perNode = map[string]broker.Record{}, map[string]*log{}, map[string]int{}
 	p.open = openFiles{output: p.r.config.Output, disk: &p.r.disk, limit: p.r.fileLimit()}
 	p.acks, p.bad, p.pending, p.since, p.urgent, p.queued = nil, nil, 0, time.Time{}, false, 0
 	p.wants, p.naming, p.running, p.stalled, p.retry = nil, false, false, nil, nil
 	p.named, p.committed, p.failed = make(chan named, 1), make(chan outcome, 1), make(chan error, 1)
+}
+
+// runTerm is one ownership of the partition over one connection. held ends with the connection, and
+// when somebody else has taken over; ctx asks for an end in order.
+func (p *partition) runTerm(ctx, held context.Context) error {
+	term, cancel := context.WithCancel(held)
+	p.reset()
+	p.ctx = term
 	defer func() {
+		p.r.setWorking(p.n, false)
 		cancel()
 		p.tasks.Wait()
 		select { // a commit that the term's end overtook
@@ -148,19 +174,17 @@ func (p *partition) runTerm(ctx, session context.Context) error {
 			p.failedCommit(o)
 		default:
 		}
-		p.giveBack()
+		p.acks = nil
 		p.open.closeAll()
 	}()
 	for drained := false; !drained; { // left from the term before; the broker delivers it again
 		select {
 		case d := <-p.in:
 			p.room.Release(d.weight())
-			p.acks = append(p.acks, d.reply)
 		default:
 			drained = true
 		}
 	}
-	p.giveBack()
 	source, err := p.r.newConsumer(term, p.n)
 	if err != nil {
 		return err
@@ -173,9 +197,9 @@ func (p *partition) runTerm(ctx, session context.Context) error {
 		p.r.setTerm(p.n, nil)
 	}
 	p.r.setStall(p.n, nil) // of the term before, whose stalled logs are forgotten
-	p.r.setWorking(p.n)
+	p.r.setWorking(p.n, true)
 	p.tasks.Go(func() {
-		if err := source.run(term, p.r.route); err != nil {
+		if err := source.run(term, p.accepts); err != nil {
 			select {
 			case p.failed <- err:
 			case <-term.Done():
@@ -184,28 +208,27 @@ func (p *partition) runTerm(ctx, session context.Context) error {
 	})
 	err = p.loop(ctx, term)
 	if err == nil && ctx.Err() != nil && term.Err() == nil {
+		p.r.setWorking(p.n, false) // it answers nobody any more
 		err = p.lastCommit()
 	}
 	return err
 }
 
-// giveBack has the broker deliver again what this term can't deal with any more. Its own stream's
-// consumer goes with the term; that of an older layout's stream stays, and would wait a minute.
-func (p *partition) giveBack() {
-	own := "." + streamName(p.n) + "."
-	for _, l := range p.logs {
-		for _, d := range l.queue {
-			p.acks = append(p.acks, d.reply)
-		}
-		l.queue = nil
+// accepts takes a message from the partition's own stream: into the loop, or into the stream where it belongs.
+func (p *partition) accepts(ctx context.Context, d *delivery) bool {
+	if d.chunk != nil && p.r.partitionOf(d.subject.Identity) != p.n {
+		return p.r.move(ctx, d)
 	}
-	for _, reply := range p.acks {
-		if !strings.Contains(reply, own) {
-			// If it fails the minute is waited for.
-			_ = p.r.nc.Publish(reply, ackNak)
-		}
+	if p.room.Acquire(ctx, d.weight()) != nil {
+		return false
 	}
-	p.acks = nil
+	select {
+	case p.in <- d:
+		return true
+	case <-ctx.Done():
+		p.room.Release(d.weight())
+		return false
+	}
 }
 
 // loop handles messages until the term ends: nil where one of the contexts ended it, else why.
@@ -244,6 +267,10 @@ func (p *partition) loop(ctx, term context.Context) error {
 			}
 		case a := <-p.asks:
 			a.reply <- p.answerHello(a)
+		case x := <-p.rereads:
+			if err := p.afterReread(x); err != nil {
+				return err
+			}
 		case l := <-p.lines:
 			if err := p.takeLine(l); err != nil {
 				return err
@@ -420,6 +447,7 @@ const learntAfter = 5 * time.Second
 // tick looks after quiet logs: files whose period is over, records whose Learnt lags behind.
 func (p *partition) tick() {
 	now := p.r.now()
+	p.r.setWorkload(p.n, workload{p.pending, p.since, p.last})
 	if p.ailing && p.since.IsZero() && !p.running {
 		p.well() // nothing is left that could show it
 	}

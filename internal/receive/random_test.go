@@ -22,6 +22,7 @@ import (
 // sender is one log of a small node that obeys resend, fork and confirm. It keeps everything it ever made.
 type sender struct {
 	mu        sync.Mutex
+	identity  string
 	log       string
 	epoch     uint64
 	chunks    []*chunk.Chunk // of the epoch
@@ -117,52 +118,17 @@ func (c *crasher) check(op string, done bool) error {
 // TestRandomFaultsLoseNothing kills the receiver at random operations, over and over, while a node sends with
 // losses, duplicates and repetitions. In the end the central bytes are the node's.
 func TestRandomFaultsLoseNothing(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if v := os.Getenv("LOGFORWARD_SEED"); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("LOGFORWARD_SEED=%d repeats the choices, though not their timing", seed)
+	seed := testSeed(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	s := newSite(t, func(c *Config) {
 		c.RotateSize, c.Compress, c.CommitInterval, c.MaxOpenFiles = 3000, "gzip", 10*time.Millisecond, 8
 	})
 	var logs []*sender
-	byToken := make(map[string]*sender)
 	for i := range 10 {
-		x := &sender{log: fmt.Sprintf("log.%d", i), epoch: 1, digests: map[uint64]chunk.Digest{0: 0}}
+		x := &sender{identity: "web1", log: fmt.Sprintf("log.%d", i), epoch: 1, digests: map[uint64]chunk.Digest{0: 0}}
 		logs = append(logs, x)
-		byToken[chunk.Token(x.log)] = x
 	}
-	_, err := s.nc.Subscribe(chunk.ControlSubject("logs", "web1"), func(m *nats.Msg) {
-		c, err := chunk.ParseControl(m.Data)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		for _, x := range logs {
-			x.mu.Lock()
-			for _, y := range c.Confirm {
-				if y.Log == chunk.Token(x.log) {
-					x.confirm(y.Epoch, y.Position, y.Digest)
-				}
-			}
-			for _, y := range c.Resend {
-				if y.Log == chunk.Token(x.log) {
-					x.back(y)
-				}
-			}
-			for _, y := range c.Fork {
-				if y.Log == chunk.Token(x.log) && y.Epoch >= x.epoch {
-					x.wrong = fmt.Errorf("%s: a fork that isn't one: %+v, in epoch %d", x.log, y, x.epoch)
-				}
-			}
-			x.mu.Unlock()
-		}
-	})
-	s.must(err)
+	s.listenFor("web1", logs)
 	finish := make(chan struct{})
 	stopped := make(chan struct{})
 	go func() {
@@ -202,7 +168,7 @@ func TestRandomFaultsLoseNothing(t *testing.T) {
 		want := x.written()
 		x.mu.Unlock()
 		var got bytes.Buffer
-		if _, err := Cat(&got, s.config.Output, "web1", x.log); err != nil {
+		if _, err := Cat(&got, []string{s.config.Output}, "web1", x.log); err != nil {
 			t.Error(err)
 		}
 		if !bytes.Equal(got.Bytes(), want) {
@@ -210,6 +176,56 @@ func TestRandomFaultsLoseNothing(t *testing.T) {
 		}
 		n := &node{s: s, identity: "web1", log: x.log}
 		checkLedger(t, x, n.ledger())
+	}
+}
+
+func testSeed(t *testing.T) uint64 {
+	seed := uint64(time.Now().UnixNano())
+	if v := os.Getenv("LOGFORWARD_SEED"); v != "" {
+		var err error
+		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("LOGFORWARD_SEED=%d repeats the choices, though not their timing", seed)
+	return seed
+}
+
+// listenFor has the senders of an identity obey what receivers say.
+func (s *site) listenFor(identity string, logs []*sender) {
+	s.t.Helper()
+	_, err := s.nc.Subscribe(chunk.ControlSubject("logs", identity), func(m *nats.Msg) {
+		c, err := chunk.ParseControl(m.Data)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		for _, x := range logs {
+			if x.identity == identity {
+				x.obey(c)
+			}
+		}
+	})
+	s.must(err)
+}
+
+func (x *sender) obey(c *chunk.Control) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, y := range c.Confirm {
+		if y.Log == chunk.Token(x.log) {
+			x.confirm(y.Epoch, y.Position, y.Digest)
+		}
+	}
+	for _, y := range c.Resend {
+		if y.Log == chunk.Token(x.log) {
+			x.back(y)
+		}
+	}
+	for _, y := range c.Fork {
+		if y.Log == chunk.Token(x.log) && y.Epoch >= x.epoch {
+			x.wrong = fmt.Errorf("%s: a fork that isn't one: %+v, in epoch %d", x.log, y, x.epoch)
+		}
 	}
 }
 
@@ -231,7 +247,7 @@ func nodeLoop(s *site, logs []*sender, rng *rand.Rand, finish chan struct{}) {
 	publish := func(x *sender, c *chunk.Chunk) {
 		copied := *c
 		copied.Round = x.round
-		s.pub.Publish(chunk.Subject{Prefix: "logs", Identity: "web1", Log: x.log}.String(), copied.Header(false), c.Data, func(broker.Ack) {})
+		s.pub.Publish(chunk.Subject{Prefix: "logs", Partition: chunk.Partition(x.identity, s.partitions), Identity: x.identity, Log: x.log}.String(), copied.Header(false), c.Data, func(broker.Ack) {})
 	}
 	finishing := false
 	deadline := time.Time{}
@@ -239,7 +255,7 @@ func nodeLoop(s *site, logs []*sender, rng *rand.Rand, finish chan struct{}) {
 		select {
 		case <-finish:
 			if !finishing {
-				finishing, deadline = true, time.Now().Add(30*time.Second)
+				finishing, deadline = true, time.Now().Add(60*time.Second)
 			}
 		default:
 		}
@@ -280,7 +296,18 @@ func nodeLoop(s *site, logs []*sender, rng *rand.Rand, finish chan struct{}) {
 	}
 }
 
+// hello asks where all logs stand, an identity at a time.
 func hello(s *site, logs []*sender) {
+	byIdentity := make(map[string][]*sender)
+	for _, x := range logs {
+		byIdentity[x.identity] = append(byIdentity[x.identity], x)
+	}
+	for identity, logs := range byIdentity {
+		helloOf(s, identity, logs)
+	}
+}
+
+func helloOf(s *site, identity string, logs []*sender) {
 	h := chunk.Hello{Instance: "x", Logs: map[string]chunk.HelloLog{}}
 	for _, x := range logs {
 		x.mu.Lock()
@@ -291,7 +318,7 @@ func hello(s *site, logs []*sender) {
 	if err != nil {
 		return
 	}
-	m, err := s.nc.Request(chunk.SyncSubject("logs", "web1"), b, 300*time.Millisecond)
+	m, err := s.nc.Request(chunk.SyncSubject("logs", identity), b, 300*time.Millisecond)
 	if err != nil {
 		return // nobody is there
 	}
@@ -301,6 +328,9 @@ func hello(s *site, logs []*sender) {
 	}
 	for _, x := range logs {
 		l := a.Logs[chunk.Token(x.log)]
+		if l.Error != "" {
+			continue
+		}
 		x.mu.Lock()
 		if l.Fork {
 			x.wrong = fmt.Errorf("%s: told of a fork: %+v", x.log, l)

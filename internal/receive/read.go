@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -101,93 +100,4 @@ type decompressed struct {
 
 func (d *decompressed) Close() error {
 	return errors.Join(d.ReadCloser.Close(), d.f.Close())
-}
-
-// Cat writes a log's central bytes in order, over all of its files, rotated and compressed ones too. It
-// may run while a receiver writes. Runs whose file isn't there any more are left out and counted in missing.
-func Cat(w io.Writer, output, identity, log string) (missing int, err error) {
-	all, err := Extents(output, identity, log)
-	if err != nil {
-		return 0, err
-	}
-	for i := 0; i < len(all); i++ {
-		f, err := openExtent(output, &all[i])
-		if all[i].End < 0 || errors.Is(err, fs.ErrNotExist) {
-			// A receiver may have closed the file since, and its name may be another's. The line that
-			// says so is there before the name is used again: look, and if so, open what it is now.
-			for try := 0; ; try++ {
-				now, err2 := Extents(output, identity, log)
-				if err2 != nil {
-					return missing, closeWith(f, err2)
-				}
-				same := i < len(now) && now[i] == all[i]
-				if i < len(now) && now[i].Epoch == all[i].Epoch && now[i].From == all[i].From {
-					all = now
-				}
-				if same && (err == nil || try == maxLooks) {
-					break
-				}
-				if f != nil {
-					f.Close()
-				}
-				if same {
-					time.Sleep(lookAgain) // between a rename and its line
-				}
-				f, err = openExtent(output, &all[i])
-			}
-		}
-		if all[i].Gone || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotOurs) {
-			missing++
-			if f != nil {
-				f.Close()
-			}
-			continue
-		}
-		if err == nil {
-			err = closeWith(f, catExtent(w, f, all[i]))
-		}
-		if err != nil {
-			return missing, fmt.Errorf("%s/%s: %w", identity, log, err)
-		}
-	}
-	return missing, nil
-}
-
-// A file that isn't there is looked for again: its new name may not be in the ledger yet.
-const (
-	maxLooks  = 10
-	lookAgain = 20 * time.Millisecond
-)
-
-// openExtent opens a run's file; nil where it is known to be gone.
-func openExtent(output string, x *Extent) (io.ReadCloser, error) {
-	if x.Gone {
-		return nil, nil
-	}
-	return OpenCentral(output, x.File)
-}
-
-func closeWith(c io.Closer, err error) error {
-	if c == nil {
-		return err
-	}
-	return errors.Join(err, c.Close())
-}
-
-func catExtent(w io.Writer, f io.Reader, x Extent) error {
-	if s, ok := f.(io.Seeker); ok {
-		if _, err := s.Seek(x.Offset, io.SeekStart); err != nil {
-			return err
-		}
-	} else if _, err := io.CopyN(io.Discard, f, x.Offset); err != nil {
-		return fmt.Errorf("%s: %w", x.File, err)
-	}
-	if x.End < 0 {
-		_, err := io.Copy(w, f)
-		return err
-	}
-	if _, err := io.CopyN(w, f, x.End-x.Offset); err != nil {
-		return fmt.Errorf("%s ends before %d: %w", x.File, x.End, err)
-	}
-	return nil
 }

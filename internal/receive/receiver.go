@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"logforward/internal/broker"
@@ -50,6 +52,9 @@ type Config struct {
 	QuarantineSize int64         // bytes; 1 GiB
 	FetchBytes     int           // that are fetched ahead, in each partition; 16 MiB
 	Sweep          time.Duration // how often closed files are looked after; 10 s
+	LeaseInterval  time.Duration // of the heartbeat; 1 s
+	LeaseTimeout   time.Duration // without a heartbeat, until others take over; 5 s
+	LeftoverGrace  time.Duration // that an older layout's stream must have been empty, until it is deleted; 2 min
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -76,6 +81,12 @@ func (c *Config) setDefaults() error {
 	def(&c.QuarantineSize, 1<<30)
 	def(&c.FetchBytes, 16<<20)
 	def(&c.Sweep, 10*time.Second)
+	def(&c.LeaseInterval, time.Second)
+	def(&c.LeaseTimeout, 5*time.Second)
+	def(&c.LeftoverGrace, 2*time.Minute)
+	if c.LeaseTimeout < 2*c.LeaseInterval {
+		return fmt.Errorf("receiver: lease_timeout %s is less than two heartbeats (lease_interval %s): others would take over from a receiver that lives", c.LeaseTimeout, c.LeaseInterval)
+	}
 	if _, ok := compressions[c.Compress]; !ok {
 		return fmt.Errorf("receiver: compress %q is none of none, gzip, zstd", c.Compress)
 	}
@@ -122,18 +133,24 @@ type Receiver struct {
 	layout     broker.Layout
 	partitions []*partition
 
-	button button
+	button  button
+	listing listing
+	claim   sync.Mutex // guards claimed and naming.suffixed
+	claimed bool
+	moves   *semaphore.Weighted // bytes on the way to another stream
 
 	mu       sync.Mutex
 	link     *link
-	changed  chan struct{} // closed when link, complete or season change
+	changed  chan struct{} // closed when link, complete, season or the sharing of partitions change
+	sharing  sharing
 	serving  bool
-	complete bool
-	begun    map[int]bool
+	complete bool         // the positions bucket knows all that receivers do
+	begun    map[int]bool // partitions whose state was brought together with the bucket's, in this session
 	terms    map[int]error
-	working  map[int]bool // partitions that have begun in this season
+	working  map[int]bool // partitions that this receiver works now
 	stalls   map[int]error
 	note     error // why there is no layout yet
+	lacking  error // why complete is false, where that takes long
 }
 
 // link is one life of the connection.
@@ -143,7 +160,9 @@ type link struct {
 }
 
 // New makes a receiver; it touches nothing.
-func New(c Config) *Receiver { return &Receiver{config: c, changed: make(chan struct{})} }
+func New(c Config) *Receiver {
+	return &Receiver{config: c, changed: make(chan struct{}), listing: listing{turn: make(chan struct{}, 1)}, moves: semaphore.NewWeighted(inRoom)}
+}
 
 // Open takes the state directory, checks the settings, and connects. A broker that can't be
 // reached is no error: the receiver goes on trying.
@@ -184,6 +203,9 @@ func (r *Receiver) Open(ctx context.Context) (err error) {
 		return err
 	}
 	r.rememberButton()
+	if err := r.recallSharing(); err != nil {
+		return err
+	}
 	if r.quarantined, err = dirSize(filepath.Join(r.config.State, "quarantine")); err != nil {
 		return fmt.Errorf("quarantine: %w", err)
 	}
@@ -348,18 +370,31 @@ func (r *Receiver) season(ctx context.Context) error {
 		r.serving = false
 	}()
 	r.logger.Info("receiving", "layout", layout.ID, "prefix", layout.Prefix, "partitions", layout.Partitions, "output", r.config.Output)
+	// The sharing outlives the partitions: they give their leases back.
+	sharing, end := context.WithCancel(context.WithoutCancel(ctx))
+	shared := make(chan error, 1)
+	defer func() { end(); <-shared }()
 	group, ctx := errgroup.WithContext(ctx)
+	go func() { shared <- r.share(sharing, ctx) }()
 	for _, p := range partitions {
 		group.Go(func() error { return p.run(ctx) })
 	}
 	group.Go(func() error { return r.leftovers(ctx) })
+	group.Go(func() error { r.completeBucket(ctx); return nil })
 	group.Go(func() error {
 		defer cancel() // a new layout ends the season
 		r.watchShared(ctx)
 		return nil
 	})
-	return group.Wait()
+	err = group.Wait()
+	if errors.Is(err, errStopped) {
+		r.crash()
+	}
+	return err
 }
+
+// crash lets nothing more be said, as if the process were gone; only tests make it.
+func (r *Receiver) crash() { r.nc.Close() }
 
 // Close frees everything. It may be called at any point behind New.
 func (r *Receiver) Close() error {
@@ -420,11 +455,23 @@ func (r *Receiver) setTerm(n int, err error) {
 	r.terms[n] = err
 }
 
-func (r *Receiver) setWorking(n int) {
+// setWorking says whether a partition has begun here, and its loop answers.
+func (r *Receiver) setWorking(n int, is bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.working[n] = true
+	if is {
+		r.working[n] = true
+	} else {
+		delete(r.working, n)
+		delete(r.sharing.work, n)
+	}
 	r.broadcast()
+}
+
+func (r *Receiver) setWorkload(n int, w workload) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sharing.work[n] = w
 }
 
 func (r *Receiver) setStall(n int, err error) {
@@ -458,23 +505,30 @@ type LogStatus struct {
 
 // Status is a receiver's state.
 type Status struct {
-	Name      string      `json:"name"`
-	Connected bool        `json:"connected"`
-	Ready     bool        `json:"ready"` // answers nodes' syncs
-	Layout    string      `json:"layout,omitempty"`
-	Problems  []string    `json:"problems,omitempty"`
-	Logs      []LogStatus `json:"logs"`
+	Name      string `json:"name"`
+	Connected bool   `json:"connected"`
+	Ready     bool   `json:"ready"` // answers nodes' syncs
+	Layout    string `json:"layout,omitempty"`
+	// Partitions are those that this receiver works.
+	Partitions []int       `json:"partitions"`
+	Problems   []string    `json:"problems,omitempty"`
+	Logs       []LogStatus `json:"logs"`
 }
 
 // Status asks all partitions. Those that are between terms have no logs to show.
 func (r *Receiver) Status(ctx context.Context) Status {
 	r.mu.Lock()
-	s := Status{Name: r.config.Name, Connected: r.link != nil, Ready: r.complete, Logs: []LogStatus{}}
+	s := Status{Name: r.config.Name, Connected: r.link != nil, Ready: r.complete, Partitions: []int{}, Logs: []LogStatus{}}
 	var partitions []*partition
 	if r.serving {
 		s.Layout, partitions = r.layout.ID, r.partitions
 	} else if r.note != nil {
 		s.Problems = append(s.Problems, r.note.Error())
+	}
+	for _, err := range []error{r.sharing.twin, r.lacking} {
+		if err != nil {
+			s.Problems = append(s.Problems, err.Error())
+		}
 	}
 	for n := range partitions {
 		for _, err := range []error{r.terms[n], r.stalls[n]} {
@@ -483,8 +537,13 @@ func (r *Receiver) Status(ctx context.Context) Status {
 			}
 		}
 	}
+	working := maps.Clone(r.working)
 	r.mu.Unlock()
 	for _, p := range partitions {
+		if !working[p.n] {
+			continue
+		}
+		s.Partitions = append(s.Partitions, p.n)
 		reply := make(chan []LogStatus, 1)
 		select {
 		case p.looks <- reply:

@@ -1,8 +1,11 @@
 package receive
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"time"
 
 	"logforward/internal/chunk"
 )
@@ -29,27 +32,79 @@ type span struct {
 	From     uint64 `json:"from"`
 	To       uint64 `json:"to"`
 	Offset   int64  `json:"offset"` // of From in File
+	// Since is when its first byte was committed.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // extend brings the last range up to a mark of this receiver, or adds one.
-func (r *record) extend(receiver string, m *mark) {
+func (r *record) extend(receiver string, m *mark, now time.Time) {
 	if m.File == "" || m.From == m.Place.Position {
 		return
 	}
-	s := span{Receiver: receiver, File: m.File, Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, Offset: m.Offset}
+	s := span{Receiver: receiver, File: m.File, Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, Offset: m.Offset, Since: now.UTC()}
 	if n := len(r.Ranges); n > 0 {
 		if l := r.Ranges[n-1]; l.Receiver == receiver && l.Epoch == s.Epoch && l.From == s.From {
 			ranges := append([]span(nil), r.Ranges...)
+			s.Since = l.Since
 			ranges[n-1] = s
 			r.Ranges = ranges
 			return
 		}
 	}
-	ranges := append(append([]span(nil), r.Ranges...), s)
-	if len(ranges) > maxRanges {
-		ranges = ranges[len(ranges)-maxRanges:]
+	r.Ranges = bounded(append(append([]span(nil), r.Ranges...), s))
+}
+
+// bounded drops the oldest ranges beyond the most that a record names. Each receiver's last stays: what it has prepared
+// is decided by it, however long it was away.
+func bounded(ranges []span) []span {
+	last := make(map[string]int)
+	for i, s := range ranges {
+		last[s.Receiver] = i
 	}
-	r.Ranges = ranges
+	over := len(ranges) - maxRanges
+	if over <= 0 {
+		return ranges
+	}
+	kept := ranges[:0:0]
+	for i, s := range ranges {
+		if over > 0 && last[s.Receiver] != i {
+			over--
+			continue
+		}
+		kept = append(kept, s)
+	}
+	return kept
+}
+
+// merge adds ranges that the record doesn't know, as a wiped bucket's doesn't, in the order of their positions.
+func (r *record) merge(more []span) {
+	ranges := append([]span(nil), r.Ranges...)
+next:
+	for _, s := range more {
+		for i, old := range ranges {
+			if old.Receiver == s.Receiver && old.Epoch == s.Epoch && old.From == s.From {
+				if s.To > old.To {
+					ranges[i] = s
+				}
+				continue next
+			}
+		}
+		ranges = append(ranges, s)
+	}
+	slices.SortStableFunc(ranges, func(a, b span) int {
+		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.From, b.From))
+	})
+	r.Ranges = bounded(ranges)
+}
+
+// foreign are the ranges, where they name receivers other than this one.
+func (r *record) foreign(receiver string) []span {
+	for _, s := range r.Ranges {
+		if s.Receiver != receiver {
+			return r.Ranges
+		}
+	}
+	return nil
 }
 
 // covers tells whether the record says that this receiver's file holds a mark's range.

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	bolt "go.etcd.io/bbolt"
 
 	"logforward/internal/broker"
@@ -369,48 +368,6 @@ func TestBrokerWithoutSetup(t *testing.T) {
 	}
 }
 
-// What isn't confirmed is answered to nobody before every partition has begun.
-func TestBucketIsCompleteOnlyWhenAllPartitionsBegan(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, nil)
-	s.setup(2)
-	js, err := broker.JetStream(s.nc, "")
-	s.must(err)
-	s.must(js.DeleteStream(t.Context(), streamName(1))) // partition 1 can't begin
-	s.startReceiver()
-	eventually(t, "begin the other", func() (bool, string) {
-		info := s.stream(0)
-		return info.State.Consumers == 1 && strings.Contains(strings.Join(s.r.Status(t.Context()).Problems, ""), "partition 1"), fmt.Sprintf("%+v", s.r.Status(t.Context()))
-	})
-	n := s.node("web1", "syslog")
-	c := n.make("x\n")
-	for part := range 2 { // identities of partition 0 are received all the same
-		n.identity = map[int]string{0: "web1", 1: "web2"}[part]
-		if chunk.Partition(n.identity, 2) == 0 {
-			break
-		}
-	}
-	n.listen()
-	n.sendTo(2, c)
-	eventually(t, "commit", func() (bool, string) {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		return n.confirmed.Position == n.position, ""
-	})
-	if _, _, err := s.records().Get(t.Context(), completeKey); !errors.Is(err, broker.ErrNotFound) {
-		t.Errorf("the bucket is marked complete: %v", err)
-	}
-	if a, err := n.hello(t, n.here()); err == nil && (a.Ready || len(a.Logs) > 0) {
-		t.Errorf("answered %+v", a)
-	}
-	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: streamName(1), Subjects: []string{"logs.1.>"}, Retention: jetstream.WorkQueuePolicy})
-	s.must(err)
-	n.place(t, n.here())
-	if _, _, err := s.records().Get(t.Context(), completeKey); err != nil {
-		t.Errorf("the bucket isn't marked complete: %v", err)
-	}
-}
-
 // A term whose connection is over marks nothing, for it has read another broker's bucket.
 func TestTermOfALostConnectionMarksNothing(t *testing.T) {
 	t.Parallel()
@@ -419,7 +376,7 @@ func TestTermOfALostConnectionMarksNothing(t *testing.T) {
 	r.linked()
 	old := r.link.ctx
 	r.linked()
-	if err := r.markComplete(old, nil, 0); !errors.Is(err, context.Canceled) || len(r.begun) != 0 {
+	if err := r.contributed(old, 0, true); r.complete || !errors.Is(err, context.Canceled) || len(r.begun) != 0 {
 		t.Errorf("%v, begun %v", err, r.begun)
 	}
 	if r.setComplete(old); r.complete {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
@@ -35,6 +37,12 @@ func (r *Receiver) newConsumer(ctx context.Context, partition int) (*source, err
 	defer cancel()
 	name := streamName(partition)
 	stream, err := r.js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && partition < r.layout.Partitions {
+		if err := r.restoreStream(ctx, name); err != nil {
+			return nil, fmt.Errorf("stream %s: %w: %w", name, broker.ErrNoStream, err)
+		}
+		stream, err = r.js.Stream(ctx, name)
+	}
 	if err != nil {
 		return nil, r.streamError(name, err)
 	}
@@ -115,7 +123,7 @@ func (r *Receiver) decode(stream string, n int, m jetstream.Msg) *delivery {
 	if d.err == nil {
 		d.chunk, d.err = r.decompressor.Decode(m.Headers(), m.Data())
 	}
-	if d.err != nil {
+	if d.err != nil || r.partitionOf(d.subject.Identity) != n {
 		d.raw = &rawMessage{stream: stream, subject: m.Subject(), header: m.Headers(), payload: m.Data(), reply: m.Reply(), err: d.err}
 	}
 	if d.chunk != nil {
@@ -124,22 +132,33 @@ func (r *Receiver) decode(stream string, n int, m jetstream.Msg) *delivery {
 	return d
 }
 
-// route hands a message to the loop of its identity's partition: that is another one's
-// where the message lies in a stream of an older layout, or its sender chose the wrong one.
-func (r *Receiver) route(ctx context.Context, d *delivery) bool {
-	n := d.from % len(r.partitions) // what can't be understood holds up nobody else's loop
-	if d.chunk != nil {
-		n = r.partitionOf(d.subject.Identity)
-	}
-	p := r.partitions[n]
-	if p.room.Acquire(ctx, d.weight()) != nil {
+// move puts a chunk that lies in the wrong stream (its node published by an older layout, or chose the wrong one) into that
+// of its identity's partition, and out of this one when it is stored there. The node hears nothing of it: it goes on
+// waiting for the commit. What can't be moved is delivered again after a moment.
+func (r *Receiver) move(ctx context.Context, d *delivery) bool {
+	weight := d.weight()
+	if r.moves.Acquire(ctx, weight) != nil {
 		return false
 	}
-	select {
-	case p.in <- d:
-		return true
-	case <-ctx.Done():
-		p.room.Release(d.weight())
-		return false
+	subject := d.subject
+	subject.Partition = r.partitionOf(subject.Identity)
+	header := make(nats.Header)
+	for name, values := range d.raw.header {
+		if strings.HasPrefix(name, "Lf-") { // others may mean something to the broker
+			header[name] = values
+		}
 	}
+	r.pub.Publish(subject.String(), header, d.raw.payload, func(a broker.Ack) {
+		defer r.moves.Release(weight)
+		answer := ackAck
+		if a.Err != nil {
+			r.logger.Debug("a chunk can't be moved to its partition now", "subject", subject, "error", a.Err)
+			answer = ackNak
+		} else {
+			r.metrics.moved.Inc()
+		}
+		// If it is lost the message comes again, and is a duplicate.
+		_ = r.nc.Publish(d.reply, answer)
+	})
+	return true
 }

@@ -30,6 +30,17 @@ type mark struct {
 	Opened time.Time   `json:"opened,omitzero"`  // when File was begun
 	Ledger int64       `json:"ledger,omitempty"` // size of the ledger
 	Forked bool        `json:"forked,omitempty"` // nothing more is taken in this epoch
+	// Revision is what the record's update expected: a record beyond it that doesn't cover the mark never will.
+	Revision uint64 `json:"revision,omitempty"`
+	// Base is the record's place that the update was to replace: everything before it was committed.
+	Base base `json:"base,omitzero"`
+}
+
+// base is a place without what is before it.
+type base struct {
+	Epoch    uint64       `json:"epoch"`
+	Position uint64       `json:"position"`
+	Digest   chunk.Digest `json:"digest"`
 }
 
 // local is what this receiver knows of a log by itself.
@@ -42,6 +53,8 @@ type local struct {
 	// Opening is a data file that was begun, and that nothing was committed to yet.
 	Opening    string `json:"opening,omitempty"`
 	LedgerFile string `json:"ledger_file,omitempty"`
+	// Ranges are the record's, where they name other receivers: a wiped bucket gets them back.
+	Ranges []span `json:"ranges,omitempty"`
 }
 
 // closing is a file on its way to its final name.
@@ -219,6 +232,23 @@ func (s *state) logs() (all map[string]*local, bad []error, err error) {
 		})
 	})
 	return all, bad, err
+}
+
+// log reads what is known of one log; nil: nothing.
+func (s *state) log(key string) (*local, error) {
+	var lo *local
+	err := s.db.View(func(tx *bolt.Tx) error {
+		v := tx.Bucket(bucketLogs).Get([]byte(key))
+		if v == nil {
+			return nil
+		}
+		lo = new(local)
+		if err := json.Unmarshal(v, lo); err != nil {
+			return fmt.Errorf("state of %s: %w", key, err)
+		}
+		return nil
+	})
+	return lo, err
 }
 
 // put writes entries in one transaction, which is on disk when it returns.

@@ -82,7 +82,7 @@ func (r *Receiver) sweepOnce(ctx context.Context) error {
 		}
 	}
 	r.swept = true
-	return errors.Join(append(all, r.dropCovered())...)
+	return errors.Join(append(all, r.dropCovered(ctx))...)
 }
 
 // compress replaces a closed file by a compressed one. Until the new one is synced and the state knows of
@@ -261,33 +261,4 @@ func (r *Receiver) sizeOnDisk(name string, c *closed) int64 {
 		return st.Size()
 	}
 	return 0
-}
-
-// dropCovered removes what begin set aside once the log is committed beyond it: it came again.
-func (r *Receiver) dropCovered() error {
-	paths, err := fs.Glob(os.DirFS(r.config.State), "cut/*/*")
-	if err != nil || len(paths) == 0 {
-		return err
-	}
-	logs, _, err := r.state.logs()
-	if err != nil {
-		return err
-	}
-	for _, path := range paths {
-		parts := strings.Split(filepath.Base(path), "@")
-		key := filepath.Base(filepath.Dir(path)) + "." + parts[0]
-		if len(parts) != 3 || logs[key] == nil {
-			continue
-		}
-		var epoch, position uint64
-		if _, err := fmt.Sscanf(parts[1], "%d-%d", &epoch, &position); err != nil {
-			continue
-		}
-		if p := &logs[key].Committed.Place; p.Epoch == epoch && p.Position >= position {
-			if err := r.disk.remove(filepath.Join(r.config.State, path)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

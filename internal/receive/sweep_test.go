@@ -121,7 +121,7 @@ func TestRetention(t *testing.T) {
 				})
 				eventually(t, "delete", func() (bool, string) { return len(s.files()) == 3, tree(s.config.Output) })
 				var b strings.Builder
-				missing, err := Cat(&b, s.config.Output, "web1", "syslog")
+				missing, err := Cat(&b, []string{s.config.Output}, "web1", "syslog")
 				if err != nil || missing != 3 || b.String() != string(n.written[3*101:]) {
 					t.Errorf("%d missing, %v, %d bytes", missing, err, b.Len())
 				}

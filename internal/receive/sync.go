@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,53 +24,89 @@ const maxSyncs = 64
 // syncTime is how long an answer may take: a node waits two seconds.
 const syncTime = 1500 * time.Millisecond
 
+// syncQueue is the group of receivers of which one gets each hello.
+const syncQueue = "logforward-receivers"
+
+// directSubject is where one receiver hears the hellos of nodes whose partitions it works, handed on by another.
+func directSubject(prefix, identity, receiver string) string {
+	if identity != "*" {
+		identity = chunk.Token(identity)
+	}
+	return prefix + ".sync." + identity + ".at-" + chunk.Token(receiver)
+}
+
 // answerSyncs answers nodes' hellos until ctx ends.
 func (r *Receiver) answerSyncs(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	slots := make(chan struct{}, maxSyncs)
-	sub, err := r.nc.QueueSubscribe(chunk.SyncSubject(r.config.Prefix, "*"), "logforward-receivers", func(m *nats.Msg) {
-		select {
-		case slots <- struct{}{}:
-		default:
-			r.metrics.syncsDropped.Inc()
-			return
-		}
-		tasks.Go(func() {
-			defer func() { <-slots }()
-			ctx, cancel := context.WithTimeout(ctx, syncTime)
-			defer cancel()
-			if err := r.answerSync(ctx, m); err != nil {
-				r.logger.Warn("hello not answered", "subject", m.Subject, "error", err)
+	answer := func(direct bool) func(*nats.Msg) {
+		return func(m *nats.Msg) {
+			select {
+			case slots <- struct{}{}:
+			default:
+				r.metrics.syncsDropped.Inc()
+				return
 			}
-		})
-	})
+			tasks.Go(func() {
+				defer func() { <-slots }()
+				ctx, cancel := context.WithTimeout(ctx, syncTime)
+				defer cancel()
+				if err := r.answerSync(ctx, m, direct); err != nil {
+					r.logger.Warn("hello not answered", "subject", m.Subject, "error", err)
+				}
+			})
+		}
+	}
+	any, err := r.nc.QueueSubscribe(chunk.SyncSubject(r.config.Prefix, "*"), syncQueue, answer(false))
 	if err != nil {
 		return fmt.Errorf("listen for syncs: %w", err)
 	}
-	ended := make(chan struct{})
-	sub.SetClosedHandler(func(string) { close(ended) })
+	own, err := r.nc.Subscribe(directSubject(r.config.Prefix, "*", r.config.Name), answer(true))
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen for syncs: %w", err), any.Unsubscribe())
+	}
+	var ended sync.WaitGroup
+	for _, sub := range []*nats.Subscription{any, own} {
+		ended.Add(1)
+		sub.SetClosedHandler(func(string) { ended.Done() })
+	}
 	<-ctx.Done()
-	if !sub.IsValid() {
-		return nil // the connection is closed
-	}
-	if err := sub.Unsubscribe(); err != nil {
-		if r.nc.IsConnected() {
-			return fmt.Errorf("stop listening for syncs: %w", err)
+	for _, sub := range []*nats.Subscription{any, own} {
+		if !sub.IsValid() {
+			return nil // the connection is closed
 		}
-		return nil
+		if err := sub.Unsubscribe(); err != nil {
+			if r.nc.IsConnected() {
+				return fmt.Errorf("stop listening for syncs: %w", err)
+			}
+			return nil
+		}
 	}
-	<-ended // a callback that still runs may begin an answer
+	ended.Wait() // a callback that still runs may begin an answer
 	return nil
 }
 
-func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg) error {
-	identity, err := chunk.ParseSyncSubject(r.config.Prefix, m.Subject)
+// answerSync answers a hello, or hands it on to the receiver that works the identity's partition. direct: another one has
+// handed it on, and it isn't handed on again.
+func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg, direct bool) error {
+	identity, err := r.syncIdentity(m.Subject, direct)
 	if err != nil {
 		return err
 	}
 	if m.Reply != "" && !r.inbox(m.Reply, identity) {
 		return fmt.Errorf("reply subject %q is no inbox", m.Reply)
+	}
+	r.mu.Lock()
+	serving := r.serving && r.button.known != nil
+	n := r.partitionOf(identity)
+	here := serving && r.working[n]
+	r.mu.Unlock()
+	if serving && !here && !direct && m.Reply != "" {
+		if owner := r.owner(n); owner != "" && owner != r.config.Name {
+			r.meet(identity)
+			return r.nc.PublishRequest(directSubject(r.config.Prefix, identity, owner), m.Reply, m.Data)
+		}
 	}
 	hello, err := chunk.ParseHello(m.Data)
 	if err != nil {
@@ -81,19 +119,22 @@ func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg) error {
 	}
 	answer := chunk.Answer{Receiver: r.config.Name}
 	r.mu.Lock()
-	ready := r.serving && r.complete && r.button.known != nil
 	var p *partition
-	if ready {
+	complete := r.complete
+	if here = r.serving && r.working[r.partitionOf(identity)] && r.button.known != nil; here {
 		answer.Layout = &chunk.Layout{ID: r.layout.ID, Prefix: r.layout.Prefix, Partitions: r.layout.Partitions}
 		p = r.partitions[r.partitionOf(identity)]
 	}
 	r.mu.Unlock()
 	answer.Pause = r.answerPause(ctx, identity, hello)
-	if ready {
+	if here {
 		answer.Logs, err = r.place(ctx, p, identity, hello)
 		answer.Ready = err == nil
 		if err != nil {
 			r.logger.Info("partition isn't ready for a sync", "identity", identity, "error", err)
+		}
+		if !complete {
+			answer.Ready = r.withhold(hello, &answer) && answer.Ready
 		}
 	}
 	b, err := fit(&answer, int(r.nc.MaxPayload()))
@@ -101,6 +142,35 @@ func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg) error {
 		return err
 	}
 	return r.nc.Publish(m.Reply, b)
+}
+
+// withhold takes out of an answer what the bucket can't say before it is complete: where a log stands whose node has no state
+// of it. What the others are told can't be wrong, for their own word is heard, too. It tells whether anything is left.
+func (r *Receiver) withhold(hello *chunk.Hello, answer *chunk.Answer) bool {
+	left := false
+	for token, h := range hello.Logs {
+		if h.Epoch == 0 || !answer.Logs[token].Known {
+			if answer.Logs != nil {
+				answer.Logs[token] = chunk.AnswerLog{Error: "not yet: the receivers are still putting together what they know"}
+			}
+			continue
+		}
+		left = true
+	}
+	return left
+}
+
+// syncIdentity is the identity that a hello's subject names.
+func (r *Receiver) syncIdentity(subject string, direct bool) (string, error) {
+	if !direct {
+		return chunk.ParseSyncSubject(r.config.Prefix, subject)
+	}
+	rest, ok := strings.CutPrefix(subject, r.config.Prefix+".sync.")
+	token, ok2 := strings.CutSuffix(rest, ".at-"+chunk.Token(r.config.Name))
+	if !ok || !ok2 {
+		return "", fmt.Errorf("subject %q isn't for receiver %s", subject, r.config.Name)
+	}
+	return chunk.ParseToken(token)
 }
 
 // fit encodes an answer with as many of its logs as a message of limit bytes takes.
@@ -158,9 +228,19 @@ func (r *Receiver) place(ctx context.Context, p *partition, identity string, hel
 		}
 	}
 	for token, h := range said {
-		n, counted := pending[token]
-		if h.Epoch == 0 && !logs[token].Known && (n > 0 || !counted) {
+		if h.Epoch != 0 || logs[token].Known || logs[token].Error != "" {
+			continue
+		}
+		if n, counted := pending[token]; n > 0 || !counted {
 			logs[token] = chunk.AnswerLog{Error: "nothing of it is committed, and chunks of it may wait in the stream"}
+			continue
+		}
+		name, err := chunk.ParseToken(token)
+		if err != nil {
+			continue // ParseHello has checked it
+		}
+		if unknown, err := p.unknown(ctx, identity, name); err != nil || !unknown {
+			logs[token] = chunk.AnswerLog{Error: "not yet: what the positions say of it isn't read here"}
 		}
 	}
 	return logs, nil
@@ -219,14 +299,12 @@ func (r *Receiver) pendingOf(ctx context.Context, now, then int, identity, token
 		return 0, err
 	}
 	var sum uint64
-	for i, n := range []int{now, then} {
-		if i == 1 && then == now {
-			break
-		}
+	// The old one first: a chunk on its way to the new one is in the new one before it leaves the old.
+	for _, n := range slices.Compact([]int{then, now}) {
 		subject := chunk.Subject{Prefix: r.config.Prefix, Partition: n, Identity: identity, Log: name}.String()
 		count, err := broker.SubjectPending(ctx, r.js, streamName(n), subject)
 		if err != nil {
-			if i == 1 && errors.Is(err, broker.ErrNoStream) {
+			if n != now && errors.Is(err, broker.ErrNoStream) {
 				continue // gone with its layout
 			}
 			return 0, err

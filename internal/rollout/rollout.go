@@ -21,7 +21,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
+
+	"logforward/internal/trust"
 )
 
 // Names in a set's directory.
@@ -110,16 +111,14 @@ func trusted(path string, directory bool) error {
 	if err != nil {
 		return err
 	}
-	uid := int(info.Sys().(*syscall.Stat_t).Uid)
 	switch {
 	case directory != info.IsDir() || !directory && !info.Mode().IsRegular():
 		return fmt.Errorf("%s is a %s, which isn't followed", path, info.Mode().Type())
-	case uid != 0 && uid != os.Geteuid():
-		return fmt.Errorf("%s belongs to uid %d, not to root: it isn't believed", path, uid)
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%s may be written by others (mode %04o): it isn't believed; chmod go-w", path, info.Mode().Perm())
 	case !directory && info.Size() > maxFile:
 		return fmt.Errorf("%s has %d bytes, at most %d are taken", path, info.Size(), maxFile)
+	}
+	if err := trust.Check(info); err != nil {
+		return fmt.Errorf("%s: %w: it isn't believed", path, err)
 	}
 	return nil
 }

@@ -85,7 +85,8 @@ func All() []Setting {
 		{Name: "ensure_again", Type: Duration, Default: "15m", Commands: []string{Ensure}, Help: "How long after it failed the daemon is tried again though nothing has changed; 0: not at all."},
 
 		{Name: "receiver", Type: Text, Commands: []string{Receive}, Help: "This receiver's name, unique among receivers and kept for good; empty: the host's name."},
-		{Name: "output", Type: Path, Default: "/var/log/logforward", Commands: []string{Receive, Reader}, Help: "Directory of the central files."},
+		{Name: "output", Type: Path, Default: "/var/log/logforward", Commands: []string{Receive}, Help: "Directory of the central files."},
+		{Name: "output", Type: List, Default: "/var/log/logforward", Commands: []string{Reader}, Help: "Directories of the central files, one or those of several receivers."},
 		{Name: "state", Type: Path, Default: "/var/lib/logforward/receive", Commands: []string{Receive}, Help: "Directory of the receiver's own state; one process at a time uses it."},
 		{Name: "file_pattern", Type: Text, Default: "{identity}/{log}.log", Commands: []string{Receive}, Help: "Names of central files below the output, with strftime conversions (UTC); a new name begins a new file."},
 		{Name: "file_mode", Type: Mode, Default: "0640", Commands: []string{Receive}, Help: "Mode of central files."},
@@ -98,6 +99,8 @@ func All() []Setting {
 		{Name: "compress", Type: Enum, Default: "zstd", Enum: []string{"none", "gzip", "zstd"}, Commands: []string{Receive}, Help: "How closed files are compressed."},
 		{Name: "commit_interval", Type: Duration, Default: "1s", Min: second / 1000, Max: 30 * second, Commands: []string{Receive}, Help: "Longest time between an arrival and its fsync and confirmation."},
 		{Name: "commit_bytes", Type: Bytes, Default: "64MiB", Min: 1 << 10, Max: 1 << 30, Commands: []string{Receive}, Help: "Bytes that begin a commit before its time."},
+		{Name: "lease_interval", Type: Duration, Default: "1s", Min: second / 100, Max: 60 * second, Commands: []string{Receive}, Help: "How often a receiver says that it lives; the same for all receivers."},
+		{Name: "lease_timeout", Type: Duration, Default: "5s", Min: second / 50, Max: 600 * second, Commands: []string{Receive}, Help: "How long a receiver may say nothing until the others take its partitions over."},
 		{Name: "max_open_files", Type: Int, Default: "0", Max: 1 << 20, Commands: []string{Receive}, Help: "Central files that are open at once; 0: half of what the process may have."},
 		{Name: "max_logs_per_identity", Type: Int, Default: "10000", Min: 1, Commands: []string{Receive}, Help: "Logs that one identity may have; messages of more go into quarantine."},
 		{Name: "quarantine_size", Type: Bytes, Default: "1GiB", Commands: []string{Receive}, Help: "Bytes of messages that can't be used which are kept; more are only counted and reported."},

@@ -2,6 +2,7 @@ package tail
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -105,7 +106,71 @@ func TestSymlinkRaceDoesNotEscape(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	r.must(os.WriteFile(secret, []byte("secret\n"), 0o600))
 	r.write("fine", "fine\n")
-	allowed := allow(t, r.dir+"/**")
+	r.race(secret, allow(t, r.dir+"/**"), ErrNotAllowed)
+}
+
+// Nor does one that the node may read, and this log may not.
+func TestSymlinkRaceDoesNotEscapeTheLogsOwnFiles(t *testing.T) {
+	r := newRig(t)
+	r.write("secret", "secret\n")
+	r.write("fine", "fine\n")
+	r.race(r.name("secret"), allow(t, r.dir+"/**").Also(r.only("fine")), ErrNotPermitted)
+}
+
+// only permits one file.
+func (r *rig) only(name string) func(string) error {
+	return func(realpath string) error {
+		if realpath != r.name(name) {
+			return fmt.Errorf("%s: %w", realpath, ErrNotPermitted)
+		}
+		return nil
+	}
+}
+
+// A log whose link leads to what it may not have now reads what it has to the end, and goes on when it may.
+func TestSymlinkToAFileOfAnotherLog(t *testing.T) {
+	r := newRig(t)
+	permitted := map[string]bool{r.name("day1"): true}
+	r.cfg.Allowed = allow(t, r.dir+"/**").Also(func(realpath string) error {
+		if !permitted[realpath] {
+			return fmt.Errorf("%s: %w", realpath, ErrNotPermitted)
+		}
+		return nil
+	})
+	r.write("day1", "one\n")
+	r.write("other", "other's\n")
+	r.link(r.name("day1"), "app.log")
+	r.open()
+	r.drain()
+	r.write("day1", "two\n")
+	r.link(r.name("other"), "app.log")
+	r.drain()
+	isErr(t, r.err, ErrNotPermitted)
+	r.want("one\ntwo\n")
+	// A rotated form that is planted beside it is a link to the same file: it is not taken for one.
+	r.must(os.Symlink(r.name("other"), r.name("app.log.1")))
+	r.release()
+	r.restart()
+	r.drain()
+	r.want("one\ntwo\n")
+	r.write("day2", "three\n")
+	permitted[r.name("day2")] = true
+	r.link(r.name("day2"), "app.log")
+	r.drain()
+	r.want("one\ntwo\nthree\n")
+	// After a restart what was begun is gone on with, whatever is said of it now.
+	delete(permitted, r.name("day2"))
+	r.release()
+	r.restart()
+	r.write("day2", "four\n")
+	r.drain()
+	r.want("one\ntwo\nthree\nfour\n")
+}
+
+// race opens a link that is swapped, and reads what it gets.
+func (r *rig) race(secret string, allowed Allowed, refusal error) {
+	t := r.t
+	t.Helper()
 	stop := make(chan struct{})
 	var swapper sync.WaitGroup
 	swapper.Go(func() {
@@ -135,7 +200,7 @@ func TestSymlinkRaceDoesNotEscape(t *testing.T) {
 				t.Errorf("read %q", buf[:n])
 			}
 			_ = f.close()
-		case errors.Is(err, ErrNotAllowed):
+		case errors.Is(err, refusal):
 			refused++
 		}
 	}

@@ -12,8 +12,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -54,7 +56,7 @@ var ErrFull = errors.New("too many wishes wait for the daemon")
 // Record writes a wish; when it returns nil, a loss of power doesn't lose it. The directory is made
 // where it is missing. Errors say what the disk said.
 func Record(dir string, w Wish) (err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return fmt.Errorf("record a wish: %w", err)
 	}
 	root, err := open(dir, true)
@@ -83,7 +85,7 @@ func Record(dir string, w Wish) (err error) {
 	_, err = f.Write(append(b, '\n'))
 	err = errors.Join(err, f.Sync(), f.Close())
 	// The number of the temporary file tells two wishes of one instant apart.
-	name := w.Time.UTC().Format("20060102T150405.000000000Z") + "-" + strings.TrimPrefix(filepath.Base(f.Name()), ".wish-") + suffix
+	name := after(names, w.Time).Format(stamp) + "-" + strings.TrimPrefix(filepath.Base(f.Name()), ".wish-") + suffix
 	if err == nil {
 		err = os.Rename(f.Name(), filepath.Join(dir, name))
 	}
@@ -94,6 +96,40 @@ func Record(dir string, w Wish) (err error) {
 		return fmt.Errorf("record a wish: %w", err)
 	}
 	return nil
+}
+
+// stamp begins a wish's name: names sort as wishes were recorded.
+const stamp = "20060102T150405.000000000Z"
+
+// after is the time by which a wish is named: its own, or behind the last that waits, for the clock may have been set back since.
+func after(names []string, t time.Time) time.Time {
+	t = t.UTC()
+	for _, name := range names {
+		at, _, _ := strings.Cut(name, "-")
+		if last, err := time.Parse(stamp, at); err == nil && !t.After(last) {
+			t = last.Add(1)
+		}
+	}
+	return t
+}
+
+// makeDir makes the directory where it is missing, so that it is there after a loss of power, too.
+func makeDir(dir string) error {
+	if _, err := os.Lstat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // Read gives the wishes that wait, the oldest first, and what is wrong with those that can't be
@@ -124,23 +160,40 @@ func Read(dir string) ([]Entry, []error) {
 	return list, problems
 }
 
-// Done removes a wish that was taken.
+// Done removes a wish that was taken. When it returns nil, a loss of power doesn't bring it back: it would undo
+// what was asked for since.
 func (e Entry) Done() error {
-	if err := os.Remove(e.File); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := os.Remove(e.File)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(e.File))
+	}
+	if err != nil {
 		return fmt.Errorf("a wish that was taken stays: %w", err)
 	}
 	return nil
 }
 
-// open opens the directory, if nobody else can write in it. Root records in the directory of a daemon that isn't
-// root's, too: what it writes there stays root's, and the daemon believes nobody else.
+// Account is the user that the packages' daemon runs as.
+const Account = "logforward"
+
+// daemons tells whether a user is [Account].
+func daemons(uid uint32) bool {
+	u, err := user.Lookup(Account)
+	return err == nil && u.Uid == strconv.FormatUint(uint64(uid), 10)
+}
+
+// open opens the directory, if nobody else can write in it. Root records in the directory of [Account], too, which
+// can't give itself another's wishes by that: what root writes there stays root's, and the daemon believes nobody else.
 func open(dir string, record bool) (*os.File, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
 	f := os.NewFile(uintptr(fd), dir)
-	if err := trusted(f, false, record && os.Geteuid() == 0); err != nil {
+	if err := trusted(f, false, record); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
@@ -180,8 +233,8 @@ func read(dir *os.File, name string) (w Wish, err error) {
 	return w, nil
 }
 
-// trusted tells whether only root or this process's own user can have made what f is; with anyOwner, or one other user.
-func trusted(f *os.File, file, anyOwner bool) error {
+// trusted tells whether only root or this process's own user can have made what f is; for root that records, or [Account].
+func trusted(f *os.File, file, record bool) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -191,9 +244,7 @@ func trusted(f *os.File, file, anyOwner bool) error {
 		return errors.New("it is no regular file")
 	case file && info.Sys().(*syscall.Stat_t).Nlink > 1:
 		return errors.New("it has another name, too")
-	case anyOwner && info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("it may be written by others (mode %04o)", info.Mode().Perm())
-	case anyOwner:
+	case record && os.Geteuid() == 0 && daemons(info.Sys().(*syscall.Stat_t).Uid) && info.Mode().Perm()&0o022 == 0:
 		return nil
 	}
 	return trust.Check(info)

@@ -35,11 +35,12 @@ class mcollective_agent_logforward::policy {
     }
     if $ensure == 'present' {
       exec { 'logforward policy render':
-        command => "${program} policy render '${document}' --output '${rego}'",
-        unless  => "${program} policy render '${document}' | cmp -s - '${rego}'",
-        path    => ['/usr/bin', '/bin'],
-        require => File[$document],
-        before  => File[$rego],
+        command  => "${program} policy render '${document}' --output '${rego}'",
+        unless   => "${program} policy render '${document}' | cmp -s - '${rego}'",
+        path     => ['/usr/bin', '/bin'],
+        provider => 'shell',
+        require  => File[$document],
+        before   => File[$rego],
       }
     }
   }

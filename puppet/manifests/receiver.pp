@@ -84,9 +84,11 @@ class mcollective_agent_logforward::receiver (
   if $manage_setup and $ensure == 'present' {
     # It asks the broker, and changes what differs; what is as it should be stays untouched.
     exec { 'logforward setup':
-      command => "${program} setup --config '${config_file}'",
-      unless  => "${program} setup --check --config '${config_file}'",
-      require => File[$config_file],
+      command  => "${program} setup --config '${config_file}'",
+      unless   => "${program} setup --check --config '${config_file}'",
+      path     => ['/usr/bin', '/bin'],
+      provider => 'shell',
+      require  => File[$config_file],
     }
   }
 

@@ -11,6 +11,10 @@
 # * `wishes`: Directory of what operators asked for by Choria while the daemon wasn't running; the daemon takes it when it runs. Default: `/var/lib/logforward/wishes`.
 # * `policy`: Rego document that decides who may change what, the one that Choria Server has for the agent. Without it nothing can be changed; forwarding goes on. peers: who may write to the socket may change everything. Default: `/etc/choria/policies/rego/logforward.rego`.
 # * `audit_log`: File with a line for each decision about a change, and for each refusal; it is on disk before the change takes effect. Empty: none is kept. Default: `/var/log/logforward/audit.log`.
+# * `audit_rotate_size`: Bytes from which the audit log begins a new file. Default: `16MiB`.
+# * `audit_retain_count`: Older files of the audit log that are kept; while its destination hasn't confirmed them, up to ten times as many. Default: `10`.
+# * `audit_destination`: Name of the destination that the audit log is forwarded to, as the log audit.logforward; empty: it stays here. A pause of all doesn't hold it, and operators change it only by a rule of the policy that is about this log.
+# * `enforce`: What policy decides on: changes, or also what runs: then what operators started or redirected ends when policy doesn't let them any more, and starts go on when it does again. Default: `changes`.
 # * `forwarders`: Directory of forwarder definitions (*.yaml); changes take effect within two seconds. Default: `/etc/choria/logforward/forwarders.d`.
 # * `staged`: Directory of a set that waits: logforward.cfg, forwarders.d and logforward.rego, or some of them. logforward plan tells what it would do, and puts it into force with --apply. Default: `/etc/choria/logforward/staged`.
 # * `former`: Directory of the set that was in force before the last one was applied; logforward rollback puts it back. Default: `/etc/choria/logforward/former`.
@@ -37,6 +41,10 @@ type Mcollective_agent_logforward::Forward_settings = Struct[{
   Optional['wishes'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
   Optional['policy'] => Pattern[/\A[^\r\n\0]*\z/],
   Optional['audit_log'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
+  Optional['audit_rotate_size'] => Variant[Integer[65536, 1073741824], Pattern[/\A\d+(\.\d+)? ?([kKMGTP]i?B?|B)?\z/]],
+  Optional['audit_retain_count'] => Integer[1, 1000],
+  Optional['audit_destination'] => Pattern[/\A[^\r\n\0]*\z/],
+  Optional['enforce'] => Enum['changes', 'running'],
   Optional['forwarders'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
   Optional['staged'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
   Optional['former'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],

@@ -178,7 +178,7 @@ func equal(f *fleet, file, log string) {
 	defer src.Close()
 	r, w := io.Pipe()
 	go func() {
-		_, err := receive.Cat(w, f.path("received"), identity, log)
+		_, err := receive.Cat(w, []string{f.path("received")}, identity, log)
 		w.CloseWithError(err)
 	}()
 	x, y := bufio.NewReaderSize(src, 1<<20), bufio.NewReaderSize(r, 1<<20)

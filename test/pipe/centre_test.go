@@ -58,7 +58,7 @@ func TestFullDiskAcknowledgesNothing(t *testing.T) {
 		n.round()
 		confirmed := n.status("app").Confirmed
 		var got bytes.Buffer
-		_, err := receive.Cat(&got, n.receiving.Output, identity, "app")
+		_, err := receive.Cat(&got, []string{n.receiving.Output}, identity, "app")
 		n.must(err)
 		if uint64(got.Len()) < confirmed {
 			t.Fatalf("%d bytes are confirmed, %d are there", confirmed, got.Len())

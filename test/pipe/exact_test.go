@@ -93,7 +93,7 @@ func (n *node) central(log string, want []byte, losses []loss) error {
 
 func (n *node) bytes(log string, want []byte) error {
 	var got bytes.Buffer
-	missing, err := receive.Cat(&got, n.receiving.Output, n.identity, log)
+	missing, err := receive.Cat(&got, []string{n.receiving.Output}, n.identity, log)
 	if errors.Is(err, receive.ErrNoLedger) && len(want) == 0 {
 		return nil
 	}

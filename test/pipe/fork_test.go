@@ -79,7 +79,7 @@ func TestClones(t *testing.T) {
 	var got bytes.Buffer
 	n.eventually("both machines' lines", func() error {
 		got.Reset()
-		if _, err := receive.Cat(&got, n.receiving.Output, identity, "app"); err != nil {
+		if _, err := receive.Cat(&got, []string{n.receiving.Output}, identity, "app"); err != nil {
 			return err
 		}
 		have := map[string]bool{}
@@ -137,7 +137,7 @@ func TestClones(t *testing.T) {
 
 // compareOwners tells whether an epoch has lines of both machines.
 func (n *node) compareOwners(mine, theirs []byte) error {
-	extents, err := receive.Extents(n.receiving.Output, n.identity, "app")
+	extents, err := receive.Extents([]string{n.receiving.Output}, n.identity, "app")
 	if err != nil {
 		return err
 	}

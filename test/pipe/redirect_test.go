@@ -36,7 +36,7 @@ func (n *node) to(destination string) {
 func (r *rig) has(log string) []byte {
 	r.t.Helper()
 	var b bytes.Buffer
-	if _, err := receive.Cat(&b, r.receiving.Output, identity, log); err != nil && !errors.Is(err, receive.ErrNoLedger) {
+	if _, err := receive.Cat(&b, []string{r.receiving.Output}, identity, log); err != nil && !errors.Is(err, receive.ErrNoLedger) {
 		r.t.Fatal(err)
 	}
 	return b.Bytes()

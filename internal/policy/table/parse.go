@@ -126,7 +126,7 @@ func (r *reader) role(name string, w *Role) *rule {
 func (r *reader) denial(name string, w *DenyRule) *rule {
 	at := pointer("deny", name)
 	if len(w.Actions) == 0 {
-		w.Actions = Changes()
+		w.Actions = append(Changes(), whole()...)
 	}
 	x := r.scope(at, w.Scope)
 	x.name, x.about, x.deny = name, r.line(at+"/about", w.About), true

@@ -10,13 +10,17 @@ import (
 // Version is the one of the table's format.
 const Version = 1
 
-// Actions are those of the agent and of the node's socket. [Changes] are those that change something.
-func Actions() []string { return append(reading(), Changes()...) }
+// Actions are those of the agent and of the node's socket. [Changes] are those that change what happens to logs, one by one or
+// all; apply and rollback change all that a node is told, and name no log, path or destination, so that no role that is limited
+// to some permits them.
+func Actions() []string { return append(append(reading(), Changes()...), whole()...) }
 
 // Changes are the actions that change what is forwarded.
 func Changes() []string { return []string{"start", "stop", "pause", "resume", "redirect"} }
 
-func reading() []string { return []string{"status", "list", "check"} }
+func whole() []string { return []string{"apply", "rollback"} }
+
+func reading() []string { return []string{"status", "list", "check", "plan"} }
 
 // Table is operators.yaml as it is written. Use [Parse]: what it returns holds together.
 type Table struct {

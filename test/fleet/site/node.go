@@ -84,6 +84,9 @@ func (n *Node) Policy() string { return n.policy() }
 // Definitions is the directory of forwarders that configuration management owns.
 func (n *Node) Definitions() string { return n.path("etc", "forwarders.d") }
 
+// Staged is the directory of what waits to be applied.
+func (n *Node) Staged() string { return n.path("etc", "staged") }
+
 // LogFile is a file of this node that may be forwarded.
 func (n *Node) LogFile(name string) string { return n.path("log", name) }
 
@@ -211,6 +214,7 @@ func (n *Node) policy() string {
 func (n *Node) daemonKeys() keys {
 	return keys{
 		"destination.central.choria": n.ServerConfig(), "socket": n.Socket(), "wishes": n.path("wishes"), "audit_log": n.Decisions(), "policy": n.policy(), "state": n.path("state"), "forwarders": n.Definitions(),
+		"staged": n.Staged(), "former": n.path("etc", "former"),
 		"allowed_paths": n.path("log") + "/** " + n.site.path("log") + "/**", "sync_interval": "1s",
 		"ensure": n.path("ensure"), "ensure_unit": "", "textfiles": n.path("prometheus"),
 	}.with(n.options.Settings)

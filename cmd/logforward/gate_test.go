@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"logforward/internal/audit"
+	"logforward/internal/choria"
+	"logforward/internal/control"
+	"logforward/internal/policy"
+)
+
+const authpolicy = "package io.choria.mcorpc.authpolicy\n\nimport rego.v1\n\ndefault allow := false\n\nallow if count(rule) > 0\n\n"
+
+func newGate(t *testing.T, text string) *gate {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "logforward.rego")
+	write(t, file, text)
+	anybody := func(context.Context, control.Caller, control.Request) error { return nil }
+	return &gate{peers: anybody, policy: policy.Open(file), log: slog.New(slog.DiscardHandler)}
+}
+
+// Who may change every log may not change the audit log for that: a rule has to be about it.
+func TestTheAuditLogIsNamed(t *testing.T) {
+	g := newGate(t, authpolicy+`rule contains "all" if input.callerid in {"up=ops", "up=both"}
+
+rule contains "paths" if {
+	input.callerid == "up=paths"
+	startswith(input.data.path, "/var/log/")
+}
+
+rule contains "books" if {
+	input.callerid in {"up=auditor", "up=both"}
+	input.data.log == "audit.logforward"
+	input.action != "redirect"
+}
+
+rule contains "globs" if {
+	input.callerid == "up=globs"
+	glob.match("audit.*", null, input.data.log)
+}
+
+rule contains "wide" if {
+	input.callerid == "up=wide"
+	glob.match("*", null, input.data.log)
+}
+`)
+	about := control.Request{Verb: control.VerbPause, Log: audit.LogName, Path: "/var/log/logforward/audit.log", Destination: "central"}
+	for caller, may := range map[string]bool{"up=ops": false, "up=paths": false, "up=wide": false, "up=nobody": false, "up=auditor": true, "up=both": true, "up=globs": true} {
+		for _, verb := range []string{control.VerbStop, control.VerbPause, control.VerbResume, control.VerbStart, control.VerbRedirect} {
+			r := about
+			r.Verb = verb
+			want := may && !(verb == control.VerbRedirect && (caller == "up=auditor" || caller == "up=both"))
+			if err := g.change(t.Context(), control.Caller{Name: caller}, r); (err == nil) != want {
+				t.Errorf("%s %s: %v, want permitted %t", caller, verb, err, want)
+			}
+		}
+		if err := g.ask(t.Context(), control.Caller{Name: caller}, control.Request{Verb: control.VerbStatus, Log: audit.LogName}); (err == nil) != (caller != "up=nobody" && caller != "up=paths") {
+			t.Errorf("%s looks: %v", caller, err)
+		}
+	}
+	g.policy = nil
+	if err := g.change(t.Context(), control.Caller{Name: "local=root"}, about); !errors.Is(err, control.ErrRefused) {
+		t.Errorf("without a policy: %v", err)
+	}
+	about.Log = "app"
+	if err := g.change(t.Context(), control.Caller{Name: "local=root"}, about); err != nil {
+		t.Errorf("another log without a policy: %v", err)
+	}
+}
+
+// The path as it was typed and the one that it leads to must both be permitted; so must the time in all.
+func TestBothEndsOfAPath(t *testing.T) {
+	g := newGate(t, authpolicy+`rule contains "app" if {
+	startswith(input.data.path, "/var/log/app/")
+	input.data["for"] in {"4h", "1h"}
+}
+`)
+	for _, c := range []struct {
+		path, real string
+		lasts, all time.Duration
+		allowed    bool
+	}{
+		{"/var/log/app/a.log", "", time.Hour, 0, true},
+		{"/var/log/app/a.log", "/var/log/app/b.log", time.Hour, 0, true},
+		{"/var/log/app/a.log", "/etc/shadow", time.Hour, 0, false},
+		{"/srv/a.log", "/var/log/app/b.log", time.Hour, 0, false},
+		{"/var/log/app/a.log", "", time.Hour, 4 * time.Hour, true},
+		{"/var/log/app/a.log", "", time.Hour, 4*time.Hour + time.Millisecond, false},
+	} {
+		r := control.Request{Verb: control.VerbStart, Log: "a", Path: c.path, Real: c.real, For: c.lasts, Total: c.all}
+		if err := g.change(t.Context(), control.Caller{Name: "up=ops"}, r); (err == nil) != c.allowed {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// What a document may ask of the node is what Choria Server would tell it.
+func TestWhatThePolicyKnowsOfTheNode(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	write(t, file("facts.json"), `{"environment":"production","n":7}`)
+	write(t, file("more.yaml"), "n: 8\nsite: {name: ams}\n")
+	write(t, file("classes.txt"), "web\napache worker\nbase\n")
+	write(t, file("status.json"), `{"identity":"n1","provisioning_mode":true}`)
+	config := "identity = n1.example.net\nplugin.security.provider = choria\nplugin.yaml = " + file("facts.json") + ":" + file("none.yaml") + ":" + file("more.yaml") +
+		"\nclassesfile = " + file("classes.txt") + "\n"
+	write(t, file("server.conf"), config)
+	c, err := choria.Load(file("server.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := host{config: c}
+	look := func(provisioned bool) {
+		t.Helper()
+		got, err := h.about()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var facts map[string]any
+		if err := json.Unmarshal(got.facts, &facts); err != nil || facts["environment"] != "production" || facts["n"] != 8.0 || facts["site"].(map[string]any)["name"] != "ams" {
+			t.Errorf("facts %s (%v)", got.facts, err)
+		}
+		if strings.Join(got.classes, ",") != "apache worker,base,web" {
+			t.Errorf("classes %q", got.classes)
+		}
+		if got.provision != provisioned {
+			t.Errorf("provisioning %t", got.provision)
+		}
+	}
+	look(false)
+	write(t, file("server.conf"), config+"plugin.choria.server.provision = true\n") // takes effect without a restart
+	look(true)
+	write(t, file("server.conf"), config+"plugin.choria.status_file_path = "+file("status.json")+"\nplugin.choria.server.provision = 0\n")
+	look(true)
+	write(t, file("status.json"), `{"provisioning_mode":false}`)
+	look(false)
+	old := time.Now().Add(-10 * time.Minute) // nobody writes it any more
+	if err := os.Chtimes(file("status.json"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	write(t, file("server.conf"), config+"plugin.choria.status_file_path = "+file("status.json")+"\nplugin.choria.server.provision = yes\n")
+	look(true)
+	// What can't be read isn't taken for nothing: a document may forbid by it. Reads go on.
+	g := newGate(t, authpolicy+"rule contains \"test\" if not input.facts.environment == \"production\"\n")
+	g.host = h
+	write(t, file("more.yaml"), "n: [\n")
+	for verb, want := range map[string]bool{control.VerbStop: false, control.VerbStatus: true} {
+		do := g.change
+		if verb == control.VerbStatus {
+			do = g.ask
+		}
+		if err := do(t.Context(), control.Caller{Name: "up=ops"}, control.Request{Verb: verb, Log: "app"}); (err == nil) != want {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+}

@@ -1,0 +1,502 @@
+package receive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nuid"
+	"golang.org/x/sync/errgroup"
+
+	"logforward/internal/broker"
+)
+
+// sharing is this receiver's part in the sharing of partitions. All of it is guarded by the receiver's mu.
+type sharing struct {
+	state    string // id of the state directory
+	instance string // of this run
+	host     string
+	started  time.Time
+
+	records *broker.Records // the leases bucket, of this session
+	table   *table          // nil until the bucket has been read in this session, and this receiver's heart beats
+	plan    map[int]string  // of table, made when asked for
+	own     uint64          // revision of this receiver's beat; 0: none yet
+	leaving bool
+	twin    error            // another receiver has this one's name
+	peers   map[string]bool  // receivers that were ever seen, as remembered
+	work    map[int]workload // of partitions that are worked
+}
+
+// workload is what a partition's loop says of itself in the heartbeat.
+type workload struct {
+	pending   int64
+	oldest    time.Time
+	committed time.Time
+}
+
+// leaseRetry is waited after a lease that somebody else was faster to take.
+const leaseRetry = 20 * time.Millisecond
+
+const (
+	metaID    = "id"
+	metaPeers = "peers"
+)
+
+// recallSharing reads what the state knows of this receiver and the others.
+func (r *Receiver) recallSharing() error {
+	s := &r.sharing
+	s.instance, s.started, s.peers, s.work = nuid.Next(), r.now(), make(map[string]bool), make(map[int]workload)
+	s.host, _ = os.Hostname() // for people only
+	found, err := r.state.getMeta(metaID, &s.state)
+	if err == nil && !found {
+		s.state = nuid.Next()
+		err = r.state.putMeta(metaID, s.state)
+	}
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	if _, err := r.state.getMeta(metaPeers, &s.peers); err != nil {
+		r.logger.Error("remembered receivers can't be read", "error", err)
+		s.peers = make(map[string]bool)
+	}
+	return nil
+}
+
+// share takes part in the sharing of partitions until ctx ends, over each connection anew. When leave ends, this
+// receiver says that it goes, and goes on beating until ctx ends.
+func (r *Receiver) share(ctx, leave context.Context) error {
+	for ctx.Err() == nil {
+		session, err := r.session(ctx)
+		if err != nil {
+			return nil
+		}
+		session, cancel := context.WithCancel(session)
+		stop := context.AfterFunc(ctx, cancel)
+		err = r.shareOnce(session, leave)
+		stop()
+		cancel()
+		r.mu.Lock()
+		r.sharing.table, r.sharing.records = nil, nil
+		r.broadcast()
+		r.mu.Unlock()
+		if err != nil && session.Err() == nil {
+			r.logger.Error("leases", "error", err)
+		}
+		if !sleep(ctx, r.config.LeaseInterval) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// shareOnce is share over one connection.
+func (r *Receiver) shareOnce(session, leave context.Context) error {
+	records, err := broker.OpenRecords(session, r.js, r.pub, broker.Leases)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(session)
+	group.Go(func() error {
+		r.watchLeases(ctx, records)
+		return nil
+	})
+	group.Go(func() error { return r.beats(ctx, leave, records) })
+	return group.Wait()
+}
+
+// watchLeases keeps the table. While the bucket is read anew the former table stands.
+func (r *Receiver) watchLeases(ctx context.Context, records *broker.Records) {
+	misses := int((r.config.LeaseTimeout + r.config.LeaseInterval - 1) / r.config.LeaseInterval)
+	fresh := newTable(r.config.Name, misses)
+	caught := false
+	records.Watch(ctx, func() {
+		fresh, caught = newTable(r.config.Name, misses), false
+	}, func(rec broker.Record) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if news := fresh.observe(rec); caught && news {
+			r.replan()
+		}
+	}, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if ctx.Err() != nil {
+			return
+		}
+		if old := r.sharing.table; old != nil {
+			fresh.inherit(old)
+		}
+		r.sharing.table, r.sharing.records, caught = fresh, records, true
+		r.replan()
+	}, func(err error) {
+		r.logger.Warn("leases can't be watched now", "error", err)
+	})
+}
+
+// replan has everybody look again who shall work what. mu is held.
+func (r *Receiver) replan() {
+	r.sharing.plan = nil
+	r.rememberPeers()
+	r.broadcast()
+}
+
+// rememberPeers keeps who has ever been seen: after a wipe it is waited for what they know. mu is held.
+func (r *Receiver) rememberPeers() {
+	s := &r.sharing
+	known, forgotten := s.table.others()
+	changed := false
+	for _, name := range known {
+		changed = changed || !s.peers[name]
+		s.peers[name] = true
+	}
+	for _, name := range forgotten {
+		changed = changed || s.peers[name]
+		delete(s.peers, name)
+	}
+	if !changed {
+		return
+	}
+	if err := r.state.putMeta(metaPeers, s.peers); err != nil {
+		r.logger.Error("other receivers can't be remembered", "error", err)
+	}
+}
+
+// beats writes this receiver's heartbeat each interval, until ctx ends or its outcome can't be told.
+func (r *Receiver) beats(ctx, leave context.Context, records *broker.Records) error {
+	key := beatKey(r.config.Name)
+	revision, err := r.takeName(ctx, records, key)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		r.mu.Lock()
+		r.sharing.own = 0
+		r.mu.Unlock()
+	}()
+	tick := time.NewTicker(r.config.LeaseInterval)
+	defer tick.Stop()
+	leaving := leave.Done()
+	for {
+		value, err := json.Marshal(r.beat(leave.Err() != nil, false))
+		if err != nil {
+			return err
+		}
+		err = r.disk.do(opBeat, func() (err error) {
+			revision, err = r.write(ctx, records, key, value, revision)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("heartbeat: %w", err)
+		}
+		r.mu.Lock()
+		first := r.sharing.own == 0
+		r.sharing.own, r.sharing.twin = revision, nil
+		if first {
+			r.broadcast()
+		}
+		r.mu.Unlock()
+		select {
+		case <-tick.C:
+		case <-leaving:
+			leaving = nil
+		case <-ctx.Done():
+			r.farewell(records, key, revision, leave)
+			return nil
+		}
+	}
+}
+
+// farewell says that this receiver has ended, so that nobody waits for its heart.
+func (r *Receiver) farewell(records *broker.Records, key string, revision uint64, leave context.Context) {
+	if leave.Err() == nil || r.nc.IsClosed() || !r.nc.IsConnected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	value, err := json.Marshal(r.beat(true, true))
+	if err == nil {
+		_, err = r.write(ctx, records, key, value, revision)
+	}
+	if err != nil {
+		r.logger.Info("the end of this receiver isn't told; the others notice", "error", err)
+	}
+}
+
+// takeName makes sure that no other receiver that lives has this one's name: records and files are told apart by it.
+// One of the same state directory has ended, for the directory is locked.
+func (r *Receiver) takeName(ctx context.Context, records *broker.Records, key string) (uint64, error) {
+	var seen uint64
+	for {
+		value, revision, err := records.Get(ctx, key)
+		if errors.Is(err, broker.ErrNotFound) {
+			return revision, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		var b Beat
+		if json.Unmarshal(value, &b) != nil || b.Left || b.Forgotten || b.State == r.sharing.state || revision == seen {
+			return revision, nil
+		}
+		if seen > 0 {
+			r.mu.Lock()
+			r.sharing.twin = fmt.Errorf("another receiver named %q runs on host %q (output %s): give one of them another name (receiver = …) and a state directory of its own", b.Name, b.Host, b.Output)
+			r.mu.Unlock()
+			r.logger.Error("no partition is worked", "error", r.sharing.twin)
+		}
+		seen = revision
+		if !sleep(ctx, r.config.LeaseTimeout) {
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// write writes a key of the leases bucket and finds out whether it did.
+func (r *Receiver) write(ctx context.Context, records *broker.Records, key string, value []byte, expected uint64) (uint64, error) {
+	type answer struct {
+		revision uint64
+		err      error
+	}
+	done := make(chan answer, 1)
+	records.Update(key, value, expected, func(revision uint64, err error) { done <- answer{revision, err} })
+	var a answer
+	select {
+	case a = <-done:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if a.err == nil {
+		return a.revision, nil
+	}
+	if broker.OutcomeUnknown(a.err) || errors.Is(a.err, broker.ErrWrongRevision) { // a repeated one may be its own obstacle
+		if now, revision, err := records.Get(ctx, key); err == nil && string(now) == string(value) {
+			return revision, nil
+		}
+	}
+	return 0, a.err
+}
+
+// beat is this receiver's heartbeat now.
+func (r *Receiver) beat(leaving, left bool) Beat {
+	problems := r.Health()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := &r.sharing
+	b := Beat{Name: r.config.Name, State: s.state, Instance: s.instance, Host: s.host, Output: r.config.Output, Started: s.started, Layout: r.layout.ID, Timeout: int64(r.config.LeaseTimeout),
+		Leaving: leaving, Left: left, Problems: problems[:min(len(problems), 5)]}
+	for _, w := range s.work {
+		b.Pending += w.pending
+		if !w.oldest.IsZero() && (b.Oldest.IsZero() || w.oldest.Before(b.Oldest)) {
+			b.Oldest = w.oldest
+		}
+		if w.committed.After(b.Committed) {
+			b.Committed = w.committed
+		}
+	}
+	return b
+}
+
+// planned tells who shall work n, by what is seen now. mu is held.
+func (r *Receiver) planned(n int) string {
+	s := &r.sharing
+	if s.table == nil || s.own == 0 {
+		return ""
+	}
+	if n >= r.layout.Partitions {
+		return s.table.planned(n, r.layout.Partitions, r.layout.ID)
+	}
+	if s.plan == nil {
+		s.plan = s.table.plan(r.layout.Partitions, r.layout.ID)
+	}
+	return s.plan[n]
+}
+
+// hold waits until it is this receiver's turn to work n, takes the lease and lets work do it. work gets two contexts: when
+// the first ends it shall come to an end in order, when the second does (it ends with the session, too) n isn't this
+// receiver's any more, or may not be. Where work ended in order because somebody else is to go on, the lease is
+// given back at once. Where it has to wait, idle runs meanwhile, if it isn't nil; its error ends the waiting.
+func (r *Receiver) hold(ctx, session context.Context, n int, idle func(context.Context) error, work func(clean, term context.Context) error) error {
+	lease, revision, err := r.take(ctx, session, n, idle)
+	if err != nil {
+		return err
+	}
+	clean, stop := context.WithCancel(ctx)
+	defer stop()
+	term, lose := context.WithCancel(session)
+	defer lose()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			r.mu.Lock()
+			changed := r.changed
+			var now held
+			var planned string
+			known := r.sharing.table != nil
+			if known {
+				now, planned = r.sharing.table.leases[n], r.planned(n)
+			}
+			r.mu.Unlock()
+			switch {
+			case known && now.revision > revision && (now.Owner != r.config.Name || now.Instance != lease.Instance):
+				r.logger.Warn("another receiver has taken over", "partition", n, "receiver", now.Owner)
+				lose()
+			case known && planned != "" && planned != r.config.Name:
+				stop()
+			}
+			select {
+			case <-changed:
+			case <-term.Done():
+				return
+			}
+		}
+	}()
+	err = work(clean, term)
+	inOrder := err == nil && term.Err() == nil
+	lose()
+	<-watched
+	if inOrder {
+		r.giveUp(n, lease, revision)
+	}
+	return err
+}
+
+// take waits for this receiver's turn and takes the lease of n, for a new term.
+func (r *Receiver) take(ctx, session context.Context, n int, idle func(context.Context) error) (Lease, uint64, error) {
+	var ended chan error // of idle; nil: it doesn't run
+	waiting, taken := context.WithCancel(session)
+	defer func() {
+		taken()
+		if ended != nil {
+			<-ended
+		}
+	}()
+	for {
+		r.mu.Lock()
+		s, changed := &r.sharing, r.changed
+		var lease held
+		turn := s.table != nil && s.own > 0 && r.planned(n) == r.config.Name && s.table.free(n, r.layout.ID)
+		records := s.records
+		stale := false
+		if s.table != nil && s.own > 0 {
+			lease = s.table.leases[n]
+			// Left from a term that failed, or from before a restart, and somebody else is to go on.
+			planned := r.planned(n)
+			stale = lease.Owner == r.config.Name && planned != "" && planned != r.config.Name
+		}
+		r.mu.Unlock()
+		if stale {
+			r.giveUp(n, lease.Lease, lease.revision)
+		}
+		if turn {
+			next := Lease{Owner: r.config.Name, Instance: s.instance, Term: lease.Term + 1, Layout: r.layout.ID, Since: r.now().UTC()}
+			revision, err := r.takeNow(session, records, n, next, lease.revision)
+			if err == nil {
+				return next, revision, nil
+			}
+			if !errors.Is(err, broker.ErrWrongRevision) {
+				return Lease{}, 0, fmt.Errorf("take the lease: %w", err)
+			}
+			if !sleep(session, leaseRetry) {
+				return Lease{}, 0, session.Err()
+			}
+			continue
+		}
+		if idle != nil && ended == nil {
+			ended = make(chan error, 1)
+			go func() { ended <- idle(waiting) }()
+		}
+		select {
+		case <-changed:
+		case err := <-ended:
+			ended = nil
+			if err == nil {
+				err = session.Err() // nothing else ends it
+			}
+			return Lease{}, 0, err
+		case <-ctx.Done():
+			return Lease{}, 0, ctx.Err()
+		case <-session.Done():
+			return Lease{}, 0, session.Err()
+		}
+	}
+}
+
+// takeNow writes a lease. Where somebody was faster it reads what it is now: the watch may be late.
+func (r *Receiver) takeNow(session context.Context, records *broker.Records, n int, next Lease, expected uint64) (uint64, error) {
+	value, err := json.Marshal(next)
+	if err != nil {
+		return 0, err
+	}
+	key := leaseKey(n)
+	revision, err := r.write(session, records, key, value, expected)
+	if err == nil {
+		r.saw(broker.Record{Key: key, Value: value, Revision: revision})
+		return revision, nil
+	}
+	if errors.Is(err, broker.ErrWrongRevision) {
+		value, revision, err2 := records.Get(session, key)
+		if err2 == nil || errors.Is(err2, broker.ErrNotFound) {
+			r.saw(broker.Record{Key: key, Value: value, Revision: revision, Deleted: err2 != nil})
+		}
+	}
+	return 0, err
+}
+
+// saw takes a record over that was written or read here, ahead of the watch.
+func (r *Receiver) saw(rec broker.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sharing.table != nil && r.sharing.table.observe(rec) {
+		r.replan()
+	}
+}
+
+// giveUp gives a lease back, so that its next owner needn't wait for anything.
+func (r *Receiver) giveUp(n int, lease Lease, revision uint64) {
+	r.mu.Lock()
+	records := r.sharing.records
+	r.mu.Unlock()
+	if records == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	value, err := json.Marshal(Lease{Term: lease.Term, Layout: lease.Layout, Since: r.now().UTC()})
+	if err == nil {
+		revision, err = r.write(ctx, records, leaseKey(n), value, revision)
+	}
+	if err != nil {
+		r.logger.Info("a lease isn't given back; the others notice when this receiver has ended", "partition", n, "error", err)
+		return
+	}
+	r.saw(broker.Record{Key: leaseKey(n), Value: value, Revision: revision})
+}
+
+// owner is the living receiver that has n, by what is seen now; empty: none, or it isn't known.
+func (r *Receiver) owner(n int) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.sharing.table
+	if t == nil || !t.alive(t.leases[n].Owner) {
+		return ""
+	}
+	return t.leases[n].Owner
+}
+
+// seenPeers are all receivers that may hold what the records lack: those that were ever seen.
+func (r *Receiver) seenPeers() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := []string{r.config.Name}
+	for name := range r.sharing.peers {
+		list = append(list, name)
+	}
+	slices.Sort(list)
+	return list
+}

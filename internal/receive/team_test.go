@@ -1,0 +1,421 @@
+package receive
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"logforward/internal/broker"
+	"logforward/internal/chunk"
+)
+
+// works tells which partitions a receiver works, by its own word.
+func (s *site) works() []int {
+	if s.r == nil {
+		return nil
+	}
+	return s.r.Status(s.t.Context()).Partitions
+}
+
+// shared waits until the partitions are divided among the receivers as evenly as they can be, and gives who has which.
+func divided(t *testing.T, partitions int, team ...*site) map[int]string {
+	t.Helper()
+	owners := make(map[int]string)
+	eventually(t, "divide the partitions", func() (bool, string) {
+		clear(owners)
+		counts := make(map[string]int)
+		for _, s := range team {
+			list := s.works()
+			if len(list) < partitions/len(team) || len(list) > (partitions+len(team)-1)/len(team) {
+				return false, fmt.Sprintf("%s works %v", s.config.Name, list)
+			}
+			for _, n := range list {
+				if owners[n] != "" {
+					return false, fmt.Sprintf("%d is worked by %s and %s", n, owners[n], s.config.Name)
+				}
+				owners[n] = s.config.Name
+				counts[s.config.Name]++
+			}
+		}
+		return len(owners) == partitions, fmt.Sprint(counts)
+	})
+	return owners
+}
+
+// moved are the partitions that have another owner.
+func moved(before, after map[int]string) (list []int) {
+	for n, name := range before {
+		if after[n] != name {
+			list = append(list, n)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// of are the partitions that a receiver has.
+func of(owners map[int]string, name string) (list []int) {
+	for n, x := range owners {
+		if x == name {
+			list = append(list, n)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Joining, leaving and a crash move only the partitions that must move, and each has one owner.
+func TestPartitionsMoveNoMoreThanTheyMust(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.setup(9)
+	r2, r3 := s.beside("r2", false), s.beside("r3", false)
+	s.startReceiver()
+	divided(t, 9, s)
+	r2.startReceiver()
+	two := divided(t, 9, s, r2)
+	r3.startReceiver()
+	three := divided(t, 9, s, r2, r3)
+	if m := moved(two, three); !slices.Equal(m, of(three, "r3")) {
+		t.Errorf("%v moved, and r3 has %v", m, of(three, "r3"))
+	}
+	s.must(r2.stopReceiver())
+	left := divided(t, 9, s, r3)
+	if m := moved(three, left); !slices.Equal(m, of(three, "r2")) {
+		t.Errorf("%v moved, and r2 had %v", m, of(three, "r2"))
+	}
+	r2.startReceiver()
+	back := divided(t, 9, s, r2, r3)
+	if m := moved(left, back); !slices.Equal(m, of(back, "r2")) {
+		t.Errorf("%v moved, and r2 has %v", m, of(back, "r2"))
+	}
+	r3.r.crash() // nothing is said any more
+	crashed := divided(t, 9, s, r2)
+	if m := moved(back, crashed); !slices.Equal(m, of(back, "r3")) {
+		t.Errorf("%v moved, and r3 had %v", m, of(back, "r3"))
+	}
+}
+
+// A receiver that ends in order is followed at once: nobody waits for its heart to be missed.
+func TestHandOverIsImmediate(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(c *Config) { c.LeaseInterval, c.LeaseTimeout = time.Second, time.Hour })
+	r2 := s.beside("r2", false)
+	s.startReceiver()
+	divided(t, 1, s)
+	n := s.node("web1", "syslog")
+	n.send(n.make("of the first\n"))
+	n.waitConfirmed()
+	r2.startReceiver()
+	s.must(s.stopReceiver())
+	began := time.Now()
+	n.send(n.make("of the second\n"))
+	n.waitConfirmed()
+	if d := time.Since(began); d > 10*time.Second { // of an hour
+		t.Errorf("hand-over took %s", d)
+	}
+	n.same()
+}
+
+// Hellos are answered by the receiver that works the partition, whichever hears them.
+func TestHelloIsHandedOnToTheOwner(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.setup(8)
+	team := []*site{s, s.beside("r2", false), s.beside("r3", false)}
+	for _, x := range team {
+		x.startReceiver()
+	}
+	owners := divided(t, 8, team...)
+	for i := range 24 {
+		n := s.node(fmt.Sprintf("web%d", i), "syslog")
+		n.sendTo(8, n.make("x\n"))
+		n.waitConfirmed()
+		want := owners[chunk.Partition(n.identity, 8)]
+		for range 6 {
+			a, err := n.hello(t, n.here())
+			if err != nil || !a.Ready || a.Receiver != want || a.Logs["syslog"].Position != n.position {
+				t.Fatalf("%s is answered %+v (%v), want %s", n.identity, a, err, want)
+			}
+		}
+	}
+}
+
+// A log goes on beside what another receiver has written, in files whose names say whose they are, on disks of their own and
+// in one directory, and back again in the same files.
+func TestTakeOverBeginsFilesBeside(t *testing.T) {
+	t.Parallel()
+	for _, shared := range []bool{false, true} {
+		t.Run(fmt.Sprintf("shared %t", shared), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, func(c *Config) { c.RotateSize, c.Compress = 60, "zstd" })
+			r2 := s.beside("r2", shared)
+			n := s.node("web1", "syslog")
+			var team = []*site{s, r2}
+			s.startReceiver()
+			for i := range 8 {
+				next := team[(i+1)%2]
+				for j := range 3 {
+					n.send(n.make(fmt.Sprintf("turn %d, line %d of it\n", i, j)))
+				}
+				n.waitConfirmed()
+				next.startReceiver()
+				s.must(team[i%2].stopReceiver())
+				n.same()
+			}
+			all, err := Extents(s.outputs(), "web1", "syslog")
+			s.must(err)
+			for _, x := range all {
+				if own := strings.Contains(x.File, "@r2"); shared && own != (strings.Contains(x.File, "@r2")) {
+					t.Errorf("%+v", x)
+				}
+			}
+			value, _, err := s.records().Get(t.Context(), key("web1", "syslog"))
+			s.must(err)
+			rec, err := parseRecord(value)
+			s.must(err)
+			checkRanges(t, rec)
+			names := make(map[string]bool)
+			for _, r := range rec.Ranges {
+				names[r.Receiver] = true
+			}
+			if len(names) != 2 {
+				t.Errorf("the record names %v: %+v", names, rec.Ranges)
+			}
+		})
+	}
+}
+
+// checkRanges: each position has one committer.
+func checkRanges(t testing.TB, rec *record) {
+	t.Helper()
+	for i, a := range rec.Ranges {
+		for _, b := range rec.Ranges[i+1:] {
+			if a.Epoch == b.Epoch && a.From < b.To && b.From < a.To {
+				t.Errorf("two ranges overlap: %+v and %+v", a, b)
+			}
+		}
+	}
+}
+
+// A receiver whose partition was taken while it was stopped in the middle of a commit commits nothing, cuts its tail back
+// without being the owner, keeps it until another's range covers it, and its files and the other's are the log.
+func TestStoppedOwnerCommitsNothingAndCutsItsTail(t *testing.T) {
+	t.Parallel()
+	for _, at := range []struct {
+		op   string
+		done bool
+	}{{opAppend, true}, {opSync, true}, {opPrepare, false}, {opPrepare, true}, {opRecord, false}, {opRecord, true}, {opCommit, false}, {opCommit, true}, {opConfirm, true}, {opAck, false}} {
+		t.Run(fmt.Sprintf("%s %t", at.op, at.done), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, nil)
+			n := s.node("web1", "syslog")
+			s.steady(n, "committed\n")
+			r2 := s.beside("r2", false)
+			stopped := &stopper{op: at.op, done: at.done, hit: make(chan struct{}), goOn: make(chan struct{})}
+			s.config.fault = stopped.check
+			s.startReceiver()
+			divided(t, 1, s)
+			n.send(n.make("in the hands of the first\n"))
+			<-stopped.hit
+			stopped.numb.Store(true)
+			t.Cleanup(func() { stopped.numb.Store(false) })
+			r2.startReceiver()
+			eventually(t, "take over", func() (bool, string) { return len(r2.works()) == 1, "" })
+			n.send(n.make("after the takeover\n"))
+			n.waitConfirmed()
+			close(stopped.goOn)
+			// It wakes up, learns that it has lost the partition, and settles.
+			eventually(t, "settle", func() (bool, string) {
+				lo, err := s.r.state.log(key("web1", "syslog"))
+				s.must(err)
+				if len(s.works()) > 0 || lo.Prepared != nil {
+					return false, fmt.Sprintf("works %v, %+v", s.works(), lo)
+				}
+				st, err := os.Stat(filepath.Join(s.config.Output, lo.Committed.File))
+				s.must(err)
+				return st.Size() == lo.Committed.Size, fmt.Sprintf("%d bytes, %d committed", st.Size(), lo.Committed.Size)
+			})
+			n.send(n.make("and on\n"))
+			n.waitConfirmed()
+			n.same()
+			value, _, err := s.records().Get(t.Context(), key("web1", "syslog"))
+			s.must(err)
+			rec, err := parseRecord(value)
+			s.must(err)
+			checkRanges(t, rec)
+			eventually(t, "drop what was set aside", func() (bool, string) {
+				kept := cutFiles(t, s)
+				return len(kept) == 0, fmt.Sprintf("%q", kept)
+			})
+			s.must(r2.stopReceiver())
+			stopped.numb.Store(false)
+			n.send(n.make("the first one again\n"))
+			n.waitConfirmed()
+			n.same()
+		})
+	}
+}
+
+// stopper holds a receiver right before or behind an operation's first time, as SIGSTOP does.
+type stopper struct {
+	op   string
+	done bool
+	hit  chan struct{}
+	goOn chan struct{}
+	numb atomic.Bool // the heart stands still, while all else goes on
+}
+
+func (x *stopper) check(op string, done bool) error {
+	for op == opBeat && x.numb.Load() {
+		pause()
+	}
+	if op != x.op || done != x.done {
+		return nil
+	}
+	select {
+	case <-x.hit:
+		return nil
+	default:
+	}
+	close(x.hit)
+	<-x.goOn
+	return nil
+}
+
+// Two receivers of one name aren't let work side by side, and the later one says why.
+func TestTwoReceiversOfOneName(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.startReceiver()
+	divided(t, 1, s)
+	twin := s.beside("r1", true)
+	twin.config.State = filepath.Join(s.dir, "state-twin")
+	twin.startReceiver()
+	eventually(t, "say what is wrong", func() (bool, string) {
+		said := strings.Join(twin.r.Health(), "\n")
+		return strings.Contains(said, `another receiver named "r1"`) && strings.Contains(said, "give one of them another name"), said
+	})
+	n := s.node("web1", "syslog")
+	n.send(n.make("x\n"))
+	n.waitConfirmed()
+	if len(s.works()) != 1 || len(twin.works()) != 0 {
+		t.Errorf("the first works %v, its twin %v", s.works(), twin.works())
+	}
+	s.must(s.stopReceiver())
+	divided(t, 1, twin)
+	n.send(n.make("y\n"))
+	n.waitConfirmed()
+	n.same()
+}
+
+// A wiped bucket isn't complete before every receiver that was ever seen has given what it knows: one that is down may have
+// the only copy. Nodes without state wait so long, the others are served.
+func TestWipedBucketWaitsForAllReceivers(t *testing.T) {
+	t.Parallel()
+	for _, forget := range []bool{false, true} {
+		t.Run(fmt.Sprintf("forget %t", forget), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, nil)
+			s.setup(2)
+			r2 := s.beside("r2", false)
+			r2.startReceiver()
+			s.startReceiver()
+			divided(t, 2, s, r2)
+			n, only := s.node("web1", "syslog"), s.node("web2", "syslog")
+			n.sendTo(2, n.make("of one of the two\n"))
+			n.waitConfirmed()
+			s.must(r2.stopReceiver())
+			divided(t, 2, s)
+			n.sendTo(2, n.make("of r1\n"))
+			n.waitConfirmed()
+			s.must(s.stopReceiver())
+			r2.startReceiver()
+			only.sendTo(2, only.make("of r2\n"))
+			only.waitConfirmed()
+			s.must(r2.stopReceiver())
+			s.wipe()
+			r2.server, r2.nc, r2.pub = s.server, s.nc, s.pub
+			n.listen()
+			only.listen()
+			s.startReceiver()
+			divided(t, 2, s)
+			// It has a part of what r2 wrote, and doesn't know what else there is.
+			eventually(t, "say whom it waits for", func() (bool, string) {
+				said := strings.Join(s.r.Health(), "\n")
+				return strings.Contains(said, "only copy") && strings.Contains(said, "r2"), said
+			})
+			for range 5 {
+				for _, h := range []chunk.HelloLog{{}, {Epoch: 1}} {
+					a, err := only.hello(t, h)
+					s.must(err)
+					if l := a.Logs["syslog"]; a.Ready && (l.Error == "" || l.Known) {
+						t.Fatalf("a node whose log only r2 knows is told %+v", a)
+					}
+				}
+			}
+			// Who has state of a log that is known goes on.
+			if l := n.place(t, n.here()); !l.Known || l.Position != n.position {
+				t.Errorf("answer %+v", l)
+			}
+			n.sendTo(2, n.make("more of r1\n"))
+			n.waitConfirmed()
+			if forget {
+				records, err := broker.OpenRecords(t.Context(), s.r.js, s.pub, broker.Leases)
+				s.must(err)
+				s.must(Forget(t.Context(), records, "r2"))
+				eventually(t, "give up waiting", func() (bool, string) {
+					a, err := only.hello(t, chunk.HelloLog{})
+					return err == nil && a.Ready && !a.Logs["syslog"].Known && a.Logs["syslog"].Error == "", fmt.Sprintf("%+v %v", a, err)
+				})
+				return
+			}
+			r2.startReceiver()
+			eventually(t, "tell where it stands", func() (bool, string) {
+				a, err := only.hello(t, chunk.HelloLog{})
+				if err != nil {
+					return false, err.Error()
+				}
+				l := a.Logs["syslog"]
+				if a.Ready && !l.Known && l.Error == "" {
+					t.Fatal("the log was called unknown")
+				}
+				return a.Ready && l.Known && l.Position == only.position, fmt.Sprintf("%+v", a)
+			})
+			n.same()
+			only.same()
+		})
+	}
+}
+
+// An owner that doesn't know that it isn't one any more calls nothing unknown: the bucket is asked.
+func TestUnknownIsSaidOnlyByTheBucket(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.startReceiver()
+	n := s.node("web1", "syslog")
+	n.place(t, chunk.HelloLog{})
+	// Another receiver has committed the log meanwhile.
+	rec := record{Place: chunk.Place{Epoch: 7, Position: 5}, Writer: "r2/x"}
+	b, err := json.Marshal(rec)
+	s.must(err)
+	done := make(chan error, 1)
+	s.records().Update(key("web1", "syslog"), b, 0, func(_ uint64, err error) { done <- err })
+	s.must(<-done)
+	a, err := n.hello(t, chunk.HelloLog{})
+	s.must(err)
+	if l := a.Logs["syslog"]; l.Known || l.Error == "" {
+		t.Errorf("told %+v", l)
+	}
+	_, rev, err := s.records().Get(t.Context(), completeKey)
+	if err != nil || rev == 0 {
+		t.Error(errors.Join(err, errors.New("the bucket isn't complete")))
+	}
+}
