@@ -31,7 +31,6 @@ func (r *reader) callers(at string, texts []string) (list []glob) {
 		if !ok {
 			r.fault(at+pointer(i), "there is no group %.80q", name)
 		}
-		r.used[name] = true
 		list = append(list, globs(members, callerGlob)...)
 	}
 	return list

@@ -128,8 +128,7 @@ func (x *rule) lacking(r *request) (list []Missing) {
 		x.lackingNode(r, miss)
 	}
 	if len(x.windows) > 0 && !slices.ContainsFunc(x.windows, func(w window) bool {
-		in, err := w.in(r.time)
-		return in && err == nil && !r.time.IsZero()
+		return !r.time.IsZero() && w.in(r.time)
 	}) {
 		miss("times", "must be within %s", times(x.written.Times))
 	}

@@ -26,7 +26,7 @@ func TestDiff(t *testing.T) {
 		}
 		return string(text)
 	}()
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name, from, to string
 		want           []string // substrings of one difference each
 	}{
@@ -45,6 +45,9 @@ func TestDiff(t *testing.T) {
 		{"a class", `role::app*`, `role::web`, []string{"loses [trainee]", "gains [trainee]"}},
 		{"a collective", `["mcollective","choria"]`, `["mcollective"]`, []string{"collective=choria"}},
 	} {
+		if raced && i%3 > 0 {
+			continue
+		}
 		changed := strings.Replace(source, c.from, c.to, 1)
 		if changed == source {
 			t.Errorf("%s: the example has no %s", c.name, c.from)
@@ -100,7 +103,11 @@ func containsParts(text, want string) bool {
 func TestDiffIsTrue(t *testing.T) {
 	n := seed(t)
 	found := 0
-	for i := range 15 {
+	tables := 15
+	if raced {
+		tables = 4
+	}
+	for i := range tables {
 		r := newRandom(n + uint64(i))
 		old := reparse(t, r.table())
 		changed := reparse(t, old)
@@ -117,7 +124,7 @@ func TestDiffIsTrue(t *testing.T) {
 			}
 		}
 	}
-	if found < 5 {
+	if found < tables/4 {
 		t.Errorf("%d differences: that tests little", found)
 	}
 }

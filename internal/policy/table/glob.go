@@ -39,7 +39,8 @@ type glob struct {
 	text   string
 	kind   kind
 	pieces []piece
-	plain  bool // without wildcards
+	plain  bool   // without wildcards
+	begins string // what stands before the first wildcard
 }
 
 // newGlob reads a pattern that the table's checks have let through.
@@ -66,7 +67,8 @@ func newGlob(text string, k kind) glob {
 			i++
 		}
 	}
-	g.plain = !slices.ContainsFunc(g.pieces, func(p piece) bool { return p.what != literal })
+	i := slices.IndexFunc(g.pieces, func(p piece) bool { return p.what != literal })
+	g.plain, g.begins = i < 0, beginning(text)
 	return g
 }
 
@@ -107,7 +109,7 @@ func (g glob) expression() string {
 
 // match compares without regular expressions. A path is compared as [compared] gives it.
 func (g glob) match(text string) bool {
-	if g.plain {
+	if g.plain || !strings.HasPrefix(text, g.begins) {
 		return text == g.text
 	}
 	return match(g.pieces, []rune(text), g.takes)
@@ -132,10 +134,10 @@ func (g glob) takes(w wildcard, c rune) bool {
 
 func match(pieces []piece, text []rune, takes func(wildcard, rune) bool) bool {
 	// reached[j]: the pieces so far can end before text[j].
-	reached := make([]bool, len(text)+1)
+	reached, next := make([]bool, len(text)+1), make([]bool, len(text)+1)
 	reached[0] = true
 	for _, p := range pieces {
-		next := make([]bool, len(text)+1)
+		clear(next)
 		for j, ok := range reached {
 			if !ok {
 				continue
@@ -158,7 +160,7 @@ func match(pieces []piece, text []rune, takes func(wildcard, rune) bool) bool {
 				}
 			}
 		}
-		reached = next
+		reached, next = next, reached
 	}
 	return reached[len(text)]
 }

@@ -62,12 +62,12 @@ func jsonFields(v any) (names []string) {
 type reader struct {
 	*source
 	table *Table
-	used  map[string]bool // groups
+	zones map[string]*time.Location
 }
 
 func (r *reader) all() {
 	t := r.table
-	r.used = map[string]bool{}
+	r.zones = map[string]*time.Location{"UTC": time.UTC}
 	r.zone("/zone", t.Zone)
 	for _, name := range r.keys["/groups"] {
 		for i, c := range t.Groups[name] {
@@ -184,6 +184,7 @@ func (r *reader) window(at string, w Window) window {
 		x.zone = "UTC"
 	}
 	r.zone(at+"/zone", w.Zone)
+	x.place = r.zones[x.zone]
 	for i, text := range w.Days {
 		if err := x.add(text); err != nil {
 			r.fault(at+pointer("days", i), "%v", err)
@@ -243,8 +244,13 @@ func (r *reader) zone(at, name string) {
 		return
 	}
 	// Local is another zone on each node.
-	if _, err := time.LoadLocation(name); err != nil || name == "Local" {
+	place, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
 		r.fault(at, "%.60q is no time zone like Europe/Berlin", name)
+		return
+	}
+	if r.zones[name] == nil {
+		r.zones[name] = place
 	}
 }
 

@@ -55,7 +55,7 @@ func TestRenderedExampleIsUpToDate(t *testing.T) {
 // A caller's own document says to that caller what the whole one says, and is smaller.
 func TestOneCallersDocument(t *testing.T) {
 	n := seed(t)
-	for i := range 20 {
+	for i := range 8 {
 		r := newRandom(n + uint64(i))
 		table := reparse(t, r.table())
 		whole, err := table.Render(ForAAA)

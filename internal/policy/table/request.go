@@ -126,19 +126,15 @@ func number(v any) *big.Rat {
 }
 
 // in tells whether a time is within a window, by the clocks on its walls.
-func (w window) in(t time.Time) (bool, error) {
-	zone, err := time.LoadLocation(w.zone)
-	if err != nil {
-		return false, err
-	}
-	t = t.In(zone)
+func (w window) in(t time.Time) bool {
+	t = t.In(w.place)
 	day, minute := (int(t.Weekday())+6)%7, t.Hour()*60+t.Minute()
 	switch {
 	case w.from < w.to:
-		return w.days[day] && minute >= w.from && minute < w.to, nil
+		return w.days[day] && minute >= w.from && minute < w.to
 	case minute >= w.from:
-		return w.days[day], nil
+		return w.days[day]
 	default:
-		return minute < w.to && w.days[(day+6)%7], nil
+		return minute < w.to && w.days[(day+6)%7]
 	}
 }

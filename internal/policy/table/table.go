@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Version is the one of the table's format.
@@ -133,6 +134,7 @@ type window struct {
 	days     [7]bool // Monday first
 	from, to int     // minutes
 	zone     string
+	place    *time.Location // the zone; one table has one of each name
 }
 
 func pointer(parts ...any) string {
