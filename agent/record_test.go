@@ -34,11 +34,11 @@ func TestDecisionsThatCanNotBeKept(t *testing.T) {
 	h.says(pause(), codeOK, "paused")
 	resume()
 	for name, do := range map[string]struct{ spoil, mend func() error }{
-		"no space left":  {func() error { return fill(dir + "/fill") }, func() error { return os.Remove(dir + "/fill") }},
-		"read-only":      {func() error { return syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "") }, func() error { return syscall.Mount("", dir, "", syscall.MS_REMOUNT, "") }},
-		"is a directory": {func() error { return swapFor(dir, func(f string) error { return os.Mkdir(f, 0o700) }) }, func() error { return os.Remove(dir + "/audit.log") }},
-		"many levels":    {func() error { return swapFor(dir, func(f string) error { return os.Symlink("/dev/null", f) }) }, func() error { return os.Remove(dir + "/audit.log") }},
-		"no such device": {func() error { return swapFor(dir, func(f string) error { return syscall.Mkfifo(f, 0o600) }) }, func() error { return os.Remove(dir + "/audit.log") }},
+		"no space left":   {func() error { return fill(dir + "/fill") }, func() error { return os.Remove(dir + "/fill") }},
+		"read-only":       {func() error { return syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "") }, func() error { return syscall.Mount("", dir, "", syscall.MS_REMOUNT, "") }},
+		"is a directory":  {func() error { return swapFor(dir, func(f string) error { return os.Mkdir(f, 0o700) }) }, func() error { return os.Remove(dir + "/audit.log") }},
+		"many levels":     {func() error { return swapFor(dir, func(f string) error { return os.Symlink("/dev/null", f) }) }, func() error { return os.Remove(dir + "/audit.log") }},
+		"no regular file": {func() error { return swapFor(dir, func(f string) error { return syscall.Mkfifo(f, 0o600) }) }, func() error { return os.Remove(dir + "/audit.log") }},
 	} {
 		if name == "read-only" { // a file that is open for writing keeps a file system from becoming read-only
 			h.must(swapFor(dir, func(string) error { return nil }))

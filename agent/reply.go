@@ -32,9 +32,9 @@ type reply struct {
 // maxMessage keeps a message readable in a list of nodes, in bytes.
 const maxMessage = 1024
 
-// maxList keeps a reply below what a broker takes, in bytes: 1 MiB by default, of which Choria's envelopes, one in
-// the other and each in base64, leave little more than half. A larger one would never arrive.
-const maxList = 256 << 10
+// maxList bounds each of a reply's lists, in bytes, of which it has two at most. A broker takes 1 MiB by default, and
+// Choria's envelopes, three of them, each in the next as base64, make 2.4 of one. A larger reply would never arrive.
+const maxList = 192 << 10
 
 // done is the reply to what was done. Its texts may hold what a file is called or what a broker said.
 func done(data map[string]any) *reply {

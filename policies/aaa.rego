@@ -141,19 +141,10 @@ log_within(role) if matches(role.logs, log)
 
 path_within(role) if not role.paths
 
-path_within(role) if {
-	path_fits(role)
-	is_array(resolved)
-	every file in resolved {
-		real_path(file)
-		matches(role.paths, file)
-	}
-}
-
-path_fits(role) if matches(role.paths, path)
+path_within(role) if matches(role.paths, path)
 
 # A request about a known log needn't carry its path: the node fills it in and decides again.
-path_fits(role) if {
+path_within(role) if {
 	role.paths
 	not said("path")
 	log
@@ -185,7 +176,7 @@ leaves(role) if {
 	not matches(role.destinations, given.current)
 }
 
-# role["for"] is in nanoseconds. What has lasted already counts.
+# role["for"] is in nanoseconds. The node decides on what is asked for together with what this caller had of late.
 for_within(role) if not role.for
 
 for_within(_) if not ends
@@ -193,7 +184,7 @@ for_within(_) if not ends
 for_within(role) if {
 	asked := nanoseconds(given.for)
 	asked > 0
-	asked + lasted <= role.for
+	asked <= role.for
 }
 
 ends if said("for")
@@ -204,10 +195,6 @@ ends if {
 	input.action == "start"
 	not lifts
 }
-
-lasted := 0 if not said("held")
-
-lasted := nanoseconds(given.held) if said("held")
 
 # "1h30m" is the sum of its parts, each in thousandths of a unit, so that all numbers are whole.
 nanoseconds(text) := sum([n |
@@ -301,11 +288,6 @@ otherwise(denial) if matches(denial.except, caller)
 otherwise(denial) if {
 	denial.paths
 	elsewhere(denial.paths)
-	is_array(resolved)
-	every file in resolved {
-		is_string(file)
-		not matches(denial.paths, file)
-	}
 }
 
 # The node fills the path in, and decides again.
@@ -360,19 +342,11 @@ path := concat("/", shown) if {
 
 plain_path := plain if {
 	is_string(given.path)
-	real_path(given.path)
+	regex.match("^(/[^/[:cntrl:]]+)+$", given.path)
 	not regex.match("/[.]{1,2}(/|$)", given.path)
 	plain := regex.replace(given.path, "\\[[!^]?[^\\]\\[!^/*?{}\\\\]+\\]", "?")
 	not regex.match("[\\[\\]{}\\\\]", plain)
 }
-
-real_path(text) if {
-	is_string(text)
-	regex.match("^(/[^/[:cntrl:]]+)+$", text)
-}
-
-# Real files behind the path, where the node says them.
-resolved := object.get(given, "resolved", [])
 
 thousandths(whole, decimals) := to_number(concat("", [whole, substring(concat("", [decimals, "000"]), 0, 3)]))
 

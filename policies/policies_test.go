@@ -1,75 +1,60 @@
-package policies
+package policies_test
 
 import (
-	"context"
 	"strings"
 	"testing"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/cover"
-	"github.com/open-policy-agent/opa/v1/tester"
+
+	"logforward/internal/policy"
+	"logforward/internal/policy/suite"
+	"logforward/policies"
 )
 
-func modules(t *testing.T, names ...string) map[string]*ast.Module {
+func documents() []string { return []string{"logforward.rego", "default.rego", "aaa.rego"} }
+
+func read(t *testing.T, name string) []byte {
 	t.Helper()
-	all := map[string]*ast.Module{}
-	for _, name := range names {
-		b, err := Files.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if all[name], err = ast.ParseModuleWithOpts(name, string(b), ast.ParserOptions{RegoVersion: ast.RegoV1}); err != nil {
-			t.Fatal(err)
-		}
+	b, err := policies.Files.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return all
+	return b
 }
 
 // The documents' own tests pass, and reach each line of them.
 func TestDocuments(t *testing.T) {
-	for _, name := range []string{"logforward", "default", "aaa"} {
-		t.Run(name, func(t *testing.T) {
-			all := modules(t, name+".rego", name+"_test.rego")
-			tracer := cover.New()
-			results, err := tester.NewRunner().SetCompiler(ast.NewCompiler().WithStrict(true)).SetCoverageQueryTracer(tracer).SetModules(all).RunTests(context.Background(), nil)
-			if err != nil {
-				t.Fatal(err)
+	reports, err := suite.Run(t.Context(), []string{"."})
+	if err != nil || len(reports) != len(documents()) {
+		t.Fatalf("%d reports, %v", len(reports), err)
+	}
+	for _, r := range reports {
+		if len(r.Tests) < 4 || r.Coverage != 100 || len(r.Missed) > 0 {
+			t.Errorf("%s: %d tests reach %.1f %%, not %v", r.Document, len(r.Tests), r.Coverage, r.Missed)
+		}
+		for _, one := range r.Tests {
+			if !one.Passed {
+				t.Errorf("%s %s: failed %s", one.Where, one.Name, one.Error)
 			}
-			n := 0
-			for r := range results {
-				n++
-				if !r.Pass() {
-					t.Errorf("%s: failed, %v", r.Name, r.Error)
-				}
-			}
-			if n == 0 {
-				t.Error("there are no tests")
-			}
-			report := tracer.Report(all).Files[name+".rego"]
-			for _, missed := range report.NotCovered {
-				t.Errorf("%s.rego:%d-%d: no test gets here", name, missed.Start.Row, missed.End.Row)
-			}
-		})
+		}
 	}
 }
 
-// The older generation of Choria reads Rego of version 0, where the newer syntax needs the import.
-func TestOlderGeneration(t *testing.T) {
-	for _, name := range []string{"logforward.rego", "default.rego", "aaa.rego"} {
-		b, err := Files.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
+// Each is as both generations of Choria need it, and as opa fmt writes it; so are the tests.
+func TestBothGenerations(t *testing.T) {
+	for _, name := range documents() {
+		for _, i := range policy.Inspect(name, read(t, name)) {
+			if i.Err != nil {
+				t.Errorf("%s: %s: %v", name, i.What, i.Err)
+			}
 		}
-		m, err := ast.ParseModuleWithOpts(name, string(b), ast.ParserOptions{RegoVersion: ast.RegoV0})
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
+		test := strings.Replace(name, ".rego", "_test.rego", 1)
+		if err := policy.Format(test, read(t, test)); err != nil {
+			t.Errorf("%s: %v", test, err)
 		}
-		c := ast.NewCompiler()
-		if c.Compile(map[string]*ast.Module{name: m}); c.Failed() {
-			t.Errorf("%s: %v", name, c.Errors)
-		}
-		if _, err := ast.ParseModuleWithOpts(name, strings.Replace(string(b), "import rego.v1", "", 1), ast.ParserOptions{RegoVersion: ast.RegoV0}); err == nil {
+		// The older generation reads Rego of version 0, where the newer syntax needs the import.
+		without := strings.Replace(string(read(t, name)), "import rego.v1", "", 1)
+		if _, err := ast.ParseModuleWithOpts(name, without, ast.ParserOptions{RegoVersion: ast.RegoV0}); err == nil {
 			t.Errorf("%s is read without the import, too: the check checks nothing", name)
 		}
 	}

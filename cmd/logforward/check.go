@@ -14,7 +14,6 @@ import (
 
 func (p *program) checkCommand(app *fisk.Application) {
 	var set *given
-	var metrics bool
 	c := p.command(app, "check", "Check this node's forwarding, as a monitoring plugin", `
 Prints one line, and exits with 0 ok, 1 warning, 2 critical, 3 unknown. A daemon that
 isn't running is critical. --metrics writes how much is forwarded instead, and exits with 0.
@@ -23,7 +22,7 @@ isn't running is critical. --metrics writes how much is forwarded instead, and e
 		if err != nil {
 			return &exitError{3, err}
 		}
-		if metrics {
+		if p.data {
 			return p.showMetrics(ctx, v)
 		}
 		r, err := control.NewClient(v.Text("socket")).Check(ctx)
@@ -46,6 +45,6 @@ isn't running is critical. --metrics writes how much is forwarded instead, and e
 		}
 		return &exitError{code: r.ExitCode()}
 	})
-	c.Flag("metrics", "Write rates, lag, gaps and confirmed bytes as Choria's metric watcher takes them, and logforward.prom into the directory textfiles").UnNegatableBoolVar(&metrics)
+	c.Flag("metrics", "Write rates, lag, gaps and confirmed bytes as Choria's metric watcher takes them, and logforward.prom into the directory textfiles").UnNegatableBoolVar(&p.data)
 	set = p.settings(c, settings.Client)
 }

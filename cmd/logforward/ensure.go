@@ -20,24 +20,30 @@ const ensureTime = 18 * time.Second
 
 func (p *program) ensureCommand(app *fisk.Application) {
 	var set *given
-	var data bool
 	var order keeper.Order
 	var forHow string
+	var retry bool
 	c := p.command(app, "ensure", "Keep this node's daemon running: look at it, and do what has to be done", `
 Short, and to be repeated: a daemon that works is left alone. One that doesn't run is
 started, by systemd where there is a unit, otherwise in a session of its own; one that
 doesn't answer at several looks in a row is replaced; one whose program file was
 replaced is restarted onto it. A daemon that doesn't stay is started less and less
 often, and after some attempts not before a definition, the configuration or the
-program changes, ensure_again has passed, or --order retry.
+program changes, ensure_again has passed, or --retry.
 
 Exits with 0 where the daemon runs, 1 where it has failed, 3 where an order was
 refused, 4 where it is being started or another ensure is at work.
 
     logforward ensure
-    logforward ensure --order retry
+    logforward ensure --retry
     logforward ensure --order pause --for 2h --reason "switch upgrade"
 `, func(ctx context.Context) error {
+		if retry && order.Verb != "" && order.Verb != keeper.OrderRetry {
+			return usage("--retry is an order, and --order %s another", order.Verb)
+		}
+		if retry {
+			order.Verb = keeper.OrderRetry
+		}
 		if order.Verb == "" && (forHow != "" || order.Reason != "") || order.Verb != "" && order.Verb != keeper.OrderPause && order.Verb != orderButton && forHow != "" {
 			return usage("--for belongs to --order pause, --reason to an order")
 		}
@@ -45,9 +51,9 @@ refused, 4 where it is being started or another ensure is at work.
 			return err
 		}
 		config, err := p.keeperConfig(set)
-		if err != nil && data && order.Verb == "" {
+		if err != nil && p.data && order.Verb == "" {
 			// The daemon may run all the same; it can't be found out.
-			return p.showObservation(keeper.Observation{State: keeper.Degraded, Reason: strings.ReplaceAll(err.Error(), "\n", " "), Time: time.Now().UTC()}, true)
+			return p.showObservation(keeper.Observation{State: keeper.Degraded, Reason: strings.ReplaceAll(err.Error(), "\n", " "), Time: time.Now().UTC()})
 		}
 		if err != nil {
 			return err
@@ -68,18 +74,19 @@ refused, 4 where it is being started or another ensure is at work.
 		if err != nil && o.State == "" {
 			return ensureFailed(err)
 		}
-		if werr := p.showObservation(o, data); werr != nil {
+		if werr := p.showObservation(o); werr != nil {
 			return werr
 		}
 		if err != nil {
 			return ensureFailed(err)
 		}
-		return standing(o, data)
+		return p.standing(o)
 	})
 	c.Flag("order", "What is wanted of the node first: pause, resume (all logs), restart or retry (the daemon), or button (a pause, where the red button holds this node)").PlaceHolder("ORDER").EnumVar(&order.Verb, append(keeper.Orders(), orderButton)...)
+	c.Flag("retry", "The same as --order retry").UnNegatableBoolVar(&retry)
 	c.Flag("for", "End a pause by itself after this long: 90m, 2h, 1d").StringVar(&forHow)
 	c.Flag("reason", "Why, for those who look at status later").StringVar(&order.Reason)
-	c.Flag("data", "Write the result as Choria's exec watcher takes it with parse_as_data: one JSON object of texts; exit with 0 whatever the daemon's state").UnNegatableBoolVar(&data)
+	c.Flag("data", "Write the result as Choria's exec watcher takes it with parse_as_data: one JSON object of texts; exit with 0 whatever the daemon's state").UnNegatableBoolVar(&p.data)
 	set = p.settings(c, settings.Ensure)
 }
 
@@ -124,8 +131,8 @@ func (p *program) keeperConfig(set *given) (keeper.Config, error) {
 	return c, nil
 }
 
-func (p *program) showObservation(o keeper.Observation, data bool) error {
-	if data || p.json {
+func (p *program) showObservation(o keeper.Observation) error {
+	if p.data || p.json {
 		return p.print(o.Data())
 	}
 	text := o.State
@@ -143,9 +150,9 @@ func (p *program) showObservation(o keeper.Observation, data bool) error {
 }
 
 // standing is the exit code of an observation.
-func standing(o keeper.Observation, data bool) error {
+func (p *program) standing(o keeper.Observation) error {
 	switch {
-	case data:
+	case p.data:
 		return nil
 	case o.State == keeper.Failed:
 		return &exitError{code: exitFailure}

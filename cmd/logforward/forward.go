@@ -122,13 +122,14 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	var wanted *wishes
 	if f.socket != "" {
 		server := control.New(control.Config{Socket: f.socket, Node: f.node, Authorize: g.ask, Metrics: metricsHandler(f.metrics), Logger: f.log})
+		if f.wishes != "" {
+			wanted = &wishes{dir: f.wishes, server: server, log: f.log}
+			wanted.first(ctx)
+		}
 		if err := server.Open(ctx); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, server.Close()) }()
-		if f.wishes != "" {
-			wanted = &wishes{dir: f.wishes, server: server, log: f.log}
-		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	if err := serveMetrics(ctx, group, listen, metricsHandler(f.metrics), func(ctx context.Context) []string { return f.node.Health(ctx).Reasons }, f.log); err != nil {

@@ -26,6 +26,7 @@ func main() {
 type program struct {
 	out, err io.Writer
 	json     bool
+	data     bool // out and err are read as one document: nothing but that is written where all is well
 	printed  bool // there is a JSON document on out, and there shall be one only
 	// do is the chosen command; parsing sets it and nothing else, so that a wrong argument is
 	// never found after something was done.
@@ -50,6 +51,7 @@ func execute(args []string, out, errw io.Writer) int {
 		p.runCommand, p.forwardCommand, p.receiveCommand, p.brokerCommand, p.setupCommand,
 		p.startCommand, p.stopCommand, p.pauseCommand, p.resumeCommand, p.redirectCommand, p.statusCommand, p.listCommand, p.checkCommand, p.ensureCommand,
 		p.fleetCommand, p.tapCommand, p.policyCommand, p.planCommand, p.applyCommand, p.rollbackCommand,
+		p.receiversCommand, p.drainCommand, p.locateCommand,
 		p.configCommand, p.validateCommand, p.ledgerCommand, p.catCommand, p.versionCommand, p.manualCommand,
 	} {
 		register(app)

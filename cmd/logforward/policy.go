@@ -45,7 +45,7 @@ func (p *program) subcommand(parent *fisk.CmdClause, name, help, long string, do
 }
 
 func (p *program) policyRender(parent *fisk.CmdClause) {
-	var file, which, output string
+	var file, which, output, caller string
 	c := p.subcommand(parent, "render", "Write the Rego document of a table", `
 The same table gives the same document. --for choria is the one for Choria Server and the node,
 logforward.rego; aaa is for callers' tokens (choria jwt client --opa-file) and for what signs requests;
@@ -54,12 +54,19 @@ default is for all other agents, default.rego, which is needed beside the first.
     logforward policy render operators.yaml
     logforward policy render operators.yaml --output /etc/choria/policies/rego/logforward.rego
     logforward policy render operators.yaml --for default --output /etc/choria/policies/rego/default.rego
+    logforward policy render operators.yaml --for aaa --caller up=bob --output bob.rego
 
 Exit codes: 0 written, 78 the table is broken.
 `, func(context.Context) error {
 		t, err := readTable(file)
 		if err != nil {
 			return err
+		}
+		if caller != "" {
+			if which != string(operators.ForAAA) {
+				return usage("--caller: only a token's document (--for aaa) is one caller's")
+			}
+			t = t.Of(caller)
 		}
 		text, err := t.Render(operators.Document(which))
 		if err != nil {
@@ -90,6 +97,7 @@ Exit codes: 0 written, 78 the table is broken.
 	})
 	c.Arg("table", "The operators' table").Required().StringVar(&file)
 	c.Flag("for", "Which document").Default(string(operators.ForChoria)).EnumVar(&which, string(operators.ForChoria), string(operators.ForAAA), string(operators.ForDefault))
+	c.Flag("caller", "With --for aaa: only what is about this caller, for a small token").PlaceHolder("CALLER").StringVar(&caller)
 	c.Flag("output", "File to write, in one step; without it standard output").PlaceHolder("FILE").StringVar(&output)
 }
 

@@ -89,7 +89,7 @@ func (v *validation) document(name string, text []byte) {
 		case i.Mild:
 			v.warn(name, "%s: %v", i.What, i.Err)
 		default:
-			v.fail(name, fmt.Errorf("%s: %w", i.What, i.Err))
+			v.fail(name, fmt.Errorf("%s: %s", i.What, strings.ReplaceAll(i.Err.Error(), "\n", "; ")))
 			faults++
 		}
 	}

@@ -32,7 +32,8 @@ func (p *program) policyExplain(parent *fisk.CmdClause) {
 	var q question
 	c := p.subcommand(parent, "explain", "Tell whether a request is allowed, by which rule, and what would have to differ", `
 Decides on one request as Choria Server and the node would. INPUTS are those of the action, as for choria req; beside them
-what the node fills in: resolved=FILE (a real file behind the path, several times), current=DESTINATION, held=DURATION, lifts=true.
+what the node fills in: current=DESTINATION, where a log that is redirected goes now, and lifts=true for a start that only ends a stop.
+The node asks about the real path, too, where path leads elsewhere by symbolic links, and about for together with what the caller had of late.
 
     logforward policy explain --policy operators.yaml --caller up=oncall-eve --action pause log=nginx for=6h reason=disk
     logforward policy explain --caller local=root --action resume all=true reason=done
@@ -113,7 +114,7 @@ func (q question) input() (policy.Input, error) {
 			return in, usage("%.80q is no input like log=nginx", text)
 		}
 		switch name {
-		case "log", "path", "destination", "for", "rate", "reason", "from", "current", "held":
+		case "log", "path", "destination", "for", "rate", "reason", "from", "current":
 			in.Data[name] = value
 		case "all", "drain", "lifts":
 			is, err := strconv.ParseBool(value)
@@ -121,11 +122,8 @@ func (q question) input() (policy.Input, error) {
 				return in, usage("%s: %.40q is neither true nor false", name, value)
 			}
 			in.Data[name] = is
-		case "resolved":
-			list, _ := in.Data[name].([]any)
-			in.Data[name] = append(list, value)
 		default:
-			return in, usage("%.40q is no input; there are log, path, destination, for, rate, reason, from, all, drain, and what the node fills in: resolved, current, held, lifts", name)
+			return in, usage("%.40q is no input; there are log, path, destination, for, rate, reason, from, all, drain, and what the node fills in: current, lifts", name)
 		}
 	}
 	facts, err := q.knowledge()

@@ -124,12 +124,12 @@ func decision(c control.Caller, r control.Request, verdict policy.Decision, err 
 // inputs are what a request says, by the names that Choria's users know.
 func inputs(r control.Request) map[string]any {
 	m := map[string]any{}
-	for name, text := range map[string]string{"log": r.Log, "path": r.Path, "destination": r.Destination, "from": r.Start, "reason": r.Reason} {
+	for name, text := range map[string]string{"log": r.Log, "path": r.Path, "destination": r.Destination, "current": r.Current, "from": r.Start, "reason": r.Reason} {
 		if text != "" {
 			m[name] = text
 		}
 	}
-	for name, is := range map[string]bool{"all": r.All, "drain": r.Drain} {
+	for name, is := range map[string]bool{"all": r.All, "drain": r.Drain, "lifts": r.Lifts} {
 		if is {
 			m[name] = true
 		}

@@ -53,6 +53,9 @@ func (p *program) load(g *given) (*values, error) {
 		return nil, misconfigured(fmt.Errorf("settings:\n  %s", strings.ReplaceAll(err.Error(), "\n", "\n  ")))
 	}
 	for _, w := range v.Warnings {
+		if p.data {
+			break
+		}
 		fmt.Fprintf(p.err, "logforward: warning: %s\n", w)
 	}
 	return &values{v, g.command}, nil

@@ -16,6 +16,9 @@ import (
 // wishesEvery is how often the directory of wishes is looked at: they wait only where the daemon was away.
 const wishesEvery = time.Second
 
+// firstWishes is how long the socket waits for the wishes that are there when the daemon starts.
+const firstWishes = 10 * time.Second
+
 // wishes takes what operators asked for while no daemon ran.
 type wishes struct {
 	dir    string
@@ -23,18 +26,28 @@ type wishes struct {
 	log    *slog.Logger
 	seen   time.Time       // the directory's last change that was looked at
 	said   map[string]bool // problems that the log has already
+	// taken are those whose files couldn't be removed: once is enough.
+	taken map[string]bool
 }
 
-// run takes the wishes that are there and those that come, until ctx ends.
+// first takes the wishes that are there before the socket is open: what is asked for there is younger, and must not be
+// undone by them. A slow disk must not keep the socket shut, so the rest is left to run after a while.
+func (w *wishes) first(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstWishes)
+	defer cancel()
+	w.look(ctx)
+}
+
+// run takes the wishes that come, until ctx ends.
 func (w *wishes) run(ctx context.Context) error {
 	tick := time.NewTicker(wishesEvery)
 	defer tick.Stop()
 	for {
-		w.look(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			w.look(ctx)
 		}
 	}
 }
@@ -56,24 +69,36 @@ func (w *wishes) look(ctx context.Context) {
 		}
 	}
 	for _, e := range entries {
+		if w.taken[e.File] {
+			continue
+		}
 		if err := w.take(ctx, e); err != nil {
 			w.log.Error("a wish has to wait", "file", e.File, "error", err)
 			return
 		}
+		if err := e.Done(); err != nil {
+			if w.taken == nil {
+				w.taken = map[string]bool{}
+			}
+			w.taken[e.File] = true
+			w.log.Error("a wish that was taken would be taken again by the next daemon", "file", e.File, "error", err)
+		}
 	}
-	if len(entries) == 0 && len(problems) == 0 { // a problem may be mended without a change of the directory
+	// A problem may be mended without a change of the directory; one that comes in the same step of the file
+	// system's clock doesn't change the directory's time.
+	if len(entries) == 0 && len(problems) == 0 && time.Since(info.ModTime()) >= wishesEvery {
 		w.seen = info.ModTime()
 	}
 }
 
 // take does what a wish asks for. What can't be done now, but may be later, is an error.
 func (w *wishes) take(ctx context.Context, e wish.Entry) error {
-	caller := control.Caller{UID: os.Geteuid(), GID: os.Getegid(), Name: e.Caller, RequestID: e.RequestID, Collective: e.Collective, TTL: e.TTL, Route: "wish"}
+	caller := control.Caller{UID: os.Geteuid(), GID: os.Getegid(), Name: e.Caller, RequestID: e.RequestID, Collective: e.Collective, TTL: e.TTL, Route: control.RouteWish}
 	log := w.log.With("verb", e.Verb, "caller", e.Caller, "request", e.RequestID, "asked", e.Time)
 	body, err := remaining(e.Body, time.Since(e.Time))
 	if err != nil {
 		log.Warn("a wish was refused", "error", err)
-		return e.Done()
+		return nil
 	}
 	reply, err := w.server.Apply(ctx, caller, e.Verb, body)
 	switch {
@@ -84,7 +109,7 @@ func (w *wishes) take(ctx context.Context, e wish.Entry) error {
 	default:
 		log.Warn("a wish was refused", "error", err)
 	}
-	return e.Done()
+	return nil
 }
 
 // remaining is a request as it is some time after it was made: what is left of its "for".

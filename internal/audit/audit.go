@@ -110,11 +110,17 @@ func (l *Log) record(d Decision) error {
 		}
 		end = 0
 	}
-	if _, err := l.f.Write(line); err != nil {
-		// Half a line would make the next one unreadable, too.
-		return errors.Join(err, l.f.Truncate(end))
+	_, err = l.f.Write(line)
+	if err == nil {
+		err = l.f.Sync()
 	}
-	return l.f.Sync()
+	if err != nil {
+		// Half a line would make the next one unreadable, too; a whole one would tell of what isn't done. Where
+		// it can't be cut off, the next open ends it.
+		err = errors.Join(err, l.f.Truncate(end), l.f.Close())
+		l.f = nil
+	}
+	return err
 }
 
 func (l *Log) line(d Decision) ([]byte, error) {
@@ -149,7 +155,7 @@ func (l *Log) open() error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
-	fd, err := unix.Open(l.file, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
+	fd, err := unix.Open(l.file, unix.O_RDWR|unix.O_CREAT|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: l.file, Err: err}
 	}
@@ -165,13 +171,28 @@ func (l *Log) open() error {
 		err = f.Chmod(mode)
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = errors.Join(endLine(f, info.Size()), syncDir(dir))
 	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
 	l.f = f
 	return nil
+}
+
+// endLine ends the line that a loss of power, or of the process, has cut short: the next one would be unreadable with it.
+func endLine(f *os.File, size int64) error {
+	last := []byte{'\n'}
+	if size > 0 {
+		if _, err := f.ReadAt(last, size-1); err != nil {
+			return err
+		}
+	}
+	if last[0] == '\n' {
+		return nil
+	}
+	_, err := f.WriteString("\n")
+	return err
 }
 
 // most is how many times as many files as usual are kept for who needs them.

@@ -65,6 +65,46 @@ func TestEachDecisionIsOneEvent(t *testing.T) {
 }
 
 // However often it rotates, nothing is missing in the files that are kept.
+// What a loss of power has left of a line costs that line alone.
+func TestLineCutShort(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "audit.log")
+	for _, reason := range []string{"one", "two"} {
+		l := New(file, "web1.example.net", 0, 0)
+		if err := l.Record(some(reason)); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, int64(len(whole)-30)); err != nil {
+		t.Fatal(err)
+	}
+	l := New(file, "web1.example.net", 0, 0)
+	defer l.Close()
+	if err := l.Record(some("three")); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.SplitAfter(string(b), "\n")
+	if len(parts) != 4 || json.Valid([]byte(parts[1])) {
+		t.Fatalf("%q", parts)
+	}
+	if err := os.WriteFile(file, []byte(parts[0]+parts[2]), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if got := lines(t, file); len(got) != 2 || got[1].Inputs["reason"] != "three" {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestRotation(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit.log")
 	l := New(file, "web1.example.net", 2000, 3)

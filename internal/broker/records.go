@@ -85,26 +85,53 @@ func (r *Records) Update(key string, value []byte, expected uint64, done func(re
 	})
 }
 
+// listSilence is how long a list may bring nothing until it is begun again: its consumer may be on a server that has
+// just gone. listTries bounds how often.
+const (
+	listSilence = 3 * time.Second
+	listTries   = 10
+)
+
 // List reads all keys that have values, sorted by their revisions.
 func (r *Records) List(ctx context.Context) ([]Record, error) {
+	for try := 1; ; try++ {
+		list, err := r.listOnce(ctx)
+		if !errors.Is(err, ErrTimeout) || ctx.Err() != nil || try == listTries {
+			return list, err
+		}
+	}
+}
+
+func (r *Records) listOnce(ctx context.Context) ([]Record, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	silence := time.AfterFunc(listSilence, cancel)
+	defer silence.Stop()
+	quiet := func(n int, err error) error {
+		if !silence.Stop() && errors.Is(err, context.Canceled) {
+			err = fmt.Errorf("%w for %s", ErrTimeout, listSilence)
+		}
+		return fmt.Errorf("list bucket %s: %w after %d keys", r.bucket, apiError(err), n)
+	}
 	w, err := r.kv.WatchAll(ctx, jetstream.IgnoreDeletes())
 	if err != nil {
-		return nil, fmt.Errorf("list bucket %s: %w", r.bucket, apiError(err))
+		return nil, quiet(0, err)
 	}
 	defer stopWatch(w)
 	var list []Record
 	for {
+		silence.Reset(listSilence)
 		select {
 		case entry, ok := <-w.Updates():
 			if !ok {
-				return nil, fmt.Errorf("list bucket %s: %w after %d keys", r.bucket, ErrDisconnected, len(list))
+				return nil, quiet(len(list), fmt.Errorf("%w: the watch ended", ErrDisconnected))
 			}
 			if entry == nil {
 				return list, nil
 			}
 			list = append(list, Record{Key: entry.Key(), Value: entry.Value(), Revision: entry.Revision()})
 		case <-ctx.Done():
-			return nil, fmt.Errorf("list bucket %s: %w after %d keys", r.bucket, ctx.Err(), len(list))
+			return nil, quiet(len(list), ctx.Err())
 		}
 	}
 }

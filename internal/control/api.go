@@ -31,6 +31,9 @@ const (
 	VerbCheck    = "check"
 )
 
+// RouteWish is the route of what was recorded while no daemon ran.
+const RouteWish = "wish"
+
 // Caller is who asks.
 type Caller struct {
 	UID int `json:"uid"` // as the kernel says
@@ -58,6 +61,8 @@ type Request struct {
 	Path        string        `json:"path,omitempty"`
 	Real        string        `json:"real,omitempty"` // where Path leads by symbolic links; empty: nowhere else
 	Destination string        `json:"destination,omitempty"`
+	Current     string        `json:"current,omitempty"` // where a log that is to be redirected goes now
+	Lifts       bool          `json:"lifts,omitempty"`   // a start that ends a stop, and begins nothing
 	Start       string        `json:"start,omitempty"`
 	All         bool          `json:"all,omitempty"`
 	Drain       bool          `json:"drain,omitempty"`

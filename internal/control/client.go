@@ -163,7 +163,7 @@ func do[T any](ctx context.Context, c *Client, method, path string, body []byte)
 
 // unreachable says what a failure to talk means and what to do.
 func (c *Client) unreachable(err error, timeout time.Duration) error {
-	start := "start it with: systemctl start logforward, or: logforward forward"
+	start := "start it with: systemctl start logforward-forward, or: logforward ensure"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Errorf(CodeNotRunning, "logforward isn't running here: there is no socket %s", c.Socket).WithHint("%s", start)
@@ -175,8 +175,24 @@ func (c *Client) unreachable(err error, timeout time.Duration) error {
 		return Errorf(CodeTimeout, "logforward on %s didn't answer within %s", c.Socket, timeout)
 	case errors.Is(err, syscall.EINVAL) && len(c.Socket) > maxSocketPath:
 		return Errorf(CodeInvalid, "socket %s: the path has %d bytes, a unix socket's may have %d", c.Socket, len(c.Socket), maxSocketPath)
+	case errors.Is(err, syscall.EAGAIN): // of connect: its backlog is full
+		return Errorf(CodeBusy, "logforward on %s takes no more connections", c.Socket).WithHint("try again in a moment")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		// Who is turned away may meet the closed connection before the word that says why. A daemon that
+		// doesn't run is another thing: what was asked for is kept for it then.
+		if c.answers() {
+			return Errorf(CodeBusy, "logforward on %s closed the connection: it has too many, or was restarted: %v", c.Socket, err).WithHint("try again in a moment")
+		}
 		return Errorf(CodeNotRunning, "logforward on %s ended while it was asked: %v", c.Socket, err).WithHint("look at its log, then try again")
 	}
 	return Errorf(CodeInternal, "ask logforward on %s: %v", c.Socket, err)
+}
+
+// answers tells whether somebody listens on the socket. It doesn't wait: a backlog that is full is somebody's.
+func (c *Client) answers() bool {
+	conn, err := net.DialTimeout("unix", c.Socket, time.Second)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil || errors.Is(err, syscall.EAGAIN)
 }

@@ -196,6 +196,12 @@ func TestTooManyConnectionsAreTurnedAway(t *testing.T) {
 			t.Fatalf("with %d connections held: %v", MaxConnections, err)
 		}
 	}
+	// Always as that, and never as a daemon that doesn't run: the agent would record what it should ask for again.
+	for range 500 {
+		if _, err := client.Pause(t.Context(), PauseRequest{All: true}); !errors.Is(err, ErrBusy) {
+			t.Fatalf("turned away with: %v", err)
+		}
+	}
 	release()
 	for {
 		_, err := client.Check(t.Context())

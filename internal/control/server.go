@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -102,6 +103,7 @@ func (s *Server) Close() error {
 		if e := <-s.done; !errors.Is(e, http.ErrServerClosed) {
 			err = errors.Join(err, e)
 		}
+		s.listener.gone.Wait()
 		s.lock.Close()
 		if err != nil && !errors.Is(err, net.ErrClosed) {
 			s.closed = fmt.Errorf("close control socket %s: %w", s.config.Socket, err)
@@ -118,10 +120,12 @@ type admission struct {
 	*net.UnixListener
 	logger       *slog.Logger
 	root, others chan struct{} // one element for each open connection
+	leaving      chan struct{} // one for each that is being turned away
+	gone         sync.WaitGroup
 }
 
 func newAdmission(l *net.UnixListener, n int, logger *slog.Logger) *admission {
-	return &admission{l, logger, make(chan struct{}, n), make(chan struct{}, n)}
+	return &admission{UnixListener: l, logger: logger, root: make(chan struct{}, n), others: make(chan struct{}, n), leaving: make(chan struct{}, n)}
 }
 
 // Accept never returns a connection whose caller isn't known.
@@ -145,18 +149,33 @@ func (a *admission) Accept() (net.Conn, error) {
 		case places <- struct{}{}:
 			return &admitted{UnixConn: conn, caller: caller, places: places}, nil
 		default:
-			turnAway(conn)
+			a.turnAway(conn)
 		}
 	}
 }
 
-// turnAway says why. The answer fits the socket's buffer, so it doesn't block; the deadline
-// is for a peer that has made its buffer tiny.
-func turnAway(conn *net.UnixConn) {
+// turnAway says why, to as many at a time as there are places; others only see that they are.
+func (a *admission) turnAway(conn *net.UnixConn) {
+	select {
+	case a.leaving <- struct{}{}:
+		a.gone.Go(func() { sayBusy(conn); <-a.leaving })
+	default:
+		conn.Close()
+	}
+}
+
+// sayBusy answers once the request comes, and waits for the end of it: a client takes an answer that comes before its
+// request for none, and can't read one when its writing fails.
+func sayBusy(conn *net.UnixConn) {
+	defer conn.Close()
 	const body = `{"error":"too many control connections","code":"busy","hint":"try again in a moment"}`
-	_ = conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+	_ = conn.SetDeadline(time.Now().Add(200 * time.Millisecond))
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		return
+	}
 	_, _ = fmt.Fprintf(conn, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
-	conn.Close()
+	_ = conn.CloseWrite()
+	_, _ = io.Copy(io.Discard, io.LimitReader(conn, MaxBody)) // until it has read, or the time is over
 }
 
 // admitted gives its place back once, however often it is closed.

@@ -60,7 +60,7 @@ func replacedBy(ctx context.Context, e *control.Executable) (bool, error) {
 	cmd := exec.CommandContext(ctx, e.Path, "version")
 	cmd.WaitDelay = time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return true, fmt.Errorf("the program %s was replaced by one that can't be run, so the daemon goes on with the old one: %w: %.200q", e.Path, err, out)
+		return false, fmt.Errorf("the program %s was replaced by one that can't be run, so the daemon goes on with the old one: %w: %.200q", e.Path, err, out)
 	}
 	return true, nil
 }

@@ -47,6 +47,7 @@ type Keeper struct {
 	config Config
 	client *control.Client
 	record *record
+	end    time.Duration // endTime, but in tests
 }
 
 // New allocates; nothing is touched before Ensure.
@@ -70,7 +71,7 @@ func New(c Config) *Keeper {
 	}
 	client := control.NewClient(c.Socket)
 	client.Timeout = askTime
-	return &Keeper{config: c, client: client}
+	return &Keeper{config: c, client: client, end: endTime}
 }
 
 // Ensure looks at the daemon, does what has to be done, and tells how the node stands then. order may be nil.
@@ -118,7 +119,7 @@ func (k *Keeper) answered(ctx context.Context, status control.StatusReply) (Obse
 		k.record.Attempts, k.record.Failed = 0, nil
 	}
 	replaced, err := replacedBy(ctx, status.Executable)
-	if replaced && err == nil {
+	if replaced {
 		return k.replace(ctx, false, "the program was replaced")
 	}
 	o := k.observe(ctx, status)

@@ -78,19 +78,30 @@ func newSite(t *testing.T, how string) *site {
 	// The environment of a daemon has what begins with LOGFORWARD_, and so what it shall be.
 	s.c = Config{Dir: dir + "/ensure", Program: os.Args[0], Args: []string{"forward", dir, dir + "/s"}, Socket: dir + "/s", State: dir, Watched: []string{dir + "/defs"}, Now: func() time.Time { return s.now }}
 	t.Cleanup(func() {
-		if p, err := holder(filepath.Join(dir, lockName)); err == nil && p != nil {
-			_ = p.signal(syscall.SIGKILL)
-			p.gone(context.Background(), 10*time.Second)
-		}
+		s.end()
 		_ = os.RemoveAll(dir)
 	})
 	return s
 }
 
+// end ends the daemon, if one runs.
+func (s *site) end() {
+	s.Helper()
+	p, err := holder(filepath.Join(s.dir, lockName))
+	if err != nil || p == nil {
+		return
+	}
+	if err := p.signal(syscall.SIGKILL); err != nil || !p.gone(context.Background(), 10*time.Second) {
+		s.Errorf("the daemon %d doesn't end: %v", p.pid, err)
+	}
+}
+
 // ensure is one run, as a process of its own would do it.
 func (s *site) ensure(order *Order) Observation {
 	s.Helper()
-	o, err := New(s.c).Ensure(s.Context(), order)
+	k := New(s.c)
+	k.end = 2 * time.Second
+	o, err := k.Ensure(s.Context(), order)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -172,6 +183,9 @@ func TestASilentDaemonIsReplacedAfterSeveralLooks(t *testing.T) {
 				if err := syscall.Kill(first, syscall.SIGSTOP); err != nil {
 					t.Fatal(err)
 				}
+				if !until(t.Context(), func() bool { state, _, _, err := stat(first); return err == nil && state == 'T' }) {
+					t.Fatal("the daemon doesn't stop")
+				}
 			} else if err := os.Remove(s.c.Socket); err != nil {
 				t.Fatal(err)
 			}
@@ -185,6 +199,10 @@ func TestASilentDaemonIsReplacedAfterSeveralLooks(t *testing.T) {
 			s.later(5 * time.Second)
 			if o := s.ensure(nil); o.State != Idle || o.Action != "replaced" || o.PID == first {
 				t.Errorf("%+v, want another than %d", o, first)
+			}
+			how := map[string]string{"stopped": "status 143", "socket deleted": "status 143", "stubborn": "status 137"}[c.name] // SIGTERM, or SIGKILL
+			if words, err := os.ReadFile(filepath.Join(s.c.Dir, daemonLog)); err != nil || !strings.Contains(string(words), how) {
+				t.Errorf("the daemon ended so: %s (%v), want %s", words, err, how)
 			}
 		})
 	}
@@ -349,6 +367,7 @@ func TestAStrangerIsNeverSignalled(t *testing.T) {
 	if p := (&process{pid: stranger.Process.Pid, start: 1}); p.alive() {
 		t.Error("another process with the same number is taken for it")
 	}
+	s.end()
 	if err := os.Remove(lock); err != nil {
 		t.Fatal(err)
 	}
@@ -357,6 +376,18 @@ func TestAStrangerIsNeverSignalled(t *testing.T) {
 	}
 	if _, err := holder(lock); err == nil {
 		t.Error("a link in the lock's place is followed")
+	}
+	// The lock of another program, under the daemon's name.
+	theirs, err := os.Create(s.dir + "/theirs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	if err := errors.Join(unix.Flock(int(theirs.Fd()), unix.LOCK_EX), os.Remove(lock), os.Link(theirs.Name(), lock)); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := holder(lock); err == nil {
+		t.Errorf("the holder of another lock is taken for the daemon: %+v", p)
 	}
 }
 

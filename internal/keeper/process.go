@@ -37,14 +37,16 @@ func holder(lock string) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock of the daemon: %w", err)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("lock of the daemon: %s is no regular file; remove it", lock)
+	s := info.Sys().(*syscall.Stat_t)
+	if !info.Mode().IsRegular() || s.Nlink != 1 {
+		// A daemon's own user may write to the directory: a second name of somebody else's lock file would mean them.
+		return nil, fmt.Errorf("lock of the daemon: %s is no regular file with one name; remove it", lock)
 	}
 	locks, err := os.ReadFile("/proc/locks")
 	if err != nil {
 		return nil, fmt.Errorf("who holds the lock of the daemon: %w", err)
 	}
-	for _, pid := range lockers(locks, info.Sys().(*syscall.Stat_t).Ino) {
+	for _, pid := range lockers(locks, s.Ino) {
 		p, err := verified(pid, info)
 		if p != nil || err != nil {
 			return p, err

@@ -158,7 +158,7 @@ func (k *Keeper) stop(ctx context.Context, hung bool) (gone bool, err error) {
 	if err := errors.Join(p.signal(syscall.SIGTERM), p.signal(syscall.SIGCONT)); err != nil {
 		return false, err
 	}
-	if p.gone(ctx, endTime) {
+	if p.gone(ctx, k.end) {
 		k.record.Stopping = stopping{}
 		return true, nil
 	}

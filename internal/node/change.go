@@ -17,7 +17,9 @@ func (n *Node) change(ctx context.Context, caller control.Caller, r control.Requ
 	if err != nil {
 		return control.Reply{}, err
 	}
-	n.measure(ctx, &reply)
+	if caller.Route != control.RouteWish { // nobody waits for what a wish's reply says of files
+		n.measure(ctx, &reply)
+	}
 	return reply, nil
 }
 
@@ -36,6 +38,11 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 			n.config.Refused(caller, about, again)
 		}
 		return control.Reply{}, again
+	}
+	// Who has waited behind others' changes for too long has been told that there is no answer, and may have asked
+	// for something else since.
+	if ctx.Err() != nil {
+		return control.Reply{}, control.Errorf(control.CodeTimeout, "%s %s: others' changes took too long; nothing was changed", r.Verb, r.Log)
 	}
 	if n.config.Authorize != nil {
 		if err := n.config.Authorize(ctx, caller, about); err != nil {
@@ -93,7 +100,6 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 		return // its file is being let go of, or is so already
 	}
 	for end := time.Now().Add(firstLook); ; {
-		n.mu.Lock()
 		stands, looked := n.status(), true
 		reply.Files, reply.LagBytes = 0, 0
 		for _, log := range reply.Logs {
@@ -104,7 +110,6 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 				looked = looked && ok && s.State != forward.Starting
 			}
 		}
-		n.mu.Unlock()
 		if looked || ctx.Err() != nil || !time.Now().Before(end) {
 			return
 		}
@@ -116,11 +121,15 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 // long its word would hold with what the caller said before.
 func (n *Node) about(c control.Caller, r control.Request, now time.Time) control.Request {
 	if r.Path == "" {
+		r.Lifts = r.Verb == control.VerbStart
 		if f, at := n.plan.find(r.Log); f != nil {
 			r.Path = f.Path
 			destination := f.Destination
 			if at >= 0 {
 				r.Path, destination = f.members[at].path, f.members[at].destination
+			}
+			if r.Verb == control.VerbRedirect {
+				r.Current = destination
 			}
 			if r.Destination == "" {
 				r.Destination = destination

@@ -272,6 +272,9 @@ func (n *Node) refresh(again bool) {
 func (n *Node) expire(now time.Time) error {
 	var errs []error
 	for log, r := range n.operators.records {
+		if !r.due(now) {
+			continue // most, each second: their histories needn't be copied
+		}
 		c := r.clone()
 		if ended := c.expire(now); len(ended) > 0 {
 			for _, o := range ended {

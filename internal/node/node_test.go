@@ -20,6 +20,7 @@ import (
 
 // wheel is an Engine that remembers what it was told, and stands where the test puts it.
 type wheel struct {
+	hang   chan struct{} // Status waits for who receives twice; nil: it doesn't
 	mu     sync.Mutex
 	logs   []forward.Log
 	paused map[string]bool
@@ -54,6 +55,10 @@ func (w *wheel) Pause(name string, on bool) {
 }
 
 func (w *wheel) Status() []forward.Status {
+	if w.hang != nil {
+		w.hang <- struct{}{} // it has begun
+		w.hang <- struct{}{} // it may end
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var all []forward.Status

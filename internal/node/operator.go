@@ -60,6 +60,12 @@ func (r *record) note(c control.Change) {
 	}
 }
 
+// due tells whether anything has reached its time.
+func (r *record) due(now time.Time) bool {
+	over := func(o *control.Override) bool { return o != nil && !o.Active(now) }
+	return r.Wish != nil && over(&r.Wish.Override) || over(r.Stop) || over(r.Pause) || over(r.Resume)
+}
+
 // expire ends what has reached its time. It reports whether anything did.
 func (r *record) expire(now time.Time) (ended []control.Override) {
 	end := func(o *control.Override) bool {

@@ -376,3 +376,65 @@ func TestPauseOfAllEndsExceptions(t *testing.T) {
 		t.Errorf("and again: %+v", r)
 	}
 }
+
+// Who has waited for too long has been told so: what they asked for mustn't be done behind their back.
+func TestChangeWhoseTimeIsOverIsNotDone(t *testing.T) {
+	b := newBench(t)
+	b.define("nginx.yaml", nginx)
+	b.open()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r, err := b.node.Pause(ctx, alice(), control.PauseRequest{All: true}); !errors.Is(err, control.ErrTimeout) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if s, err := b.node.Status(t.Context(), control.StatusRequest{}); err != nil || s.Pause != nil {
+		t.Errorf("%+v, %v", s.Pause, err)
+	}
+}
+
+// The times of all records are looked at each second: with thousands that costs next to nothing.
+func TestLookingForWhatHasEndedCopiesNothing(t *testing.T) {
+	b := newBench(t)
+	b.open()
+	for i := range 1000 {
+		r := &record{Stop: &control.Override{Verb: control.VerbStop}, History: make([]control.Change, maxHistory)}
+		b.node.operators.records[fmt.Sprint(i)] = r
+	}
+	if n := testing.AllocsPerRun(10, func() {
+		if err := b.node.expire(b.node.config.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 10 {
+		t.Errorf("%.0f allocations", n)
+	}
+}
+
+// An engine that takes its time to say how ten thousand logs stand keeps nobody else waiting.
+func TestStatusKeepsNobodyElseWaiting(t *testing.T) {
+	b := newBench(t)
+	b.define("nginx.yaml", nginx)
+	b.open()
+	b.wheel.hang = make(chan struct{})
+	asked, listed := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := b.node.Status(t.Context(), control.StatusRequest{})
+		asked <- err
+	}()
+	<-b.wheel.hang
+	go func() {
+		_, err := b.node.List(t.Context())
+		listed <- err
+	}()
+	select {
+	case err := <-listed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("list waits for status")
+	}
+	<-b.wheel.hang
+	if err := <-asked; err != nil {
+		t.Error(err)
+	}
+}

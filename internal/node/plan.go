@@ -255,7 +255,7 @@ func (n *Node) stands() map[string]forward.Status {
 	return n.latest
 }
 
-// status is the engine's, by log.
+// status is the engine's, by log. It needs no lock, and may take a second where a log's disk hangs.
 func (n *Node) status() map[string]forward.Status {
 	all := n.config.Engine.Status()
 	by := make(map[string]forward.Status, len(all))

@@ -13,9 +13,10 @@ import (
 // Status tells where each log stands, or one (a glob's name gives all of its logs).
 func (n *Node) Status(_ context.Context, r control.StatusRequest) (control.StatusReply, error) {
 	others := n.others()
+	stands := n.status() // the engine asks every log: nobody else waits for that
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.latest = n.status()
+	n.latest = stands
 	reply := control.StatusReply{
 		Identity: n.config.Identity, Version: n.config.Version, PID: n.config.PID, Started: n.started.UTC(), Executable: n.config.Executable,
 		Pause: n.operators.all.Pause, Logs: []control.LogStatus{}, Problems: slices.Clone(n.plan.problems),

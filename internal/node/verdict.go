@@ -135,6 +135,7 @@ func (n *Node) pausedBy() string {
 // and no log has failed. What others are to blame for, such as a broker that is away, is
 // Check's to tell: restarting the daemon wouldn't help.
 func (n *Node) Health(context.Context) control.Health {
+	stands := n.status()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var reasons []string
@@ -144,7 +145,7 @@ func (n *Node) Health(context.Context) control.Health {
 	if n.failure != nil {
 		reasons = append(reasons, n.failure.Error())
 	}
-	for log, s := range n.status() {
+	for log, s := range stands {
 		if s.State == "failed" {
 			reasons = append(reasons, fmt.Sprintf("log %s: %s", log, s.LastError))
 		}

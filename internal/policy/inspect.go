@@ -54,13 +54,18 @@ func Inspect(name string, text []byte) []Inspection {
 	}
 	add("language and functions of OPA 0.68 (Choria 0.29)", err)
 	if newer != nil {
-		formatted, err := format.SourceWithOpts(name, text, format.Opts{RegoVersion: ast.RegoV1})
-		if err == nil && !bytes.Equal(formatted, text) {
-			err = errors.New("opa fmt would write it otherwise")
-		}
-		mild("format", err)
+		mild("format", Format(name, text))
 	}
 	return list
+}
+
+// Format tells whether a document is as opa fmt writes it.
+func Format(name string, text []byte) error {
+	formatted, err := format.SourceWithOpts(name, text, format.Opts{RegoVersion: ast.RegoV1})
+	if err == nil && !bytes.Equal(formatted, text) {
+		err = errors.New("opa fmt would write it otherwise")
+	}
+	return err
 }
 
 // asks tells whether a document answers what Choria asks.

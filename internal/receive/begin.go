@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"logforward/internal/broker"
 	"logforward/internal/chunk"
@@ -175,7 +176,7 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 				rec = new(record)
 			}
 		}
-		changed := rec.bringForward(p.r.config.Name, lo, p.whole(lo.Prepared))
+		changed := rec.bringForward(p.r.config.Name, lo, p.whole(lo.Prepared), p.r.now())
 		l.rec, l.rev = *rec, known.Revision
 		if !changed && (lo.Prepared == nil || !owner && decided(rec, known.Revision, p.r.config.Name, lo.Prepared)) {
 			break
@@ -217,7 +218,7 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 
 // bringForward changes a record that knows less than a receiver's state does: a power failure or a wipe took it back, or
 // a commit ended between state and record. whole: what is prepared is still on disk.
-func (rec *record) bringForward(name string, lo *local, whole bool) bool {
+func (rec *record) bringForward(name string, lo *local, whole bool, now time.Time) bool {
 	m := lo.Prepared
 	switch {
 	case m != nil && rec.covers(name, m):
@@ -231,13 +232,13 @@ func (rec *record) bringForward(name string, lo *local, whole bool) bool {
 			place := lo.Committed.Place
 			rec.Learnt = &place
 		}
-		rec.extend(name, m)
+		rec.extend(name, m, now)
 		return true
 	case further(&lo.Committed.Place, &rec.Place):
 		place := lo.Committed.Place // what is committed here wins
 		rec.merge(lo.Ranges)
 		rec.Place, rec.Learnt = place, &place
-		rec.extend(name, &lo.Committed)
+		rec.extend(name, &lo.Committed, now)
 		return true
 	}
 	return false

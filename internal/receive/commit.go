@@ -144,7 +144,7 @@ func (p *partition) item(l *log) (*item, error) {
 	if learnt := *l.learnt(); learnt.Epoch != 0 {
 		it.rec.Learnt = &learnt
 	}
-	it.rec.extend(p.r.config.Name, &m)
+	it.rec.extend(p.r.config.Name, &m, p.r.now())
 	it.local.Ranges = it.rec.foreign(p.r.config.Name)
 	var err error
 	if it.value, err = p.stamp(&it.rec); err != nil {

@@ -48,8 +48,9 @@ func (r *Receiver) completeBucket(ctx context.Context) {
 		}
 		session, cancel := context.WithCancel(session)
 		stop := context.AfterFunc(ctx, cancel)
+		since := time.Now()
 		for r.incomplete(session) && session.Err() == nil {
-			if err := r.tryComplete(session); err != nil && session.Err() == nil {
+			if err := r.tryComplete(session, since); err != nil && session.Err() == nil {
 				r.logger.Warn("positions can't be marked as complete now", "error", err)
 			}
 			sleep(session, completeRetry)
@@ -81,7 +82,7 @@ func (r *Receiver) incomplete(session context.Context) bool {
 }
 
 // tryComplete says that this receiver has given what it knows, and marks the bucket if it was the last.
-func (r *Receiver) tryComplete(session context.Context) error {
+func (r *Receiver) tryComplete(session context.Context, since time.Time) error {
 	ctx, cancel := context.WithTimeout(session, 10*time.Second)
 	defer cancel()
 	records, err := r.openRecords(ctx)
@@ -109,7 +110,7 @@ func (r *Receiver) tryComplete(session context.Context) error {
 		}
 	}
 	if len(missing) > 0 {
-		r.lack(fmt.Errorf("the broker had lost the positions, and these receivers may hold the only copy of some: %s; nodes that have lost their state, and logs that are new, wait until they are started, or given up with logforward receivers --forget NAME", strings.Join(missing, ", ")))
+		r.lack(since, fmt.Errorf("the broker had lost the positions, and these receivers may hold the only copy of some: %s; nodes that have lost their state, and logs that are new, wait until they are started, or given up with logforward receivers --forget NAME", strings.Join(missing, ", ")))
 		return nil
 	}
 	if _, err := r.write(ctx, records, completeKey, name, 0); err != nil && !errors.Is(err, broker.ErrWrongRevision) {
@@ -119,9 +120,13 @@ func (r *Receiver) tryComplete(session context.Context) error {
 	return nil
 }
 
-func (r *Receiver) lack(err error) {
+// lack says so, unless it is so for a moment only.
+func (r *Receiver) lack(since time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if time.Since(since) < r.config.LeaseTimeout {
+		return
+	}
 	if r.lacking == nil {
 		r.logger.Warn(err.Error())
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Extent is a run of a log's positions in one central file, a byte for each.
@@ -18,6 +19,7 @@ type Extent struct {
 	Offset int64
 	End    int64 // offset behind the run; -1: the file's end
 	Gone   bool  // the file isn't there any more: retention deleted it, or somebody else
+	Since  time.Time
 }
 
 // Extents puts the files of a log together in the order of its bytes, from the ledgers of all receivers that wrote below the
@@ -83,12 +85,12 @@ func extents(entries []Entry) []Extent {
 			}
 			delete(damaged, e.File)
 			open[e.File] = append(open[e.File], len(all))
-			all = append(all, Extent{Epoch: e.Epoch, From: e.From, File: e.File, Offset: e.Offset, End: -1})
+			all = append(all, Extent{Epoch: e.Epoch, From: e.From, File: e.File, Offset: e.Offset, End: -1, Since: e.Time.UTC()})
 		case EventGap: // takes positions, and no bytes
 			if list := open[e.File]; len(list) > 0 && all[list[len(list)-1]].Epoch == e.Epoch {
 				all[list[len(list)-1]].End = e.Offset
 				open[e.File] = append(list, len(all))
-				all = append(all, Extent{Epoch: e.Epoch, From: e.To, File: e.File, Offset: e.Offset, End: -1})
+				all = append(all, Extent{Epoch: e.Epoch, From: e.To, File: e.File, Offset: e.Offset, End: -1, Since: e.Time.UTC()})
 			}
 		case EventClose:
 			list := open[e.File]

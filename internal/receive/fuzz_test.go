@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -129,7 +130,7 @@ func FuzzRecord(f *testing.F) {
 			t.Fatalf("%+v", r)
 		}
 		m := mark{Place: r.Place, File: "a/new.log", From: 0}
-		r.extend("r1", &m)
+		r.extend("r1", &m, time.Time{})
 		if len(r.Ranges) > maxRanges && len(b) < 1000 || m.Place.Position > 0 && !r.covers("r1", &m) {
 			t.Fatalf("%+v doesn't cover %+v", r, m)
 		}

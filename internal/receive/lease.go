@@ -32,7 +32,8 @@ type Beat struct {
 	Host     string    `json:"host,omitempty"`
 	Output   string    `json:"output,omitempty"`
 	Started  time.Time `json:"started,omitzero"`
-	Layout   string    `json:"layout,omitempty"` // that it works by
+	Timeout  int64     `json:"timeout,omitempty"` // ns without a beat, after which its partitions are taken over
+	Layout   string    `json:"layout,omitempty"`  // that it works by
 	// Leaving: it ends in order, and takes nothing more. Left: it has ended.
 	Leaving bool `json:"leaving,omitempty"`
 	Left    bool `json:"left,omitempty"`
@@ -272,19 +273,25 @@ func (t *table) planned(n, partitions int, layout string) string {
 	return heaviest(ready, n)
 }
 
-// free tells whether this receiver may take n now: nobody alive has it, and nobody alive works
+// free tells whether this receiver may take n now: nobody has it, and nobody works
 // by another layout any more. Two layouts at once would give one identity two owners.
 func (t *table) free(n int, layout string) bool {
-	owner := t.leases[n].Owner
-	if owner != "" && owner != t.self && t.alive(owner) {
+	if t.held(n) {
 		return false
 	}
-	for _, l := range t.leases {
-		if l.Owner != "" && l.Owner != t.self && l.Layout != layout && t.alive(l.Owner) {
+	for other, l := range t.leases {
+		if l.Layout != layout && t.held(other) {
 			return false
 		}
 	}
 	return true
+}
+
+// held tells whether another receiver that lives may be working n. One that works by another layout than when it took the
+// lease has let go of it: it begins with a layout when all of the former is at an end.
+func (t *table) held(n int) bool {
+	l := t.leases[n]
+	return l.Owner != "" && l.Owner != t.self && t.alive(l.Owner) && t.beats[l.Owner].Layout == l.Layout
 }
 
 // others are the receivers that have ever been seen, but for this one and those that are forgotten.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"logforward/internal/chunk"
 )
@@ -230,7 +231,7 @@ func (r *modelReceiver) begin(m *model, i int, owner bool) {
 		if m.rng.IntN(3) == 0 {
 			m.land() // between reading and writing
 		}
-		changed := rec.bringForward(r.name, lo, lo.Prepared == nil || int64(len(r.file)) >= lo.Prepared.Size)
+		changed := rec.bringForward(r.name, lo, lo.Prepared == nil || int64(len(r.file)) >= lo.Prepared.Size, time.Time{})
 		r.rec, r.rev = rec, rev
 		if !changed && (lo.Prepared == nil || !owner && decided(&rec, rev, r.name, lo.Prepared)) {
 			break
@@ -340,7 +341,7 @@ func (r *modelReceiver) commit(m *model, i int) {
 		if l := r.learnt(); l.Epoch != 0 {
 			r.pending.Learnt = &l
 		}
-		r.pending.extend(r.name, &m1)
+		r.pending.extend(r.name, &m1, time.Time{})
 		r.state.Ranges = r.pending.foreign(r.name)
 		r.pendAcks, r.acks = r.acks, nil
 		r.step = "prepared"

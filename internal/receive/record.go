@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"logforward/internal/chunk"
 )
@@ -31,17 +32,20 @@ type span struct {
 	From     uint64 `json:"from"`
 	To       uint64 `json:"to"`
 	Offset   int64  `json:"offset"` // of From in File
+	// Since is when its first byte was committed.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // extend brings the last range up to a mark of this receiver, or adds one.
-func (r *record) extend(receiver string, m *mark) {
+func (r *record) extend(receiver string, m *mark, now time.Time) {
 	if m.File == "" || m.From == m.Place.Position {
 		return
 	}
-	s := span{Receiver: receiver, File: m.File, Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, Offset: m.Offset}
+	s := span{Receiver: receiver, File: m.File, Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, Offset: m.Offset, Since: now.UTC()}
 	if n := len(r.Ranges); n > 0 {
 		if l := r.Ranges[n-1]; l.Receiver == receiver && l.Epoch == s.Epoch && l.From == s.From {
 			ranges := append([]span(nil), r.Ranges...)
+			s.Since = l.Since
 			ranges[n-1] = s
 			r.Ranges = ranges
 			return

@@ -287,7 +287,7 @@ func (r *Receiver) beat(leaving, left bool) Beat {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := &r.sharing
-	b := Beat{Name: r.config.Name, State: s.state, Instance: s.instance, Host: s.host, Output: r.config.Output, Started: s.started, Layout: r.layout.ID,
+	b := Beat{Name: r.config.Name, State: s.state, Instance: s.instance, Host: s.host, Output: r.config.Output, Started: s.started, Layout: r.layout.ID, Timeout: int64(r.config.LeaseTimeout),
 		Leaving: leaving, Left: left, Problems: problems[:min(len(problems), 5)]}
 	for _, w := range s.work {
 		b.Pending += w.pending
@@ -382,10 +382,17 @@ func (r *Receiver) take(ctx, session context.Context, n int, idle func(context.C
 		var lease held
 		turn := s.table != nil && s.own > 0 && r.planned(n) == r.config.Name && s.table.free(n, r.layout.ID)
 		records := s.records
-		if turn {
+		stale := false
+		if s.table != nil && s.own > 0 {
 			lease = s.table.leases[n]
+			// Left from a term that failed, or from before a restart, and somebody else is to go on.
+			planned := r.planned(n)
+			stale = lease.Owner == r.config.Name && planned != "" && planned != r.config.Name
 		}
 		r.mu.Unlock()
+		if stale {
+			r.giveUp(n, lease.Lease, lease.revision)
+		}
 		if turn {
 			next := Lease{Owner: r.config.Name, Instance: s.instance, Term: lease.Term + 1, Layout: r.layout.ID, Since: r.now().UTC()}
 			revision, err := r.takeNow(session, records, n, next, lease.revision)

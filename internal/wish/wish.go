@@ -56,7 +56,7 @@ var ErrFull = errors.New("too many wishes wait for the daemon")
 // Record writes a wish; when it returns nil, a loss of power doesn't lose it. The directory is made
 // where it is missing. Errors say what the disk said.
 func Record(dir string, w Wish) (err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return fmt.Errorf("record a wish: %w", err)
 	}
 	root, err := open(dir, true)
@@ -85,7 +85,7 @@ func Record(dir string, w Wish) (err error) {
 	_, err = f.Write(append(b, '\n'))
 	err = errors.Join(err, f.Sync(), f.Close())
 	// The number of the temporary file tells two wishes of one instant apart.
-	name := w.Time.UTC().Format("20060102T150405.000000000Z") + "-" + strings.TrimPrefix(filepath.Base(f.Name()), ".wish-") + suffix
+	name := after(names, w.Time).Format(stamp) + "-" + strings.TrimPrefix(filepath.Base(f.Name()), ".wish-") + suffix
 	if err == nil {
 		err = os.Rename(f.Name(), filepath.Join(dir, name))
 	}
@@ -96,6 +96,40 @@ func Record(dir string, w Wish) (err error) {
 		return fmt.Errorf("record a wish: %w", err)
 	}
 	return nil
+}
+
+// stamp begins a wish's name: names sort as wishes were recorded.
+const stamp = "20060102T150405.000000000Z"
+
+// after is the time by which a wish is named: its own, or behind the last that waits, for the clock may have been set back since.
+func after(names []string, t time.Time) time.Time {
+	t = t.UTC()
+	for _, name := range names {
+		at, _, _ := strings.Cut(name, "-")
+		if last, err := time.Parse(stamp, at); err == nil && !t.After(last) {
+			t = last.Add(1)
+		}
+	}
+	return t
+}
+
+// makeDir makes the directory where it is missing, so that it is there after a loss of power, too.
+func makeDir(dir string) error {
+	if _, err := os.Lstat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // Read gives the wishes that wait, the oldest first, and what is wrong with those that can't be
@@ -126,9 +160,17 @@ func Read(dir string) ([]Entry, []error) {
 	return list, problems
 }
 
-// Done removes a wish that was taken.
+// Done removes a wish that was taken. When it returns nil, a loss of power doesn't bring it back: it would undo
+// what was asked for since.
 func (e Entry) Done() error {
-	if err := os.Remove(e.File); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := os.Remove(e.File)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(e.File))
+	}
+	if err != nil {
 		return fmt.Errorf("a wish that was taken stays: %w", err)
 	}
 	return nil

@@ -22,9 +22,9 @@ func TestOrderAndDone(t *testing.T) {
 		t.Fatalf("%v %v", list, problems)
 	}
 	now := time.Now()
-	for i, id := range []string{"third", "first", "second"} {
+	for i, id := range []string{"first", "second", "third"} {
 		w := some(id)
-		w.Time = now.Add(time.Duration((i+2)%3) * time.Nanosecond)
+		w.Time = now.Add(time.Duration(i/2) * time.Nanosecond) // two of one instant
 		if err := Record(dir, w); err != nil {
 			t.Fatal(err)
 		}
@@ -43,6 +43,27 @@ func TestOrderAndDone(t *testing.T) {
 	}
 	if info, err := os.Stat(list[1].File); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+// A clock that is set back between two wishes doesn't turn their order round: the later one counts.
+func TestOrderOutlivesTheClock(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "wishes")
+	now := time.Now()
+	for i, id := range []string{"first", "second", "third", "fourth"} {
+		w := some(id)
+		w.Time = now.Add(-time.Duration(i%3) * time.Hour)
+		if err := Record(dir, w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, problems := Read(dir)
+	var ids []string
+	for _, e := range list {
+		ids = append(ids, e.RequestID)
+	}
+	if len(problems) > 0 || strings.Join(ids, " ") != "first second third fourth" || !list[1].Time.Equal(now.Add(-time.Hour)) {
+		t.Errorf("%v %v", ids, problems)
 	}
 }
 

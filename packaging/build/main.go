@@ -124,9 +124,12 @@ func (b *builder) describe(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the commit's name: %w; give -version", err)
 	}
 	base := "0.0.0"
-	if out, err := b.command(ctx, nil, "git", "describe", "--tags", "--abbrev=0").Output(); err == nil {
+	// git says on standard error that there is no tag, which is no fault.
+	latest, exact := b.command(ctx, nil, "git", "describe", "--tags", "--abbrev=0"), b.command(ctx, nil, "git", "describe", "--tags", "--exact-match")
+	latest.Stderr, exact.Stderr = nil, nil
+	if out, err := latest.Output(); err == nil {
 		base = strings.TrimPrefix(strings.TrimSpace(string(out)), "v")
-		if tagged, err := b.command(ctx, nil, "git", "describe", "--tags", "--exact-match").Output(); err == nil && len(tagged) > 0 {
+		if tagged, err := exact.Output(); err == nil && len(tagged) > 0 {
 			return base, nil
 		}
 	}

@@ -77,7 +77,6 @@ func newSite(t *testing.T) *site {
 	r.tree("../../puppet", modules+"/mcollective_agent_logforward")
 	r.tree("../../puppet/spec/fixtures/stubs/mcollective", modules+"/mcollective")
 	r.tree("../../puppet/spec/fixtures/stubs/choria", modules+"/choria")
-	r.put(modules+"/site/files/logforward.rego", "package io.choria.mcorpc.authpolicy\n\nimport rego.v1\n\ndefault allow := false\n\nallow if input.action in {\"status\", \"list\", \"check\", \"plan\"}\n", 0o644)
 	r.put("/usr/bin/systemctl", systemctl, 0o755)
 	// A node has other plugins, too; their directories aren't empty without ours.
 	for _, file := range []string{"/etc/choria/plugin.d/package.cfg", "/etc/choria/policies/rego/default.rego", "/etc/choria/machine/other/machine.yaml", "/opt/puppetlabs/mcollective/plugins/mcollective/agent/package.ddl"} {
@@ -142,7 +141,10 @@ mcollective_agent_logforward::receiver::manage_service: false
 mcollective_agent_logforward::receiver::manage_setup: true
 mcollective_agent_logforward::receiver::settings: {url: URL, commit_interval: 100ms}
 mcollective_agent_logforward::receiver::setup: {partitions: 2}
-mcollective_agent_logforward::rego_policy_source: puppet:///modules/site/logforward.rego
+mcollective_agent_logforward::operators:
+  version: 1
+  roles:
+    reader: {about: everybody looks, callers: ['*'], actions: [status, list, check, plan]}
 mcollective_agent_logforward::settings: {rate: 50MiB/s}
 mcollective_agent_logforward::destinations:
   central: {url: URL}
@@ -218,6 +220,22 @@ func TestPuppetAppliedTwiceIsANodeThatForwards(t *testing.T) {
 	if out, code := s.try("logforward", "pause", "--all"); code != 3 {
 		t.Errorf("a change that the policy doesn't permit: %d %s", code, out)
 	}
+
+	// What the program refuses to render leaves the policy of before in force.
+	policy := s.get("/etc/choria/policies/rego/logforward.rego")
+	s.data("node", "mcollective_agent_logforward::operators:\n  roles:\n    reader: {actions: [explode]}\n")
+	if out := s.apply(6); !strings.Contains(out, "explode") {
+		t.Errorf("%s", out)
+	}
+	if s.get("/etc/choria/policies/rego/logforward.rego") != policy {
+		t.Error("a policy with a fault is in force")
+	}
+	// Another operators' table is another policy, without a restart.
+	s.data("node", "mcollective_agent_logforward::operators:\n  roles:\n    oncall: {about: root may pause, callers: [local=root], actions: [pause, resume]}\n")
+	s.apply(2)
+	s.apply(0)
+	s.eventually("the new policy", func() bool { _, code := s.try("logforward", "pause", "--all"); return code == 0 })
+	s.must("logforward", "resume", "--all")
 
 	// A password is shown nowhere and nobody else's to read.
 	s.data("node", "mcollective_agent_logforward::destinations:\n  second: {url: nats://127.0.0.1:1, user: n1, password: hunter2}\n")

@@ -364,3 +364,23 @@ func TestMachineAlone(t *testing.T) {
 		f.w.finish("app")
 	})
 }
+
+// What operators asked for while no daemon ran is done once the machine has started one.
+func TestMachineFulfilsWishes(t *testing.T) {
+	slow(t)
+	t.Parallel()
+	f := newFleetOf(t, site.Tokens, 1, options{idle: true})
+	n := f.nodes[0]
+	f.must(n.Write("app.log", lines(n.Name, 0, 100)))
+	f.must(n.StartServer(f.ctx))
+	r, err := f.admin.Req(f.ctx, "start", site.Inputs{"log": "app", "path": n.LogFile("app.log"), "destination": "central", "from": "beginning"}, n)
+	f.must(err)
+	f.must(r.Err())
+	if pids, err := n.Daemons(); err != nil || len(pids) != 0 {
+		t.Fatalf("daemons %v (%v), want none yet", pids, err)
+	}
+	f.must(n.InstallMachine(filepath.Join(programs.Machines, "logforward"), func(text string) string {
+		return strings.Replace(text, "/etc/choria/logforward/forwarders.d", n.Definitions(), 1)
+	}))
+	f.must(f.receiver.Wait(f.ctx, n, "app", lines(n.Name, 0, 100)))
+}

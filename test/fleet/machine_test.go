@@ -147,6 +147,20 @@ func TestMachineValidates(t *testing.T) {
 	}
 }
 
+// Where the program isn't installed the machine says so, and no watcher fails again and again.
+func TestMachineWithoutTheProgram(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/usr/bin/logforward"); err == nil {
+		t.Skip("/usr/bin/logforward is installed on this machine")
+	}
+	s := supervise(t, site.Tokens, 1, "", quick)
+	n := s.nodes[0]
+	s.must(os.Remove(n.Command()))
+	s.must(n.StartServer(s.ctx))
+	s.events.sequence(n, "logforward", 0, "observed", "failed")
+	s.reason(n, "no program logforward", "install it")
+}
+
 // What operators do with choria req choria_util, and what the fleet's tools show of it.
 func TestMachineTransitions(t *testing.T) {
 	t.Parallel()

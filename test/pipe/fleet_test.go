@@ -26,6 +26,9 @@ var binary string
 func TestMain(m *testing.M) { os.Exit(build(m)) }
 
 func build(m *testing.M) int {
+	if config := os.Getenv("LOGFORWARD_TEST_SERVER"); config != "" {
+		return serve(config)
+	}
 	if os.Getenv("LOGFORWARD_TEST_NOBODY") != "" {
 		return m.Run() // this program again, as another user, for a test that needs no binary
 	}
@@ -298,6 +301,7 @@ type link struct {
 
 	mu    sync.Mutex
 	cut   bool
+	muted [2]bool // to the target, and from it: connections stay, and nothing comes through
 	conns map[net.Conn]bool
 	wg    sync.WaitGroup
 }
@@ -344,10 +348,13 @@ func (k *link) pass(c net.Conn) {
 	}
 	defer k.remove(s)
 	done := make(chan struct{}, 2)
-	copyTo := func(dst, src net.Conn) {
+	copyTo := func(dst, src net.Conn, way int) {
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := src.Read(buf)
+			for k.silent(src, way) {
+				time.Sleep(5 * time.Millisecond) // of looking; it isn't what is waited for
+			}
 			if n > 0 {
 				if _, err := dst.Write(buf[:n]); err != nil {
 					break
@@ -361,10 +368,24 @@ func (k *link) pass(c net.Conn) {
 		s.Close()
 		done <- struct{}{}
 	}
-	go copyTo(s, c)
-	go copyTo(c, s)
+	go copyTo(s, c, 0)
+	go copyTo(c, s, 1)
 	<-done
 	<-done
+}
+
+// silent tells whether nothing comes through this way on a connection that stands.
+func (k *link) silent(c net.Conn, way int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.muted[way] && !k.cut && k.conns[c]
+}
+
+// mute lets nothing through to the target, from it, or either, while connections stay.
+func (k *link) mute(to, from bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.muted = [2]bool{to, from}
 }
 
 func (k *link) add(c net.Conn) bool {

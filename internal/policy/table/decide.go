@@ -43,10 +43,9 @@ const (
 const Agent = "logforward"
 
 // Decide reads the table directly: what the rendered Rego says, without Rego. The input is that of Choria Server,
-// decoded from JSON; beside the request's own inputs the node fills in, in data, path and destination of a
-// log that is only named, and, where it can: resolved, a list of the real files behind path; current, where a log
-// that is redirected goes now; held, how long what is asked for has been so already; lifts, true for a start that
-// only ends a stop.
+// decoded from JSON. Beside the request's own inputs the node fills in, in data, path and destination of a
+// log that is only named; current, where a log that is to be redirected goes now; and lifts, true for a start
+// that only ends a stop.
 func (t *Table) Decide(in map[string]any, route Route) Verdict {
 	v := Verdict{Roles: []string{}, Denied: []string{}}
 	r := newRequest(in, route == AAA)
@@ -108,7 +107,7 @@ func (x *rule) lacking(r *request) (list []Missing) {
 	x.lackingPath(r, miss)
 	x.lackingDestination(r, miss)
 	if x.longest > 0 && r.ends() && !x.short(r) {
-		miss("for", "must be given, and at most %s%s", x.text["for"], held(r))
+		miss("for", "must be given, and at most %s", x.text["for"])
 	}
 	if x.rate > 0 && (r.action == "start" && !r.lifts() || !r.missing("rate")) {
 		n, ok := rateOf(text(r.data["rate"]))
@@ -152,24 +151,8 @@ func (x *rule) lackingPath(r *request, miss func(field, format string, args ...a
 		miss("paths", "may be anything: it isn't clean, or a glob with braces")
 	case !r.pathless && !matches(paths, r.path):
 		miss("paths", "must be within %s, with all that it can match", join(x.written.Paths))
-	case !r.realWithin(paths):
-		miss("paths", "each file behind it must be within %s", join(x.written.Paths))
 	}
 }
-
-// realWithin tells whether each real file that the node names is within.
-func (r *request) realWithin(paths []glob) bool {
-	if _, given := r.data["resolved"]; given && r.resolved == nil {
-		return false
-	}
-	return !slices.ContainsFunc(r.resolved, func(v any) bool {
-		s, ok := v.(string)
-		return !ok || !realPath().MatchString(s) || !matches(paths, s)
-	})
-}
-
-// realPath is one that the node resolved.
-var realPath = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(/[^/[:cntrl:]]+)+$`) })
 
 func (x *rule) lackingDestination(r *request, miss func(field, format string, args ...any)) {
 	allowed := x.limits["destinations"]
@@ -203,27 +186,10 @@ func (x *rule) lackingNode(r *request, miss func(field, format string, args ...a
 	}
 }
 
-// short tells whether it ends soon enough, with the time that it has been so already.
+// short tells whether it ends soon enough.
 func (x *rule) short(r *request) bool {
 	d, ok := duration(text(r.data["for"]))
-	if !ok || d.Sign() == 0 {
-		return false
-	}
-	if !r.missing("held") {
-		h, ok := duration(text(r.data["held"]))
-		if !ok {
-			return false
-		}
-		d.Add(d, h)
-	}
-	return d.Cmp(big.NewInt(x.longest)) <= 0
-}
-
-func held(r *request) string {
-	if r.missing("held") {
-		return ""
-	}
-	return fmt.Sprintf(" with the %s that it has lasted already", text(r.data["held"]))
+	return ok && d.Sign() > 0 && d.Cmp(big.NewInt(x.longest)) <= 0
 }
 
 func about(log string) string {
@@ -251,7 +217,7 @@ func join(list []string) string { return strings.Join(list, ", ") }
 func times(list []Window) string {
 	var out []string
 	for _, w := range list {
-		out = append(out, strings.TrimSpace(strings.Join(w.Days, ",")+" "+w.Hours))
+		out = append(out, strings.Join(strings.Fields(strings.Join(w.Days, ",")+" "+w.Hours+" "+w.Zone), " "))
 	}
 	return strings.Join(out, "; ")
 }

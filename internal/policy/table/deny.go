@@ -57,14 +57,6 @@ func (x *rule) otherwise(r *request) (list []Missing) {
 
 // elsewhere tells that nothing of what is asked for can be one of the paths.
 func (r *request) elsewhere(paths []glob) bool {
-	for _, v := range r.resolved {
-		if _, ok := v.(string); !ok || holds(paths, v) {
-			return false
-		}
-	}
-	if _, given := r.data["resolved"]; given && r.resolved == nil {
-		return false
-	}
 	switch {
 	case r.pathless:
 		return r.log != "" // the node fills it in

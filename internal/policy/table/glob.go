@@ -39,6 +39,7 @@ type glob struct {
 	text   string
 	kind   kind
 	pieces []piece
+	plain  bool // without wildcards
 }
 
 // newGlob reads a pattern that the table's checks have let through.
@@ -65,6 +66,7 @@ func newGlob(text string, k kind) glob {
 			i++
 		}
 	}
+	g.plain = !slices.ContainsFunc(g.pieces, func(p piece) bool { return p.what != literal })
 	return g
 }
 
@@ -74,11 +76,6 @@ func globs(texts []string, k kind) []glob {
 		list = append(list, newGlob(t, k))
 	}
 	return list
-}
-
-// plain tells a glob without wildcards.
-func (g glob) plain() bool {
-	return !slices.ContainsFunc(g.pieces, func(p piece) bool { return p.what != literal })
 }
 
 // expression is the glob as a regular expression of RE2, anchored.
@@ -109,7 +106,12 @@ func (g glob) expression() string {
 }
 
 // match compares without regular expressions. A path is compared as [compared] gives it.
-func (g glob) match(text string) bool { return match(g.pieces, []rune(text), g.takes) }
+func (g glob) match(text string) bool {
+	if g.plain {
+		return text == g.text
+	}
+	return match(g.pieces, []rune(text), g.takes)
+}
 
 // takes tells whether a wildcard stands for a character.
 func (g glob) takes(w wildcard, c rune) bool {
@@ -219,7 +221,7 @@ func (g glob) within(others []glob) bool {
 		if g.kind == pathGlob && o.kind == pathGlob {
 			text, _ = compared(text)
 		}
-		if o.text == g.text || g.plain() && o.match(g.text) || o.kind == pathGlob && o.match(text) || o.kind != pathGlob && covers(o, g) {
+		if o.text == g.text || g.plain && o.match(g.text) || o.kind == pathGlob && o.match(text) || o.kind != pathGlob && covers(o, g) {
 			return true
 		}
 	}

@@ -230,16 +230,6 @@ func (r random) request(t *Table) map[string]any {
 		data["lifts"] = r.often(8)
 	}
 	if r.often(2) {
-		data["held"] = pick(r, []any{"0s", "30m", "1h", "x", "", "3h"})
-	}
-	if r.often(2) {
-		var files []any
-		for range r.IntN(3) {
-			files = append(files, from(scope.Paths, poolPaths))
-		}
-		data["resolved"] = files
-	}
-	if r.often(2) {
 		data["current"] = from(scope.Destinations, poolDestinations)
 	}
 	// Something missing, or of a wrong kind.

@@ -101,37 +101,20 @@ path := concat("/", shown) if {
 
 plain_path := plain if {
 	is_string(given.path)
-	real_path(given.path)
+	regex.match("^(/[^/[:cntrl:]]+)+$", given.path)
 	not regex.match("/[.]{1,2}(/|$)", given.path)
 	plain := regex.replace(given.path, "\\[[!^]?[^\\]\\[!^/*?{}\\\\]+\\]", "?")
 	not regex.match("[\\[\\]{}\\\\]", plain)
 }
-
-real_path(text) if {
-	is_string(text)
-	regex.match("^(/[^/[:cntrl:]]+)+$", text)
-}
-
-# Real files behind the path, where the node says them.
-resolved := object.get(given, "resolved", [])
 `
 
 const regoPathRole = `
 path_within(role) if not role.paths
 
-path_within(role) if {
-	path_fits(role)
-	is_array(resolved)
-	every file in resolved {
-		real_path(file)
-		matches(role.paths, file)
-	}
-}
-
-path_fits(role) if matches(role.paths, path)
+path_within(role) if matches(role.paths, path)
 
 # A request about a known log needn't carry its path: the node fills it in and decides again.
-path_fits(role) if {
+path_within(role) if {
 	role.paths
 	not said("path")
 	log
@@ -173,7 +156,7 @@ leaves(role) if {
 `
 
 const regoForRole = `
-# role["for"] is in nanoseconds. What has lasted already counts.
+# role["for"] is in nanoseconds. The node decides on what is asked for together with what this caller had of late.
 for_within(role) if not role["for"]
 
 for_within(_) if not ends
@@ -181,7 +164,7 @@ for_within(_) if not ends
 for_within(role) if {
 	asked := nanoseconds(given["for"])
 	asked > 0
-	asked + lasted <= role["for"]
+	asked <= role["for"]
 }
 
 ends if said("for")
@@ -192,10 +175,6 @@ ends if {
 	input.action == "start"
 	not lifts
 }
-
-lasted := 0 if not said("held")
-
-lasted := nanoseconds(given.held) if said("held")
 
 # "1h30m" is the sum of its parts, each in thousandths of a unit, so that all numbers are whole.
 nanoseconds(text) := sum([n |
@@ -375,156 +354,5 @@ now := time.parse_rfc3339_ns(input.time) if {
 yesterday := {
 	"Monday": "Sunday", "Tuesday": "Monday", "Wednesday": "Tuesday", "Thursday": "Wednesday",
 	"Friday": "Thursday", "Saturday": "Friday", "Sunday": "Saturday",
-}
-`
-
-const regoDenied = `
-# The deny rules that stand: those of which no condition is known not to hold.
-denied contains name if {
-	some name, denial in denials
-	not otherwise(denial)
-}
-
-otherwise(denial) if {
-	is_string(input.action)
-	not input.action in denial.actions
-}
-`
-
-const regoCallerDeny = `
-otherwise(denial) if {
-	denial.callers
-	caller
-	not matches(denial.callers, caller)
-}
-`
-
-const regoExceptDeny = `
-otherwise(denial) if matches(denial.except, caller)
-`
-
-const regoLogDeny = `
-otherwise(denial) if {
-	denial.logs
-	log
-	not matches(denial.logs, log)
-}
-`
-
-const regoPathDeny = `
-otherwise(denial) if {
-	denial.paths
-	elsewhere(denial.paths)
-	is_array(resolved)
-	every file in resolved {
-		is_string(file)
-		not matches(denial.paths, file)
-	}
-}
-
-# The node fills the path in, and decides again.
-elsewhere(_) if {
-	not said("path")
-	log
-}
-
-elsewhere(paths) if {
-	path
-	not regex.match("[*?\t]", path)
-	not matches(paths, path)
-}
-
-# Two globs are apart where they begin otherwise, or differ in depth.
-elsewhere(paths) if {
-	regex.match("[*?\t]", path)
-	every denied_path, _ in paths {
-		apart(denied_path)
-	}
-}
-
-apart(denied_path) if {
-	a := beginning(denied_path)
-	b := beginning(path)
-	not startswith(a, b)
-	not startswith(b, a)
-}
-
-apart(denied_path) if {
-	not contains(denied_path, "**")
-	least(path) > depth(denied_path)
-}
-
-apart(denied_path) if {
-	not contains(path, "\t")
-	least(denied_path) > depth(path)
-}
-
-beginning(text) := regex.find_n("^[^*?\t]*", text, 1)[0]
-
-depth(text) := count(split(text, "/")) - 1
-
-least(text) := depth(text) - count([part | some part in split(trim_suffix(text, "/**"), "/"); part in {"**", "\t"}])
-`
-
-const regoDestinationDeny = `
-otherwise(denial) if {
-	denial.destinations
-	is_string(given.destination)
-	given.destination != ""
-	not matches(denial.destinations, given.destination)
-}
-
-# The node fills it in, but for where a redirect goes.
-otherwise(denial) if {
-	denial.destinations
-	not said("destination")
-	log
-	is_string(input.action)
-	input.action != "redirect"
-}
-`
-
-const regoCollectiveDeny = `
-otherwise(denial) if {
-	denial.collectives
-	is_string(input.collective)
-	not matches(denial.collectives, input.collective)
-}
-`
-
-const regoFactDeny = `
-otherwise(denial) if {
-	some name, values in denial.facts
-	value := fact(name)
-	not matches(values, value)
-}
-`
-
-const regoClassDeny = `
-otherwise(denial) if {
-	denial.classes
-	is_array(input.classes)
-	every class in input.classes {
-		not matches(denial.classes, class)
-	}
-}
-`
-
-const regoProvisioningDeny = `
-otherwise(denial) if {
-	denial.provisioning
-	provisioning
-	denial.provisioning != provisioning
-}
-`
-
-const regoTimeDeny = `
-otherwise(denial) if {
-	denial.times
-	now
-	every window in denial.times {
-		wall(window.zone)
-		not now_within(window)
-	}
 }
 `

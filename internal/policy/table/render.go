@@ -63,6 +63,17 @@ What this allows the node may still deny.`, "io.choria.aaasvc")
 	return text, nil
 }
 
+// Of is the table as far as it is about one caller, whose token carries no more than that.
+func (t *Table) Of(caller string) *Table {
+	own := *t
+	own.roles = slices.DeleteFunc(slices.Clone(t.roles), func(x *rule) bool { return !matches(x.callers, caller) })
+	own.denials = slices.DeleteFunc(slices.Clone(t.denials), func(x *rule) bool {
+		return x.callers != nil && !matches(x.callers, caller) || matches(x.except, caller)
+	})
+	own.admins = slices.DeleteFunc(slices.Clone(t.admins), func(g glob) bool { return !g.match(caller) })
+	return &own
+}
+
 func (t *Table) head(b *bytes.Buffer, what, how, pkg string) {
 	for _, line := range strings.Split(what+"\n\n"+how+"\n\nWritten by \"logforward policy render\" from the operators' table: change that, not this.", "\n") {
 		b.WriteString(strings.TrimSuffix("# "+line, " ") + "\n")
@@ -160,6 +171,10 @@ func (t *Table) denied(b *bytes.Buffer, denials []*rule, uses map[string]bool) {
 
 // writeRules writes rules as an object by name, and notes which fields they use.
 func writeRules(b *bytes.Buffer, rules []*rule, d Document, uses map[string]bool) {
+	if len(rules) == 0 {
+		b.WriteString("{}\n")
+		return
+	}
 	b.WriteString("{\n")
 	for _, x := range rules {
 		whose := "role "
@@ -236,7 +251,7 @@ func globTable(list []glob) string {
 	seen := map[string]bool{}
 	for _, g := range list {
 		expression := ""
-		if !g.plain() {
+		if !g.plain {
 			expression = g.expression()
 		}
 		if !seen[g.text] {

@@ -33,7 +33,6 @@ type request struct {
 	pathless    bool   // there is none
 	destination string
 	unsaid      bool // there is no destination
-	resolved    []any
 }
 
 func newRequest(in map[string]any, aaa bool) *request {
@@ -59,7 +58,6 @@ func newRequest(in map[string]any, aaa bool) *request {
 	r.pathless = r.missing("path")
 	r.path, r.clean = compared(text(r.data["path"]))
 	r.destination, r.unsaid = text(r.data["destination"]), r.missing("destination")
-	r.resolved, _ = r.data["resolved"].([]any)
 	return r
 }
 

@@ -105,12 +105,13 @@ var sensitive = []string{"/etc/shadow", "/root/.ssh/id_ed25519", "/proc/1/enviro
 // power looks for roles that allow too much.
 func (x *rule) power(at string, found finder) {
 	changes := slices.DeleteFunc(slices.Clone(x.actions), func(a string) bool { return slices.Contains(reading(), a) })
+	all := !slices.ContainsFunc(Changes(), func(a string) bool { return !slices.Contains(changes, a) })
 	anybody := slices.ContainsFunc(x.callers, func(g glob) bool { return g.text == "*" })
 	limited := len(x.limits) > 0 || len(x.facts) > 0 || len(x.windows) > 0 || x.longest > 0 || x.provisioned == "only"
 	switch {
-	case len(changes) == len(Changes()) && !limited && anybody:
+	case all && !limited && anybody:
 		found(true, at, "it allows everything to anybody")
-	case len(changes) == len(Changes()) && !limited:
+	case all && !limited:
 		found(false, at, "it allows everything: any path to any destination, on each node and for ever")
 	case len(changes) > 0 && anybody:
 		found(false, at, "anybody whom the fleet knows may %s", join(changes))
