@@ -1,0 +1,177 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"logforward/internal/control"
+	"logforward/internal/forward"
+)
+
+// change makes one change: it asks policy with what the log is now, then does it, then has the
+// engine told, so that the reply speaks of what is so.
+func (n *Node) change(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+	reply, err := n.one(ctx, caller, r, do)
+	if err != nil {
+		return control.Reply{}, err
+	}
+	if caller.Route != control.RouteWish { // nobody waits for what a wish's reply says of files
+		n.measure(ctx, &reply)
+	}
+	return reply, nil
+}
+
+func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+	n.verbs.Lock()
+	defer n.verbs.Unlock()
+	n.mu.Lock()
+	n.refresh(false)
+	now := n.config.Now()
+	about := n.about(caller, r, now)
+	again := n.requests.check(caller, now)
+	n.mu.Unlock()
+	if again != nil {
+		n.config.Logger.Warn("change refused", "verb", r.Verb, "log", r.Log, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", again)
+		if n.config.Refused != nil {
+			n.config.Refused(caller, about, again)
+		}
+		return control.Reply{}, again
+	}
+	// Who has waited behind others' changes for too long has been told that there is no answer, and may have asked
+	// for something else since.
+	if ctx.Err() != nil {
+		return control.Reply{}, control.Errorf(control.CodeTimeout, "%s %s: others' changes took too long; nothing was changed", r.Verb, r.Log)
+	}
+	if n.config.Authorize != nil {
+		if err := n.config.Authorize(ctx, caller, about); err != nil {
+			n.config.Logger.Warn("change refused by policy", "verb", r.Verb, "log", r.Log, "path", about.Path, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", err)
+			var e *control.Error
+			if errors.As(err, &e) {
+				return control.Reply{}, e
+			}
+			return control.Reply{}, control.Errorf(control.CodeRefused, "%s %s: %v", r.Verb, r.Log, err)
+		}
+	}
+	return n.decided(caller, r, about, now, do)
+}
+
+// decided does what policy has permitted.
+func (n *Node) decided(caller control.Caller, r, about control.Request, asked time.Time, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	// A definition may have changed while policy thought: what it decided on must be what is done.
+	if now := n.about(caller, r, asked); now != about {
+		return control.Reply{}, control.Errorf(control.CodeConflict, "%s %s: its definition changed at this moment", r.Verb, r.Log).WithHint("try again")
+	}
+	now := n.config.Now()
+	var err error
+	if n.operators.also, err = n.requests.take(caller, now); err != nil {
+		return control.Reply{}, unsaved(err)
+	}
+	reply, err := do(now, about)
+	if err == nil {
+		if err = n.operators.flush(); err != nil {
+			err = unsaved(err)
+		}
+	}
+	if err != nil {
+		if n.operators.also != nil { // nothing was written
+			n.operators.also = nil
+			delete(n.requests.known, caller.RequestID)
+			return control.Reply{}, err
+		}
+		return control.Reply{}, errors.Join(err, n.requests.forget(caller))
+	}
+	if reply.Changed {
+		n.config.Logger.Info("changed by an operator", "verb", r.Verb, "log", r.Log, "path", about.Path, "caller", caller.Name, "uid", caller.UID, "pid", caller.PID, "request", caller.RequestID, "reason", r.Reason, "until", reply.Until)
+	}
+	n.refresh(reply.Changed)
+	return reply, nil
+}
+
+// firstLook is how long a reply waits for the engine's first look at the files, so that what it says of them is so.
+const firstLook = 300 * time.Millisecond
+
+// measure fills in how the logs that were changed stand; those of a stopped one are no longer looked at.
+func (n *Node) measure(ctx context.Context, reply *control.Reply) {
+	if reply.State == "stopped" {
+		return // its file is being let go of, or is so already
+	}
+	for end := time.Now().Add(firstLook); ; {
+		stands, looked := n.status(), true
+		reply.Files, reply.LagBytes = 0, 0
+		for _, log := range reply.Logs {
+			s, ok := stands[log]
+			reply.Files += len(s.Generations)
+			reply.LagBytes += s.LagBytes
+			if reply.State == forward.Starting {
+				looked = looked && ok && s.State != forward.Starting
+			}
+		}
+		if looked || ctx.Err() != nil || !time.Now().Before(end) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// about fills in the path and the destination of a log that the request only names, where the path leads, and for how
+// long its word would hold with what the caller said before.
+func (n *Node) about(c control.Caller, r control.Request, now time.Time) control.Request {
+	if r.Path == "" {
+		r.Lifts = r.Verb == control.VerbStart
+		if f, at := n.plan.find(r.Log); f != nil {
+			r.Path = f.Path
+			destination := f.Destination
+			if at >= 0 {
+				r.Path, destination = f.members[at].path, f.members[at].destination
+			}
+			if r.Verb == control.VerbRedirect {
+				r.Current = destination
+			}
+			if r.Destination == "" {
+				r.Destination = destination
+			}
+		}
+	} else if r.Destination == "" && len(n.config.Destinations) == 1 {
+		r.Destination = n.config.Destinations[0]
+	}
+	if r.Path != "" {
+		// Where that can't be told nothing can be read either; and it is asked again when a file is opened.
+		if real, err := realPath(r.Path); err == nil && real != r.Path {
+			r.Real = real
+		}
+	}
+	r.Total = n.total(c, r, now)
+	return r
+}
+
+func word(verb string, c control.Caller, now time.Time, f control.Duration, reason string) control.Override {
+	o := control.Override{Verb: verb, By: c.Name, UID: c.UID, RequestID: c.RequestID, Collective: c.Collective, TTL: c.TTL, Since: now.UTC(), Reason: reason}
+	if f > 0 {
+		o.Until = now.UTC().Add(time.Duration(f))
+	}
+	return o
+}
+
+func (n *Node) unknown(log string) error {
+	var names []string
+	for _, f := range n.plan.forwarders {
+		names = append(names, f.Log)
+	}
+	hint := "no log is defined here; give its path to start it"
+	if len(names) > 0 {
+		if len(names) > 20 {
+			names = append(names[:20], "…")
+		}
+		hint = "known: " + strings.Join(names, ", ")
+	}
+	return control.Errorf(control.CodeUnknownLog, "log %q is not known on this node", log).WithHint("%s", hint)
+}
+
+// unsaved is the error of a wish that couldn't be put on disk: it doesn't count then.
+func unsaved(err error) error {
+	return control.Errorf(control.CodeInternal, "nothing was changed: %v", err).WithHint("look at the state directory's disk")
+}
