@@ -22,11 +22,26 @@
 //	confirm         tell the nodes                                   the same
 //	ack             remove the messages from the stream              redelivered, dropped as duplicates
 //
-// Every begin of a partition (start, reconnect, failure) goes the same way: delete
+// Every begin of a partition (start, takeover, reconnect, failure) goes the same way: delete
 // all consumers and make one of a new name, so that no late ack of an older one
-// counts; where anything is prepared, raise the record's revision, so that no late
-// update lands; take whichever of record and local committed state is further; cut
-// files back to what is committed in them.
+// counts; read the records, and where anything is prepared, decide: the record covers it, or nobody has gone beyond what it continues, and the
+// commit is carried through by another compare-and-set, or another receiver has its positions, and it is cut and set aside.
+// Where local committed state is further than the record, the record is brought forward. Then files are cut back to what is committed in them.
+//
+// # Several receivers
+//
+// Receivers divide the partitions by the leases bucket ([Beat], [Lease]): each counts the others' silence in its own heartbeats, in the order in which
+// the bucket has both, and all compute the same plan from what they see. A lease says who shall work a partition, for the sake of progress. What keeps two from
+// committing the same range is the record's revision, and what keeps a file to one writer is that each receiver only ever writes files that its own state knows.
+//
+//	when a receiver                    it
+//	sees that n isn't its any more     stops without another commit; compare-and-set would refuse it anyway
+//	shall hand n over, or ends         commits all it has, then gives the lease back
+//	isn't the one to work n            settles: brings the bucket forward where only it knows, cuts its files back, and keeps its ledgers
+//	fails in a compare-and-set         ends the term; the lease decides: taken once more, by compare-and-set, or lost
+//	sees a hole                        reads the record again, before it asks the node
+//	has a chunk of another partition   publishes it to that partition's stream, and acknowledges it here when it is stored there
+//	would call a log unknown           asks the bucket, which must be marked complete: by then each receiver that was ever seen has given what it knows
 //
 // Below the output no link is followed. A file that somebody else removed, moved or
 // shortened is noted in the ledger as damage, and the log goes on in a new one.

@@ -264,15 +264,7 @@ func TestRubbishStaysInItsPartition(t *testing.T) {
 }
 
 // counted is a counter's value.
-func counted(t *testing.T, c prometheus.Collector) float64 {
+func counted(t testing.TB, c prometheus.Collector) float64 {
 	t.Helper()
-	reg := prometheus.NewRegistry()
-	if err := reg.Register(c); err != nil {
-		t.Fatal(err)
-	}
-	all, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all[0].GetMetric()[0].GetCounter().GetValue()
+	return gathered(t, c).GetCounter().GetValue()
 }

@@ -14,6 +14,7 @@ import (
 // TestNodeBehindALeafNode: a node that reaches only a leaf node, whose one outgoing connection goes to a cluster with three copies of
 // each stream. The connection breaks, and a server of the cluster is gone for good.
 func TestNodeBehindALeafNode(t *testing.T) {
+	t.Parallel()
 	m := newTeam(t, 1, 2, false)
 	hubs := make([]string, teamServers)
 	for i := range teamServers {

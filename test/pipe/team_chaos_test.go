@@ -91,6 +91,7 @@ var teamFaults = []struct {
 // TestTeamUnderFaults: three servers with three copies of everything, three receivers and fifty logs of five nodes, while all of them are
 // killed, stopped, cut off and restarted, and the layout changes. All bytes arrive, each once, in order.
 func TestTeamUnderFaults(t *testing.T) {
+	t.Parallel()
 	number := seed(t)
 	t.Logf("LOGFORWARD_SEED=%d", number)
 	r := rand.New(rand.NewPCG(number, 99))

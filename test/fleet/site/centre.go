@@ -55,7 +55,8 @@ func (s *Site) Command(ctx context.Context, args ...string) ([]byte, error) {
 func (s *Site) AddReceiver(name string, settings map[string]string) (*Receiver, error) {
 	c, err := s.AddClient(name, ClientOptions{
 		NoFleet: true, Rights: tokens.ClientPermissions{StreamsUser: true},
-		Subscribe: []string{"logs.sync.>"}, Publish: []string{s.collective() + ".reply.>"},
+		// Chunks in the wrong stream, and hellos for another receiver, go to subjects below the prefix.
+		Subscribe: []string{"logs.sync.>"}, Publish: []string{s.collective() + ".reply.>", "logs.>"},
 	})
 	if err != nil {
 		return nil, err
