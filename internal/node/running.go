@@ -73,6 +73,7 @@ func (n *Node) standings() (all []standing) {
 		if o := r.Redirect; o != nil {
 			c := callerOf(&o.Override)
 			request := n.about(c, control.Request{Verb: control.VerbRedirect, Log: log, Destination: o.Destination, Reason: o.Reason}, n.config.Now())
+			request.Current = o.Inputs["from"] // where it went before, not where it goes by this
 			all = append(all, standing{log, c, request, o.Since, false})
 		}
 	}

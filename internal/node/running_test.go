@@ -42,7 +42,7 @@ func TestPolicyStopsWhatRuns(t *testing.T) {
 	b.want("permitted", "app app.log end", "nginx access.log end")
 	for _, r := range j.asked {
 		if r.Verb == control.VerbStart && (r.Path != b.logs+"/app.log" || r.Destination != "archive" || r.For != 4*time.Hour || r.Reason != "case 7") ||
-			r.Verb == control.VerbRedirect && (r.Path != b.logs+"/access.log" || r.Destination != "archive") {
+			r.Verb == control.VerbRedirect && (r.Path != b.logs+"/access.log" || r.Destination != "archive" || r.Current != "central") {
 			t.Errorf("asked %+v", r)
 		}
 	}

@@ -365,7 +365,6 @@ func (g *guarded) running() {
 	}
 	g.rule(strings.ReplaceAll(g.rules, `ops-`, `others-`))
 	state("web", "stopped")
-	g.must(g.Write("nginx/web.log", lines("web", 10, 10)))
 	s, err := g.node.Status(g.ctx)
 	g.must(err)
 	for _, l := range s.Logs {
@@ -375,6 +374,10 @@ func (g *guarded) running() {
 	}
 	g.must(g.node.Write("app.log", lines("app", 10, 10)))
 	g.must(g.receiver.Wait(g.ctx, g.node, "app", lines("app", 0, 20))) // configuration management's goes on
+	// By now the engine has let go of the file, too.
+	g.must(g.Write("nginx/web.log", lines("web", 10, 10)))
+	g.must(g.node.Write("app.log", lines("app", 20, 10)))
+	g.must(g.receiver.Wait(g.ctx, g.node, "app", lines("app", 0, 30)))
 	g.must(g.receiver.Wait(g.ctx, g.node, "web", lines("web", 0, 10)))
 	g.rule(g.rules)
 	g.must(g.receiver.Wait(g.ctx, g.node, "web", lines("web", 0, 20)))
