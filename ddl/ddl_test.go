@@ -1,6 +1,7 @@
 package ddl
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"os"
@@ -127,4 +128,21 @@ func decoded(t *testing.T, b []byte) (v any) {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// The Puppet module brings the same description as the program.
+func TestPuppetModuleHasTheSame(t *testing.T) {
+	for _, name := range []string{"logforward.json", "logforward.ddl"} {
+		want, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join("../puppet/files/mcollective/agent", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("puppet/files/mcollective/agent/%s isn't that of ddl/: run make docs", name)
+		}
+	}
 }
