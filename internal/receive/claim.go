@@ -13,8 +13,9 @@ import (
 
 // plainNames is the file below an output that names the receiver whose files have plain names there. Where several share a
 // directory, the others' names all have their receiver's suffix. A receiver that crashes right after it has chosen a name can't
-// tell later whether the file of that name is its own, unless nobody else could have made it.
-const plainNames = ".plain-names"
+// tell later whether the file of that name is its own, unless nobody else could have made it. No identity's directory is
+// called so: there is no @ in their names.
+const plainNames = "@plain-names"
 
 // claimPlainNames finds out, once, whether another receiver has the plain names. Where nobody has them this one takes them.
 func (r *Receiver) claimPlainNames() error {
