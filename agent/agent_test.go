@@ -443,6 +443,29 @@ func TestActivation(t *testing.T) {
 	}
 }
 
+// A plan of thousands of logs fits a reply, and shows what changes before what stays.
+func TestPlanOfThousandsOfLogsFits(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.must(os.MkdirAll(h.path("staged/forwarders.d"), 0o755))
+	for n := range 3000 {
+		text := fmt.Appendf(nil, "log: app-%04d\npath: %s\ndestination: central\n", n, h.path(fmt.Sprintf("log/%04d.log", n)))
+		h.must(os.WriteFile(h.path(fmt.Sprintf("staged/forwarders.d/app-%04d.yaml", n)), text, 0o644))
+		if n < 2990 { // the last ones are new
+			h.must(os.WriteFile(h.path(fmt.Sprintf("forwarders/app-%04d.yaml", n)), text, 0o644))
+		}
+	}
+	r := h.ask("plan", nil)
+	h.says(r, codeOK, "changes", "10 starts, 2990 stays", "aren't shown")
+	logs, _ := r.Data["logs"].(map[string]any)
+	if _, there := logs["app-2999"]; !there || len(logs) >= 3000 {
+		t.Errorf("%d logs, without the last one", len(logs))
+	}
+	if b, err := json.Marshal(r); err != nil || len(b) > 400<<10 {
+		t.Errorf("a reply of %d bytes, %v", len(b), err)
+	}
+}
+
 // Whoever asks by Choria is the one that policy decides on, and a fault is told before anything is done.
 func TestPlanIsAppliedForWhomPolicyLets(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -18,25 +19,47 @@ import (
 // maxAnswer bounds what the command may say, in bytes.
 const maxAnswer = 4 << 20
 
+// maxSettings is how many changes of settings a reply tells, beside its two lists.
+const maxSettings = 50
+
+// stays is what becomes of a log that nothing happens to.
+const stays = "stays"
+
+// plannedLog is a log as the command tells of it.
+type plannedLog struct {
+	Log, Change, Path, Destination, Verdict, Note string
+	Files                                         int
+	Rate                                          int64
+}
+
+// ordered puts false before true.
+func ordered(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
 func (a *agent) plan(ctx context.Context) *reply {
 	var p struct {
 		State, Summary, Policy string
 		Files                  int
 		Rate                   int64
 		Restart                bool
-		Logs                   []struct {
-			Log, Change, Path, Destination, Verdict, Note string
-			Files                                         int
-			Rate                                          int64
-		}
-		Settings []struct{ Name, From, To string }
-		Problems []struct{ Where, Problem string }
+		Logs                   []plannedLog
+		Settings               []struct{ Name, From, To string }
+		Problems               []struct{ Where, Problem string }
 	}
 	// With faults the exit code isn't 0; they are in the answer.
 	if bad := a.command(ctx, &p, "plan"); bad != nil {
 		return bad
 	}
-	logs := map[string]any{}
+	// What changes comes first, where not all can be shown.
+	slices.SortStableFunc(p.Logs, func(a, b plannedLog) int { return ordered(a.Change == stays, b.Change == stays) })
+	logs, names := map[string]any{}, []string{}
 	for _, l := range p.Logs {
 		text := fmt.Sprintf("%s: %s to %s, %d files, %s/s", l.Change, l.Path, l.Destination, l.Files, humanize.IBytes(uint64(max(l.Rate, 0))))
 		if l.Verdict != "" {
@@ -47,11 +70,17 @@ func (a *agent) plan(ctx context.Context) *reply {
 		}
 		if old, twice := logs[l.Log]; twice {
 			text = fmt.Sprint(old, "; ", text)
+		} else {
+			names = append(names, l.Log)
 		}
-		logs[l.Log] = text
+		logs[l.Log] = harmless(text)
 	}
 	changes := []string{}
-	for _, s := range p.Settings {
+	for i, s := range p.Settings {
+		if i == maxSettings {
+			changes = append(changes, fmt.Sprintf("and %d more settings", len(p.Settings)-i))
+			break
+		}
 		changes = append(changes, fmt.Sprintf("%s: %q, was %q", s.Name, s.To, s.From))
 	}
 	if p.Restart {
@@ -63,6 +92,10 @@ func (a *agent) plan(ctx context.Context) *reply {
 	problems := []string{}
 	for _, q := range p.Problems {
 		problems = append(problems, q.Where+": "+q.Problem)
+	}
+	logs, left := fit(logs, names)
+	if left > 0 {
+		problems = append([]string{fmt.Sprintf("%d of %d logs aren't shown: see %q on the node", left, len(names), "logforward plan")}, problems...)
 	}
 	return done(map[string]any{"state": p.State, "summary": p.Summary, "files": p.Files, "rate": float64(p.Rate), "logs": logs, "settings": changes, "problems": problems})
 }
