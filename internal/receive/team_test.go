@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -172,25 +173,45 @@ func TestTakeOverBeginsFilesBeside(t *testing.T) {
 			}
 			all, err := Extents(s.outputs(), "web1", "syslog")
 			s.must(err)
+			names := make(map[string]bool)
 			for _, x := range all {
-				if own := strings.Contains(x.File, "@r2"); shared && own != (strings.Contains(x.File, "@r2")) {
-					t.Errorf("%+v", x)
+				names[filepath.Join(x.Output, x.File)] = strings.Contains(x.File, "@r2")
+			}
+			if shared { // the one that came first has the plain names, the other's all have its own
+				for _, name := range []string{"syslog.log", "syslog@r2.log"} {
+					if _, err := os.Stat(filepath.Join(s.config.Output, "web1", name)); err != nil {
+						t.Error(err)
+					}
 				}
+				r2.must(r2.ledgerNames("@r2"))
+			} else if slices.Contains(slices.Collect(maps.Values(names)), true) {
+				t.Errorf("a suffix where nobody else writes: %v", names)
 			}
 			value, _, err := s.records().Get(t.Context(), key("web1", "syslog"))
 			s.must(err)
 			rec, err := parseRecord(value)
 			s.must(err)
 			checkRanges(t, rec)
-			names := make(map[string]bool)
+			committers := make(map[string]bool)
 			for _, r := range rec.Ranges {
-				names[r.Receiver] = true
+				committers[r.Receiver] = true
 			}
-			if len(names) != 2 {
-				t.Errorf("the record names %v: %+v", names, rec.Ranges)
+			if len(committers) != 2 {
+				t.Errorf("the record names %v: %+v", committers, rec.Ranges)
 			}
 		})
 	}
+}
+
+// ledgerNames tells whether all files of the ledger with this suffix have it, too.
+func (s *site) ledgerNames(suffix string) error {
+	entries, err := Ledger(filepath.Join(s.config.Output, "web1", "syslog@ledger"+suffix+".jsonl"))
+	for _, e := range entries {
+		if e.File != "" && !strings.Contains(e.File, suffix) {
+			err = errors.Join(err, fmt.Errorf("%s is in the ledger %s", e.File, suffix))
+		}
+	}
+	return err
 }
 
 // checkRanges: each position has one committer.
