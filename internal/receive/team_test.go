@@ -440,3 +440,38 @@ func TestUnknownIsSaidOnlyByTheBucket(t *testing.T) {
 		t.Error(errors.Join(err, errors.New("the bucket isn't complete")))
 	}
 }
+
+// Plain names in a directory are one receiver's: another's first file has its name even where the plain one is free.
+func TestPlainNamesAreOneReceivers(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	r2 := s.beside("r2", true)
+	s.steady(s.node("web1", "first"), "of r1\n")
+	n := s.node("web1", "second")
+	r2.steady(n, "of r2\n")
+	for name, want := range map[string]bool{"second.log": false, "second@ledger.jsonl": false, "second@r2.log": true, "second@ledger@r2.jsonl": true} {
+		if got := exists(filepath.Join(s.config.Output, "web1", name)); got != want {
+			t.Errorf("%s is there: %t, want %t", name, got, want)
+		}
+	}
+	n.same()
+}
+
+// A receiver that has taken a log over without bytes, and begins again before the first, tells its ledger where they go.
+func TestRangeBegunAfterARestartIsInTheLedger(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	n := s.node("web1", "syslog")
+	r2 := s.beside("r2", false)
+	s.steady(n, "of r1\n")
+	r2.steady(n, "of r2\n")
+	s.startReceiver()
+	eventually(t, "take it over", func() (bool, string) {
+		lo, err := s.r.state.log(key("web1", "syslog"))
+		s.must(err)
+		return lo.Committed.Place.Position == n.position, fmt.Sprint(lo.Committed.Place.Position)
+	})
+	s.must(s.stopReceiver())
+	s.steady(n, "of r1 again\n")
+	n.same()
+}
