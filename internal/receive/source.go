@@ -69,11 +69,28 @@ func (r *Receiver) newConsumer(ctx context.Context, partition int) (*source, err
 	if err != nil {
 		return nil, fmt.Errorf("make a consumer of stream %s: %w", name, err)
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxBytes(r.config.FetchBytes), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second))
+	messages, err := consumer.Messages(jetstream.PullMaxBytes(r.fetchBytes()), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("fetch from stream %s: %w", name, err)
 	}
 	return &source{r, name, partition, messages}, nil
+}
+
+// fetchTotal is what all partitions of a receiver fetch ahead together: a server ends a connection for which more than its max_pending
+// (64 MiB by default) waits to be written.
+const fetchTotal = 40 << 20
+
+// fetchBytes is how much a partition fetches ahead: as it is set, or its part of the whole, but never less than a few messages.
+func (r *Receiver) fetchBytes() int {
+	r.mu.Lock()
+	mine := 0
+	for n := range r.layout.Partitions {
+		if r.planned(n) == r.config.Name {
+			mine++
+		}
+	}
+	r.mu.Unlock()
+	return min(r.config.FetchBytes, max(fetchTotal/max(1, mine), 2<<20, 2*int(r.nc.MaxPayload())))
 }
 
 // streamError says what to do about a stream that isn't there.

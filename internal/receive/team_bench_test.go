@@ -107,7 +107,7 @@ func BenchmarkManyActiveLogs(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
 				team := teamOf(b, 1, partitions, func(c *Config) {
-					c.CommitInterval, c.Sweep, c.MaxOpenFiles = time.Second, time.Hour, 40_000
+					c.CommitInterval, c.Sweep = time.Second, time.Hour
 				})
 				load(b, team[0], logs, chunks, data)
 				team[0].startReceiver()

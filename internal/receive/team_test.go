@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -172,25 +173,45 @@ func TestTakeOverBeginsFilesBeside(t *testing.T) {
 			}
 			all, err := Extents(s.outputs(), "web1", "syslog")
 			s.must(err)
+			names := make(map[string]bool)
 			for _, x := range all {
-				if own := strings.Contains(x.File, "@r2"); shared && own != (strings.Contains(x.File, "@r2")) {
-					t.Errorf("%+v", x)
+				names[filepath.Join(x.Output, x.File)] = strings.Contains(x.File, "@r2")
+			}
+			if shared { // the one that came first has the plain names, the other's all have its own
+				for _, name := range []string{"syslog.log", "syslog@r2.log"} {
+					if _, err := os.Stat(filepath.Join(s.config.Output, "web1", name)); err != nil {
+						t.Error(err)
+					}
 				}
+				r2.must(r2.ledgerNames("@r2"))
+			} else if slices.Contains(slices.Collect(maps.Values(names)), true) {
+				t.Errorf("a suffix where nobody else writes: %v", names)
 			}
 			value, _, err := s.records().Get(t.Context(), key("web1", "syslog"))
 			s.must(err)
 			rec, err := parseRecord(value)
 			s.must(err)
 			checkRanges(t, rec)
-			names := make(map[string]bool)
+			committers := make(map[string]bool)
 			for _, r := range rec.Ranges {
-				names[r.Receiver] = true
+				committers[r.Receiver] = true
 			}
-			if len(names) != 2 {
-				t.Errorf("the record names %v: %+v", names, rec.Ranges)
+			if len(committers) != 2 {
+				t.Errorf("the record names %v: %+v", committers, rec.Ranges)
 			}
 		})
 	}
+}
+
+// ledgerNames tells whether all files of the ledger with this suffix have it, too.
+func (s *site) ledgerNames(suffix string) error {
+	entries, err := Ledger(filepath.Join(s.config.Output, "web1", "syslog@ledger"+suffix+".jsonl"))
+	for _, e := range entries {
+		if e.File != "" && !strings.Contains(e.File, suffix) {
+			err = errors.Join(err, fmt.Errorf("%s is in the ledger %s", e.File, suffix))
+		}
+	}
+	return err
 }
 
 // checkRanges: each position has one committer.
@@ -418,4 +439,39 @@ func TestUnknownIsSaidOnlyByTheBucket(t *testing.T) {
 	if err != nil || rev == 0 {
 		t.Error(errors.Join(err, errors.New("the bucket isn't complete")))
 	}
+}
+
+// Plain names in a directory are one receiver's: another's first file has its name even where the plain one is free.
+func TestPlainNamesAreOneReceivers(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	r2 := s.beside("r2", true)
+	s.steady(s.node("web1", "first"), "of r1\n")
+	n := s.node("web1", "second")
+	r2.steady(n, "of r2\n")
+	for name, want := range map[string]bool{"second.log": false, "second@ledger.jsonl": false, "second@r2.log": true, "second@ledger@r2.jsonl": true} {
+		if got := exists(filepath.Join(s.config.Output, "web1", name)); got != want {
+			t.Errorf("%s is there: %t, want %t", name, got, want)
+		}
+	}
+	n.same()
+}
+
+// A receiver that has taken a log over without bytes, and begins again before the first, tells its ledger where they go.
+func TestRangeBegunAfterARestartIsInTheLedger(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	n := s.node("web1", "syslog")
+	r2 := s.beside("r2", false)
+	s.steady(n, "of r1\n")
+	r2.steady(n, "of r2\n")
+	s.startReceiver()
+	eventually(t, "take it over", func() (bool, string) {
+		lo, err := s.r.state.log(key("web1", "syslog"))
+		s.must(err)
+		return lo.Committed.Place.Position == n.position, fmt.Sprint(lo.Committed.Place.Position)
+	})
+	s.must(s.stopReceiver())
+	s.steady(n, "of r1 again\n")
+	n.same()
 }
