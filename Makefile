@@ -79,6 +79,7 @@ lint: ## Look for mistakes and leftovers with staticcheck
 
 chaos: ## Faults at random for CHAOS_SECONDS; LOGFORWARD_SEED repeats a run
 	LOGFORWARD_CHAOS_SECONDS=$(CHAOS_SECONDS) $(GO) test -run UnderFaults -v -timeout 2h ./test/pipe
+	LOGFORWARD_RANDOM_SECONDS=$(CHAOS_SECONDS) $(GO) test -run RandomFaultsOfATeam -v -timeout 2h ./internal/receive
 
 bench: ## Measure: the whole pipe first, as ratios to this machine's own speed, then the parts
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/pipe

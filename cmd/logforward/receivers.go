@@ -48,13 +48,13 @@ func (p *program) centre(ctx context.Context, v *values, name string) (_ *centre
 	if c.pub, err = broker.NewPublisher(c.nc, broker.PublisherOptions{}); err != nil {
 		return nil, err
 	}
-	if c.leases, err = broker.OpenRecords(ctx, c.js, c.pub, broker.Leases); err != nil {
-		return nil, err
-	}
-	if c.positions, err = broker.OpenRecords(ctx, c.js, c.pub, broker.Positions); err != nil {
-		return nil, err
-	}
-	return c, nil
+	err = broker.Insist(ctx, func(ctx context.Context) (err error) {
+		if c.leases, err = broker.OpenRecords(ctx, c.js, c.pub, broker.Leases); err == nil {
+			c.positions, err = broker.OpenRecords(ctx, c.js, c.pub, broker.Positions)
+		}
+		return err
+	})
+	return c, err
 }
 
 func (c *centre) close() {

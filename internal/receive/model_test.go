@@ -533,7 +533,7 @@ func (m *model) run(steps int) string {
 
 func TestModelOfOwnershipAndCommit(t *testing.T) {
 	t.Parallel()
-	seed, schedules := testSeed(t), 5000
+	seed, schedules := testSeed(t), 2500
 	if testing.Short() {
 		schedules = 500
 	}

@@ -53,12 +53,15 @@ const lookEvery = 200 * time.Millisecond
 // Look reads who works what. Whether a receiver lives shows in its heart's beating: Look waits for that, up to the longest
 // lease timeout that any receiver has set, normally a second.
 func Look(ctx context.Context, js jetstream.JetStream, records *broker.Records) (*Overview, error) {
-	shared, err := broker.OpenShared(ctx, js)
-	if err != nil {
-		return nil, err
-	}
 	o := &Overview{Receivers: []ReceiverView{}, beats: make(map[string]*seen)}
-	if o.Layout, err = shared.Layout(ctx); err != nil {
+	err := broker.Insist(ctx, func(ctx context.Context) error {
+		shared, err := broker.OpenShared(ctx, js)
+		if err == nil {
+			o.Layout, err = shared.Layout(ctx)
+		}
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
@@ -126,7 +129,11 @@ func (o *Overview) partitions(ctx context.Context, js jetstream.JetStream) error
 	for _, n := range numbers {
 		l := o.leases[n]
 		v := PartitionView{Partition: n, Leftover: n >= o.Layout.Partitions, Owner: l.Owner, Term: l.Term, Since: l.Since}
-		stream, err := js.Stream(ctx, streamName(n))
+		var stream jetstream.Stream
+		err := broker.Insist(ctx, func(ctx context.Context) (err error) {
+			stream, err = js.Stream(ctx, streamName(n))
+			return err
+		})
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound) && v.Leftover:
 			continue
