@@ -12,6 +12,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
+
+	"logforward/internal/share"
 )
 
 const pollDefault = time.Second
@@ -40,7 +42,9 @@ type WatcherConfig struct {
 // size and identity from time to time: network file systems send no events, and
 // events can be lost. Safe for concurrent use.
 type Watcher struct {
-	cfg WatcherConfig
+	cfg      WatcherConfig
+	listings share.Calls[listed] // by directory
+	read     atomic.Int64        // directories, for tests
 
 	mu       sync.Mutex
 	logs     map[*watch]struct{}
