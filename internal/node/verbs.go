@@ -16,7 +16,7 @@ import (
 
 // change makes one change: it asks policy with what the log is now, then does it, then has the
 // engine told, so that the reply speaks of what is so.
-func (n *Node) change(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+func (n *Node) change(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, g ground) (control.Reply, error)) (control.Reply, error) {
 	reply, err := n.one(ctx, caller, r, do)
 	if err != nil {
 		return control.Reply{}, err
@@ -27,7 +27,13 @@ func (n *Node) change(ctx context.Context, caller control.Caller, r control.Requ
 	return reply, nil
 }
 
-func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, g ground) (control.Reply, error)) (control.Reply, error) {
+	// Before any lock: the path's file system may be away.
+	path, start := r.Path, r.Verb == control.VerbStart && r.Path != ""
+	if path == "" {
+		path = n.pathOf(r.Log)
+	}
+	g := n.ground(ctx, path, start, lookWithin)
 	n.verbs.Lock()
 	defer n.verbs.Unlock()
 	n.mu.Lock()
@@ -36,6 +42,11 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 	about := n.about(caller, r, now)
 	again := n.requests.check(caller, now)
 	n.mu.Unlock()
+	if about.Path != path { // its definition has only just been read
+		g = n.ground(ctx, about.Path, start, leadWithin)
+	}
+	about.Real = g.real
+	g.about = about
 	if again != nil {
 		n.config.Logger.Warn("change refused", "verb", r.Verb, "log", r.Log, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", again)
 		if n.config.Refused != nil {
@@ -58,23 +69,42 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 			return control.Reply{}, control.Errorf(control.CodeRefused, "%s %s: %v", r.Verb, r.Log, err)
 		}
 	}
-	return n.decided(caller, r, about, now, do)
+	defer n.settleUp()
+	return n.decided(ctx, caller, r, g, now, do)
+}
+
+// pathOf is the path of a log or forwarder; empty: there is none.
+func (n *Node) pathOf(log string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch f, at := n.plan.find(log); {
+	case f == nil:
+		return ""
+	case at >= 0:
+		return f.members[at].path
+	default:
+		return f.Path
+	}
 }
 
 // decided does what policy has permitted.
-func (n *Node) decided(caller control.Caller, r, about control.Request, asked time.Time, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+func (n *Node) decided(ctx context.Context, caller control.Caller, r control.Request, g ground, asked time.Time, do func(now time.Time, g ground) (control.Reply, error)) (control.Reply, error) {
+	about := g.about
+	real := n.ground(ctx, about.Path, false, leadWithin).real
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	// A definition may have changed while policy thought: what it decided on must be what is done.
-	if now := n.about(caller, r, asked); now != about {
+	// A definition, or a link, may have changed while policy thought: what it decided on must be what is done.
+	now := n.about(caller, r, asked)
+	now.Real = real
+	if now != about {
 		return control.Reply{}, control.Errorf(control.CodeConflict, "%s %s: its definition changed at this moment", r.Verb, r.Log).WithHint("try again")
 	}
-	now := n.config.Now()
+	moment := n.config.Now()
 	var err error
-	if n.operators.also, err = n.requests.take(caller, now); err != nil {
+	if n.operators.also, err = n.requests.take(caller, moment); err != nil {
 		return control.Reply{}, unsaved(err)
 	}
-	reply, err := do(now, about)
+	reply, err := do(moment, g)
 	if err == nil {
 		if err = n.operators.flush(); err != nil {
 			err = unsaved(err)
@@ -103,8 +133,11 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 	if reply.State == "stopped" {
 		return // its file is being let go of, or is so already
 	}
+	if len(reply.Logs) == 0 {
+		return
+	}
 	for end := time.Now().Add(firstLook); ; {
-		stands, looked := n.status(), true
+		stands, looked := n.status(reply.Logs...), true
 		reply.Files, reply.LagBytes = 0, 0
 		for _, log := range reply.Logs {
 			s, ok := stands[log]
@@ -121,8 +154,8 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 	}
 }
 
-// about fills in the path and the destination of a log that the request only names, where the path leads, and for how
-// long its word would hold with what the caller said before.
+// about fills in the path and the destination of a log that the request only names, and for how long its word would hold
+// with what the caller said before. Where the path leads is [Node.ground]'s to tell.
 func (n *Node) about(c control.Caller, r control.Request, now time.Time) control.Request {
 	if r.Path == "" {
 		r.Lifts = r.Verb == control.VerbStart
@@ -141,12 +174,6 @@ func (n *Node) about(c control.Caller, r control.Request, now time.Time) control
 		}
 	} else if r.Destination == "" && len(n.config.Destinations) == 1 {
 		r.Destination = n.config.Destinations[0]
-	}
-	if r.Path != "" {
-		// Where that can't be told nothing can be read either; and it is asked again when a file is opened.
-		if real, err := realPath(r.Path); err == nil && real != r.Path {
-			r.Real = real
-		}
 	}
 	r.Total = n.total(c, r, now)
 	return r
@@ -182,11 +209,11 @@ func unsaved(err error) error {
 
 // Start begins forwarding a path, or lifts an operator's stop.
 func (n *Node) Start(ctx context.Context, c control.Caller, r control.StartRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time, about control.Request) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, g ground) (control.Reply, error) {
 		if r.Path == "" {
 			return n.lift(c, r, now)
 		}
-		return n.begin(c, r, about, now)
+		return n.begin(c, r, g, now)
 	})
 }
 
@@ -230,7 +257,7 @@ func (n *Node) lift(c control.Caller, r control.StartRequest, now time.Time) (co
 }
 
 // begin forwards a path by an operator's wish.
-func (n *Node) begin(c control.Caller, r control.StartRequest, about control.Request, now time.Time) (control.Reply, error) {
+func (n *Node) begin(c control.Caller, r control.StartRequest, g ground, now time.Time) (control.Reply, error) {
 	d := Definition{Log: r.Log, Path: r.Path, Destination: r.Destination, Start: tail.Start(r.Start), Rate: r.Rate}
 	if d.Start == "" {
 		d.Start = tail.StartEnd
@@ -239,7 +266,10 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, about control.Req
 	if err := n.settle(&d); err != nil {
 		return control.Reply{}, control.Errorf(control.CodeRefused, "start %s: %v", r.Log, err)
 	}
-	if err := permitted(d.Path, n.config.Allowed, n.find); err != nil {
+	if errors.Is(g.fault, errLate) {
+		return control.Reply{}, control.Errorf(control.CodeTimeout, "start %s: %s: %v; nothing was changed", r.Log, d.Path, g.fault)
+	}
+	if err := g.fault; err != nil {
 		return control.Reply{}, control.Errorf(control.CodeRefused, "start %s: %s: %v", r.Log, d.Path, err).
 			WithHint("this node forwards only %s (allowed_paths)", n.config.Allowed)
 	}
@@ -269,10 +299,13 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, about control.Req
 	if d.Rate != nil {
 		said.Inputs["rate"] = strconv.FormatInt(int64(*d.Rate), 10)
 	}
-	next.Wish, next.Stop, next.Redirect = &wish{Definition: d, Override: said, Real: about.Real}, nil, nil
+	next.Wish, next.Stop, next.Redirect = &wish{Definition: d, Override: said, Real: g.real}, nil, nil
 	next.note(control.Change{Override: said})
 	if err := n.operators.put(r.Log, next); err != nil {
 		return control.Reply{}, unsaved(err)
+	}
+	if g.finding != nil {
+		n.survey.remember(d.Path, g.finding)
 	}
 	n.refresh(false)
 	reply.Changed = true
@@ -290,7 +323,7 @@ func sameRate(a, b *control.Rate) bool { return a == b || a != nil && b != nil &
 
 // Stop ends forwarding of a log, at once or drained.
 func (n *Node) Stop(ctx context.Context, c control.Caller, r control.StopRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time, _ control.Request) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, _ ground) (control.Reply, error) {
 		f, at := n.plan.find(r.Log)
 		if f == nil {
 			return control.Reply{}, n.unknown(r.Log)
@@ -345,7 +378,7 @@ func until(t time.Time) string {
 
 // Pause holds one log or all.
 func (n *Node) Pause(ctx context.Context, c control.Caller, r control.PauseRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time, _ control.Request) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, _ ground) (control.Reply, error) {
 		said := word(control.VerbPause, c, now, r.For, r.Reason)
 		reply := control.Reply{Log: r.Log, State: "paused", Until: said.Until, Changed: true}
 		if r.All {
@@ -420,7 +453,7 @@ func (n *Node) each(f func(*record) bool) error {
 
 // Resume lifts a pause.
 func (n *Node) Resume(ctx context.Context, c control.Caller, r control.ResumeRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time, _ control.Request) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, _ ground) (control.Reply, error) {
 		said := word(control.VerbResume, c, now, r.For, r.Reason)
 		if r.All {
 			return n.resumeAll(said)
