@@ -102,6 +102,7 @@ type mailbox struct {
 	acks   []ack
 	notes  []func()
 	asked  []*inquiry // who wants to know how it stands
+	begun  bool       // it answers; before, there is nothing that it could tell
 	closed bool       // it has ended and answers no more
 	wake   chan struct{}
 }
@@ -150,7 +151,7 @@ func (m *mailbox) signal() {
 // ask has a forwarder bring up to date what others may see, and then answer.
 func (m *mailbox) ask(q *inquiry) {
 	m.mu.Lock()
-	if m.closed {
+	if !m.begun || m.closed {
 		m.mu.Unlock()
 		q.answered()
 		return
@@ -161,6 +162,12 @@ func (m *mailbox) ask(q *inquiry) {
 	if first {
 		m.signal()
 	}
+}
+
+func (m *mailbox) begin() {
+	m.mu.Lock()
+	m.begun = true
+	m.mu.Unlock()
 }
 
 // close answers who still asks; who asks later is answered at once.
@@ -284,7 +291,14 @@ func (f *forwarder) work(ctx context.Context) (wait time.Duration, listen bool) 
 		if now.Before(f.reopenAt) {
 			return f.reopenAt.Sub(now), false
 		}
-		if err := f.open(); err != nil {
+		done, ok := f.engine.mayOpen(ctx)
+		if !ok {
+			return 0, false
+		}
+		f.mail.begin()
+		err := f.open()
+		done()
+		if err != nil {
 			f.fileErr = err
 			f.reopenAt = now.Add(f.reopen.next())
 			f.log.Error("can't begin; trying again", "error", err)

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -48,7 +49,7 @@ func TestStatusAsksAllAtOnce(t *testing.T) {
 	e := &Engine{runs: map[string]*forwarder{}}
 	for i := range n {
 		name := fmt.Sprintf("%04d", i)
-		f := &forwarder{mail: mailbox{wake: make(chan struct{}, 1)}}
+		f := &forwarder{mail: mailbox{begun: true, wake: make(chan struct{}, 1)}}
 		f.view.now.Log = name
 		e.runs[name] = f
 	}
@@ -78,7 +79,7 @@ func TestStatusAsksAllAtOnce(t *testing.T) {
 	if list := e.Status("0007", "0003", "unknown"); len(list) != 2 || list[0].Log != "0003" {
 		t.Errorf("%+v", list)
 	}
-	e.runs = map[string]*forwarder{"hangs": {mail: mailbox{wake: make(chan struct{}, 1)}}, "ended": e.runs["0001"]}
+	e.runs = map[string]*forwarder{"hangs": {mail: mailbox{begun: true, wake: make(chan struct{}, 1)}}, "ended": e.runs["0001"]}
 	began := time.Now()
 	if list := e.Status(); len(list) != 2 {
 		t.Errorf("%+v", list)
@@ -86,8 +87,9 @@ func TestStatusAsksAllAtOnce(t *testing.T) {
 	if took := time.Since(began); took < answerWithin || took > 4*answerWithin {
 		t.Errorf("a log that hangs holds a status up for %v", took)
 	}
+	e.runs["begins"] = &forwarder{mail: mailbox{wake: make(chan struct{}, 1)}}
 	began = time.Now()
-	if e.Status("ended"); time.Since(began) >= answerWithin {
+	if e.Status("ended", "begins"); time.Since(began) >= answerWithin {
 		t.Error("a log that hangs holds up a status of another one")
 	}
 }
@@ -112,5 +114,31 @@ func TestNewestDestinationOfWhatWaits(t *testing.T) {
 	allocs := testing.AllocsPerRun(10, func() { _, _ = s.active("999") })
 	if allocs != 0 {
 		t.Errorf("%v allocations", allocs)
+	}
+}
+
+// Logs begin some at a time; one whose disk hangs gives its place up, so that the others begin.
+func TestALogThatHangsKeepsNoOtherFromBeginning(t *testing.T) {
+	e := New(Config{})
+	for range 3 * openAtOnce { // none of them says that it has begun
+		if _, ok := e.mayOpen(t.Context()); !ok {
+			t.Fatal("no place")
+		}
+		if n := len(e.opening); n > openAtOnce {
+			t.Fatalf("%d begin at once", n)
+		}
+	}
+	done, ok := e.mayOpen(t.Context())
+	if !ok {
+		t.Fatal("no place")
+	}
+	done()
+	done() // the time may be over, too: it gives one place back, not two
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range openAtOnce { // where all places are taken, whoever ends doesn't wait
+		if _, ok := e.mayOpen(ctx); !ok {
+			return
+		}
 	}
 }
