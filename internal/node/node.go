@@ -266,6 +266,7 @@ func (n *Node) refresh(again bool) {
 		p, err = n.compute(now, true)
 		errs = append(errs, err)
 	}
+	errs = append(errs, n.operators.forget(p.names(n.operators.records), now))
 	n.tell(p)
 	n.apply(p)
 	failure := errors.Join(errs...)

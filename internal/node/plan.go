@@ -81,6 +81,23 @@ func engineRate(r *control.Rate) int64 {
 	return int64(*r)
 }
 
+// names are those of records that a forwarder or a log of the plan has.
+func (p *plan) names(records map[string]*record) map[string]bool {
+	names := map[string]bool{}
+	if len(records) == 0 {
+		return names
+	}
+	for _, f := range p.forwarders {
+		names[f.Log] = true
+		for _, m := range f.members {
+			if records[m.log] != nil {
+				names[m.log] = true
+			}
+		}
+	}
+	return names
+}
+
 // find gives the forwarder that a name belongs to, and the member; -1: the forwarder as a whole.
 func (p *plan) find(log string) (*forwarder, int) {
 	for _, f := range p.forwarders {
