@@ -69,7 +69,7 @@ type Log struct {
 	f        *os.File
 	seq      uint64
 	refusals map[kind]*tally
-	kinds    map[asker]int // of refusals
+	askers   map[asker]*known
 }
 
 // New names a file; nothing is touched before the first decision. identity is the node's: the events'

@@ -8,8 +8,8 @@ import (
 )
 
 // Whoever is refused can ask again, as often as they like, and the files have room for so many lines: without a bound
-// their refusals would push out what was decided before. So the first refusal of a kind is written at once, and those
-// that follow are counted; a line that stands for all of them follows after a while, with the last one's data. Kinds are
+// their refusals would push out what was decided before. So the first refusal of a kind is written at once, and a few
+// repeats of each caller; those that follow are counted, and a line that stands for all of them follows after a while, with the last one's data. Kinds are
 // told apart by all that was asked, up to some number for each caller, beyond which that caller's refusals are one kind.
 // What is allowed always has its own line.
 
@@ -21,7 +21,9 @@ const (
 	forget = 10 * time.Minute
 	// kindsOfCaller and kindsOfAll bound what is told apart.
 	kindsOfCaller = 20
-	kindsOfAll    = 2000
+	// repeatsOfCaller is how many repeats have a line of their own, of whatever kinds, until a caller wasn't refused for a while.
+	repeatsOfCaller = 5
+	kindsOfAll      = 2000
 )
 
 // asker is who was refused: by name, and by the user that the kernel names.
@@ -37,6 +39,9 @@ type kind struct {
 	route, action, reason, rule string
 	log, path, destination      string
 }
+
+// known is what is remembered of an asker.
+type known struct{ kinds, repeats int }
 
 // tally counts the refusals of a kind.
 type tally struct {
@@ -58,29 +63,37 @@ func (l *Log) Refuse(d Decision) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	k := l.known(kindOf(d))
+	k := l.fit(kindOf(d))
 	t := l.refusals[k]
 	if t == nil {
 		if l.refusals == nil {
-			l.refusals, l.kinds = map[kind]*tally{}, map[asker]int{}
+			l.refusals, l.askers = map[kind]*tally{}, map[asker]*known{}
 		}
 		t = &tally{due: now, wait: firstCount}
 		l.refusals[k] = t
-		l.kinds[k.asker]++
+		if l.askers[k.asker] == nil {
+			l.askers[k.asker] = &known{repeats: repeatsOfCaller}
+		}
+		l.askers[k.asker].kinds++
 	}
 	if t.count == 0 {
 		t.since = now
 	}
 	t.last, t.at, t.count = d, now, t.count+1
 	if now.Before(t.due) {
-		return nil
+		c := l.askers[k.asker]
+		if t.count > 1 || c.repeats == 0 {
+			return nil
+		}
+		c.repeats--
 	}
 	return l.settle(t, now)
 }
 
-// known is the kind itself where there is room for it, else a wider one.
-func (l *Log) known(k kind) kind {
-	if l.refusals[k] != nil || l.kinds[k.asker] < kindsOfCaller && len(l.refusals) < kindsOfAll {
+// fit is the kind itself where there is room for it, else a wider one.
+func (l *Log) fit(k kind) kind {
+	c := l.askers[k.asker]
+	if l.refusals[k] != nil || (c == nil || c.kinds < kindsOfCaller) && len(l.refusals) < kindsOfAll {
 		return k
 	}
 	if k = (kind{asker: k.asker}); l.refusals[k] != nil || len(l.refusals) < kindsOfAll {
@@ -123,8 +136,10 @@ func (l *Log) tick(all bool) error {
 			failed = cmp.Or(failed, l.settle(t, now))
 		case t.count == 0 && now.Sub(t.at) >= forget:
 			delete(l.refusals, k)
-			if l.kinds[k.asker]--; l.kinds[k.asker] == 0 {
-				delete(l.kinds, k.asker)
+			if c := l.askers[k.asker]; c.kinds > 1 {
+				c.kinds--
+			} else {
+				delete(l.askers, k.asker)
 			}
 		}
 	}
