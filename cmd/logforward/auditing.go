@@ -73,7 +73,7 @@ func (a auditSettings) open(identity string, engine *forward.Engine) *audit.Log 
 		return l
 	}
 	l.Unsent = func() (int64, bool) {
-		for _, s := range engine.Status() {
+		for _, s := range engine.Status(audit.LogName) {
 			if s.Log == audit.LogName {
 				// One that is paused or has no broker doesn't look at its files.
 				return s.LagBytes, s.State == forward.Idle || s.State == forward.Forwarding

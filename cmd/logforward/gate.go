@@ -90,7 +90,7 @@ func (g *gate) stands(ctx context.Context, c control.Caller, r control.Request, 
 		return true, nil
 	case refusal == nil:
 		return true, g.permitted(c, r, verdict)
-	case was && !g.refused(c, r, verdict, refusal):
+	case was && !g.ended(c, r, verdict, refusal):
 		return true, fmt.Errorf("it is not permitted any more, and that can't be recorded")
 	}
 	return false, nil
@@ -110,8 +110,20 @@ func (g *gate) reject(c control.Caller, r control.Request, why error) {
 	g.refused(c, r, policy.Decision{}, why)
 }
 
-// refused records a refusal, and tells whether that worked.
-func (g *gate) refused(c control.Caller, r control.Request, verdict policy.Decision, why error) bool {
+// refused records a refusal, or has it counted where it repeats another.
+func (g *gate) refused(c control.Caller, r control.Request, verdict policy.Decision, why error) {
+	g.count(r.Verb, "refused")
+	if g.audit == nil {
+		return
+	}
+	if err := g.kept(g.audit.Refuse(decision(c, r, verdict, why))); err != nil {
+		g.log.Error("a refusal isn't in the audit log yet", "error", err)
+	}
+}
+
+// ended records that what runs isn't permitted any more, and tells whether that worked. That changes something, so it
+// has a line of its own.
+func (g *gate) ended(c control.Caller, r control.Request, verdict policy.Decision, why error) bool {
 	g.count(r.Verb, "refused")
 	if err := g.record(decision(c, r, verdict, why)); err != nil {
 		g.log.Error("a refusal isn't in the audit log", "error", err)
@@ -130,7 +142,11 @@ func (g *gate) record(d audit.Decision) error {
 	if g.audit == nil {
 		return nil
 	}
-	err := g.audit.Record(d)
+	return g.kept(g.audit.Record(d))
+}
+
+// kept remembers whether the last decision could be recorded.
+func (g *gate) kept(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.unkept, g.unkeptAt = err, time.Now()
@@ -140,15 +156,21 @@ func (g *gate) record(d audit.Decision) error {
 // watchEvery is how often the policy's file is looked at, so that a new one is ready before it is asked.
 const watchEvery = time.Second
 
-// watch has the policy ready, and tells the log when it breaks and when it is mended, until ctx ends.
+// watch has the policy ready, tells the log when it breaks and when it is mended, and has refusals written that were
+// counted, until ctx ends.
 func (g *gate) watch(ctx context.Context) error {
-	if g.policy == nil {
-		return nil
-	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		g.tell(ctx, g.policy.Document(ctx))
+		if g.policy != nil {
+			g.tell(ctx, g.policy.Document(ctx))
+		}
+		if g.audit != nil {
+			if err := g.audit.Tick(); err != nil {
+				_ = g.kept(err)
+				g.log.Error("refusals aren't in the audit log yet", "error", err)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -162,3 +162,52 @@ func TestWhatThePolicyKnowsOfTheNode(t *testing.T) {
 		}
 	}
 }
+
+// Who is refused again and again gets a few lines at once and one that tells how often; what is permitted has a line each time.
+func TestTheGateCountsRepeatedRefusals(t *testing.T) {
+	g := newGate(t, authpolicy+`rule contains "alice" if input.callerid == "up=alice"
+`)
+	file := filepath.Join(t.TempDir(), "audit.log")
+	g.audit = audit.New(file, "n1", 0, 0)
+	r := control.Request{Verb: control.VerbPause, Log: "app", Path: "/var/log/app.log", Destination: "central"}
+	for range 50 {
+		if err := g.change(t.Context(), control.Caller{Name: "up=eve"}, r); !errors.Is(err, control.ErrRefused) {
+			t.Fatal(err)
+		}
+		if err := g.change(t.Context(), control.Caller{Name: "up=alice"}, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What stops a running log is no repeat of anything.
+	for range 2 {
+		if runs, err := g.stands(t.Context(), control.Caller{Name: "up=eve"}, r, true); runs || err != nil {
+			t.Fatal(runs, err)
+		}
+	}
+	if err := g.audit.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var allowed, running int
+	var counts []uint64
+	for line := range strings.Lines(string(b)) {
+		var e struct{ Data audit.Decision }
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case e.Data.Allowed:
+			allowed++
+		case e.Data.Route == routeRunning:
+			running++
+		default:
+			counts = append(counts, e.Data.Count)
+		}
+	}
+	if allowed != 50 || running != 2 || len(counts) != 7 || counts[0] != 1 || counts[6] != 44 {
+		t.Errorf("%d permitted, %d running, refused %v", allowed, running, counts)
+	}
+}

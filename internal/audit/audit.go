@@ -1,5 +1,6 @@
-// Package audit keeps what was decided about requests: one line for each, a CloudEvents 1.0 event as
-// JSON, on disk before what it permits takes effect.
+// Package audit keeps what was decided about requests: one line for each that is permitted, a CloudEvents 1.0 event as
+// JSON, on disk before what it permits takes effect. A refusal that repeats another is counted, and one line stands for
+// several: each says for how many. A process that is killed takes with it what it has counted and not written, at most ten minutes' worth.
 package audit
 
 import (
@@ -48,6 +49,8 @@ type Decision struct {
 	Total      string         `json:"total,omitempty"`     // for how long in all, with what this caller had of late
 	Rule       string         `json:"rule,omitempty"`      // of the policy
 	Policy     string         `json:"policy,omitempty"`    // SHA-256 of its file
+	Count      uint64         `json:"count"`               // of decisions that the line stands for; more than one are refusals, of which this is the last
+	Since      *time.Time     `json:"since,omitempty"`     // of the first of several
 }
 
 // Log is the file of decisions. Its methods may be used by several goroutines.
@@ -61,10 +64,12 @@ type Log struct {
 	// that hold them stay, up to ten times as many as are kept otherwise. nil: nobody does. Set it before the first decision.
 	Unsent func() (int64, bool)
 
-	mu   sync.Mutex
-	lost int // files that were removed though somebody needed them
-	f    *os.File
-	seq  uint64
+	mu       sync.Mutex
+	lost     int // files that were removed though somebody needed them
+	f        *os.File
+	seq      uint64
+	refusals map[kind]*tally
+	askers   map[asker]*known
 }
 
 // New names a file; nothing is touched before the first decision. identity is the node's: the events'
@@ -85,11 +90,14 @@ func New(file, identity string, size int64, count int) *Log {
 func (l *Log) Record(d Decision) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	d.Count = 1
 	if err := l.record(d); err != nil {
-		return fmt.Errorf("audit log %s: %w", l.file, err)
+		return l.failed(err)
 	}
 	return nil
 }
+
+func (l *Log) failed(err error) error { return fmt.Errorf("audit log %s: %w", l.file, err) }
 
 func (l *Log) record(d Decision) error {
 	line, err := l.line(d)
@@ -274,14 +282,14 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Close lets go of the file.
+// Close writes what was counted, and lets go of the file.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.f == nil {
-		return nil
+	err := l.tick(true)
+	if l.f != nil {
+		err = errors.Join(err, l.f.Close())
+		l.f = nil
 	}
-	err := l.f.Close()
-	l.f = nil
 	return err
 }

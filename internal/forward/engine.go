@@ -24,6 +24,7 @@ type Engine struct {
 	limiter        *rate.Limiter // of the node; nil: none
 	buffers, small sync.Pool     // of read buffers: of a chunk, and of smallRead
 	changed        chan struct{} // wanted isn't what runs
+	opening        chan struct{} // has an element for each log that begins
 
 	mu      sync.Mutex
 	opened  bool
@@ -41,7 +42,7 @@ func New(c Config) *Engine {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Engine{
-		cfg: c, log: c.Logger, changed: make(chan struct{}, 1),
+		cfg: c, log: c.Logger, changed: make(chan struct{}, 1), opening: make(chan struct{}, openAtOnce),
 		wanted: make(map[string]Log), paused: make(map[string]bool), links: make(map[string]*link),
 		runs: make(map[string]*forwarder), refused: make(map[string]Status),
 	}
@@ -313,6 +314,26 @@ func (e *Engine) owing(want Log) string {
 		return ""
 	}
 	return from
+}
+
+const (
+	// openAtOnce is how many logs begin at the same time. Ten thousand would keep whoever asks for their status waiting
+	// behind them all.
+	openAtOnce = 256
+	// openWithin is how long one counts among these: a disk that hangs must not keep other disks' logs from beginning.
+	openWithin = 250 * time.Millisecond
+)
+
+// mayOpen waits until a log may begin; done is called when it has. It is false where ctx ends first.
+func (e *Engine) mayOpen(ctx context.Context) (done func(), ok bool) {
+	select {
+	case e.opening <- struct{}{}:
+	case <-ctx.Done():
+		return nil, false
+	}
+	leave := sync.OnceFunc(func() { <-e.opening })
+	timer := time.AfterFunc(openWithin, leave)
+	return func() { timer.Stop(); leave() }, true
 }
 
 // bufferOf is one of at least n bytes from a pool.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"logforward/internal/chunk"
@@ -97,10 +98,25 @@ type partial struct {
 
 // mailbox is how others talk to a forwarder; none of it blocks.
 type mailbox struct {
-	mu    sync.Mutex
-	acks  []ack
-	notes []func()
-	wake  chan struct{}
+	mu     sync.Mutex
+	acks   []ack
+	notes  []func()
+	asked  []*inquiry // who wants to know how it stands
+	begun  bool       // it answers; before, there is nothing that it could tell
+	closed bool       // it has ended and answers no more
+	wake   chan struct{}
+}
+
+// inquiry is one question to many forwarders.
+type inquiry struct {
+	left atomic.Int64 // that haven't answered
+	all  chan struct{}
+}
+
+func (q *inquiry) answered() {
+	if q.left.Add(-1) == 0 {
+		close(q.all)
+	}
 }
 
 // ack is the outcome of one publish.
@@ -112,7 +128,7 @@ type ack struct {
 
 func (m *mailbox) put(a *ack, note func()) {
 	m.mu.Lock()
-	first := len(m.acks) == 0 && len(m.notes) == 0
+	first := m.none()
 	if a != nil {
 		m.acks = append(m.acks, *a)
 	}
@@ -121,17 +137,56 @@ func (m *mailbox) put(a *ack, note func()) {
 	}
 	m.mu.Unlock()
 	if first {
-		select {
-		case m.wake <- struct{}{}:
-		default:
-		}
+		m.signal()
 	}
 }
+
+func (m *mailbox) signal() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// ask has a forwarder bring up to date what others may see, and then answer.
+func (m *mailbox) ask(q *inquiry) {
+	m.mu.Lock()
+	if !m.begun || m.closed {
+		m.mu.Unlock()
+		q.answered()
+		return
+	}
+	first := m.none()
+	m.asked = append(m.asked, q)
+	m.mu.Unlock()
+	if first {
+		m.signal()
+	}
+}
+
+func (m *mailbox) begin() {
+	m.mu.Lock()
+	m.begun = true
+	m.mu.Unlock()
+}
+
+// close answers who still asks; who asks later is answered at once.
+func (m *mailbox) close() {
+	m.mu.Lock()
+	asked := m.asked
+	m.asked, m.closed = nil, true
+	m.mu.Unlock()
+	for _, q := range asked {
+		q.answered()
+	}
+}
+
+func (m *mailbox) none() bool { return len(m.acks) == 0 && len(m.notes) == 0 && len(m.asked) == 0 }
 
 func (m *mailbox) empty() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.acks) == 0 && len(m.notes) == 0
+	return m.none()
 }
 
 // post has note called on the forwarder's goroutine, if it still runs.
@@ -154,6 +209,7 @@ func newForwarder(e *Engine, l *link, want Log, paused bool) *forwarder {
 // run forwards until ctx ends.
 func (f *forwarder) run(ctx context.Context) {
 	defer close(f.done)
+	defer f.mail.close()
 	f.link.join(f)
 	f.linkUp()
 	timer := time.NewTimer(0)
@@ -209,14 +265,21 @@ func (f *forwarder) shut() {
 // readMail takes what others left: acknowledgements first, for notes may judge by them.
 func (f *forwarder) readMail() {
 	f.mail.mu.Lock()
-	acks, notes := f.mail.acks, f.mail.notes
-	f.mail.acks, f.mail.notes = nil, nil
+	acks, notes, asked := f.mail.acks, f.mail.notes, f.mail.asked
+	f.mail.acks, f.mail.notes, f.mail.asked = nil, nil, nil
 	f.mail.mu.Unlock()
 	for i := range acks {
 		f.onAck(acks[i])
 	}
 	for _, note := range notes {
 		note()
+	}
+	if len(asked) == 0 {
+		return
+	}
+	f.refresh() // once for all who ask
+	for _, q := range asked {
+		q.answered()
 	}
 }
 
@@ -228,7 +291,14 @@ func (f *forwarder) work(ctx context.Context) (wait time.Duration, listen bool) 
 		if now.Before(f.reopenAt) {
 			return f.reopenAt.Sub(now), false
 		}
-		if err := f.open(); err != nil {
+		done, ok := f.engine.mayOpen(ctx)
+		if !ok {
+			return 0, false
+		}
+		f.mail.begin()
+		err := f.open()
+		done()
+		if err != nil {
 			f.fileErr = err
 			f.reopenAt = now.Add(f.reopen.next())
 			f.log.Error("can't begin; trying again", "error", err)

@@ -18,11 +18,28 @@ type saver struct {
 	wake  chan struct{}
 
 	mu      sync.Mutex
-	waiting map[string]saving // by record key: only the newest counts
-	writing map[string]saving // what flush has in hand
+	waiting savings
+	writing savings // what flush has in hand
 	order   uint64
 	urgent  bool
 	err     error // of the last attempt
+}
+
+// savings are records to be written.
+type savings struct {
+	records map[string]saving // by record key: only the newest counts
+	newest  map[string]saving // by log: it says where the log is sent
+}
+
+func newSavings() savings {
+	return savings{records: map[string]saving{}, newest: map[string]saving{}}
+}
+
+func (s savings) add(key string, one saving) {
+	s.records[key] = one
+	if one.order >= s.newest[one.log].order {
+		s.newest[one.log] = one
+	}
 }
 
 type saving struct {
@@ -34,7 +51,7 @@ type saving struct {
 }
 
 func newSaver(state *State, every time.Duration, log *slog.Logger) *saver {
-	return &saver{state: state, every: every, log: log, wake: make(chan struct{}, 1), waiting: make(map[string]saving)}
+	return &saver{state: state, every: every, log: log, wake: make(chan struct{}, 1), waiting: newSavings()}
 }
 
 // save takes over a record. done is called once it is on disk, unless a newer record of the same
@@ -42,10 +59,10 @@ func newSaver(state *State, every time.Duration, log *slog.Logger) *saver {
 func (s *saver) save(one saving, urgent bool) {
 	key := recordKey(one.destination, one.log)
 	s.mu.Lock()
-	first := len(s.waiting) == 0
+	first := len(s.waiting.records) == 0
 	s.order++
 	one.order = s.order
-	s.waiting[key] = one // its done stands for that of an older one, too
+	s.waiting.add(key, one) // its done stands for that of an older one, too
 	signal := first || urgent && !s.urgent
 	s.urgent = s.urgent || urgent
 	s.mu.Unlock()
@@ -74,7 +91,7 @@ func (s *saver) run(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		s.mu.Lock()
-		urgent, some := s.urgent, len(s.waiting) > 0
+		urgent, some := s.urgent, len(s.waiting.records) > 0
 		s.mu.Unlock()
 		wait := time.Hour
 		if some {
@@ -108,33 +125,33 @@ func (s *saver) run(ctx context.Context) {
 func (s *saver) flush() error {
 	s.mu.Lock()
 	waiting, urgent := s.waiting, s.urgent
-	s.waiting, s.urgent = make(map[string]saving), false
+	s.waiting, s.urgent = newSavings(), false
 	s.writing = waiting
 	s.mu.Unlock()
-	if len(waiting) == 0 {
+	if len(waiting.records) == 0 {
 		return nil
 	}
-	records, active, order := make(map[string][]byte, len(waiting)), make(map[string]string, len(waiting)), make(map[string]uint64)
-	for key, one := range waiting {
+	records, active := make(map[string][]byte, len(waiting.records)), make(map[string]string, len(waiting.newest))
+	for key, one := range waiting.records {
 		records[key] = one.raw
-		if one.order > order[one.log] {
-			active[one.log], order[one.log] = one.destination, one.order
-		}
+	}
+	for log, one := range waiting.newest {
+		active[log] = one.destination
 	}
 	err := s.state.write(records, active)
 	s.mu.Lock()
-	s.err, s.writing = err, nil
+	s.err, s.writing = err, savings{}
 	if err != nil {
 		s.urgent = s.urgent || urgent
-		for key, one := range waiting {
-			if _, newer := s.waiting[key]; !newer {
-				s.waiting[key] = one
+		for key, one := range waiting.records {
+			if _, newer := s.waiting.records[key]; !newer {
+				s.waiting.add(key, one)
 			}
 		}
 	}
 	s.mu.Unlock()
 	if err == nil {
-		for _, one := range waiting {
+		for _, one := range waiting.records {
 			one.done()
 		}
 	}
@@ -146,9 +163,9 @@ func (s *saver) flush() error {
 func (s *saver) checkpoint(destination, log string) (*record, error) {
 	key := recordKey(destination, log)
 	s.mu.Lock()
-	one, ok := s.waiting[key]
+	one, ok := s.waiting.records[key]
 	if !ok {
-		one, ok = s.writing[key]
+		one, ok = s.writing.records[key]
 	}
 	s.mu.Unlock()
 	if ok {
@@ -159,19 +176,14 @@ func (s *saver) checkpoint(destination, log string) (*record, error) {
 
 // active is the destination that a log was last sent to, by its newest record; empty: none.
 func (s *saver) active(log string) (string, error) {
-	var destination string
-	var order uint64
 	s.mu.Lock()
-	for _, all := range []map[string]saving{s.waiting, s.writing} {
-		for _, one := range all {
-			if one.log == log && one.order > order {
-				destination, order = one.destination, one.order
-			}
-		}
+	one, ok := s.waiting.newest[log]
+	if !ok {
+		one, ok = s.writing.newest[log]
 	}
 	s.mu.Unlock()
-	if order > 0 {
-		return destination, nil
+	if ok {
+		return one.destination, nil
 	}
 	return s.state.active(log)
 }

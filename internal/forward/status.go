@@ -218,34 +218,46 @@ func (f *forwarder) refresh() {
 	s.Generations = f.tail.Status().Generations
 }
 
-// Status is where each wanted log stands, sorted by name. It asks the forwarders, and
-// for what one of them doesn't answer soon (its disk hangs) takes the last known.
-func (e *Engine) Status() []Status {
+// answerWithin is how long a status waits for the logs' answers: as long as a request about other logs may be held up by
+// one whose disk hangs.
+const answerWithin = 250 * time.Millisecond
+
+// Status is where each wanted log stands, sorted by name; only the named ones where any are named. It asks the
+// forwarders, and for what one of them doesn't answer soon (its disk hangs, or thousands start) takes the last known.
+func (e *Engine) Status(names ...string) []Status {
 	e.mu.Lock()
-	var all []*forwarder
-	var list []Status
-	for _, f := range e.runs {
-		all = append(all, f)
+	all, list := make([]*forwarder, 0, len(e.runs)), make([]Status, 0, len(e.runs)+len(e.refused))
+	if len(names) == 0 {
+		for _, f := range e.runs {
+			all = append(all, f)
+		}
+		for _, s := range e.refused {
+			list = append(list, s)
+		}
 	}
-	for _, s := range e.refused {
-		list = append(list, s)
+	for _, name := range names {
+		if f := e.runs[name]; f != nil {
+			all = append(all, f)
+		}
+		if s, ok := e.refused[name]; ok {
+			list = append(list, s)
+		}
 	}
 	e.mu.Unlock()
 
-	var asked sync.WaitGroup
-	asked.Add(len(all))
-	for _, f := range all {
-		var once sync.Once
-		f.post(func() { f.refresh(); once.Do(asked.Done) })
-		go func() { // one that has ended answers no more
-			select {
-			case <-f.done:
-			case <-time.After(time.Second):
-			}
-			once.Do(asked.Done)
-		}()
+	if len(all) > 0 {
+		q := &inquiry{all: make(chan struct{})}
+		q.left.Store(int64(len(all)))
+		timer := time.NewTimer(answerWithin)
+		for _, f := range all {
+			f.mail.ask(q)
+		}
+		select {
+		case <-q.all:
+		case <-timer.C:
+		}
+		timer.Stop()
 	}
-	asked.Wait()
 	for _, f := range all {
 		list = append(list, f.view.status())
 	}

@@ -12,7 +12,7 @@ import (
 
 // change makes one change: it asks policy with what the log is now, then does it, then has the
 // engine told, so that the reply speaks of what is so.
-func (n *Node) change(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+func (n *Node) change(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, g ground) (control.Reply, error)) (control.Reply, error) {
 	reply, err := n.one(ctx, caller, r, do)
 	if err != nil {
 		return control.Reply{}, err
@@ -23,7 +23,13 @@ func (n *Node) change(ctx context.Context, caller control.Caller, r control.Requ
 	return reply, nil
 }
 
-func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request, do func(now time.Time, g ground) (control.Reply, error)) (control.Reply, error) {
+	// Before any lock: the path's file system may be away.
+	path, start := r.Path, r.Verb == control.VerbStart && r.Path != ""
+	if path == "" {
+		path = n.pathOf(r.Log)
+	}
+	g := n.ground(ctx, path, start, lookWithin)
 	n.verbs.Lock()
 	defer n.verbs.Unlock()
 	n.mu.Lock()
@@ -32,6 +38,11 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 	about := n.about(caller, r, now)
 	again := n.requests.check(caller, now)
 	n.mu.Unlock()
+	if about.Path != path { // its definition has only just been read
+		g = n.ground(ctx, about.Path, start, leadWithin)
+	}
+	about.Real = g.real
+	g.about = about
 	if again != nil {
 		n.config.Logger.Warn("change refused", "verb", r.Verb, "log", r.Log, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", again)
 		if n.config.Refused != nil {
@@ -54,23 +65,42 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 			return control.Reply{}, control.Errorf(control.CodeRefused, "%s %s: %v", r.Verb, r.Log, err)
 		}
 	}
-	return n.decided(caller, r, about, now, do)
+	defer n.settleUp()
+	return n.decided(ctx, caller, r, g, now, do)
+}
+
+// pathOf is the path of a log or forwarder; empty: there is none.
+func (n *Node) pathOf(log string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch f, at := n.plan.find(log); {
+	case f == nil:
+		return ""
+	case at >= 0:
+		return f.members[at].path
+	default:
+		return f.Path
+	}
 }
 
 // decided does what policy has permitted.
-func (n *Node) decided(caller control.Caller, r, about control.Request, asked time.Time, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+func (n *Node) decided(ctx context.Context, caller control.Caller, r control.Request, g ground, asked time.Time, do func(now time.Time, g ground) (control.Reply, error)) (control.Reply, error) {
+	about := g.about
+	real := n.ground(ctx, about.Path, false, leadWithin).real
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	// A definition may have changed while policy thought: what it decided on must be what is done.
-	if now := n.about(caller, r, asked); now != about {
+	// A definition, or a link, may have changed while policy thought: what it decided on must be what is done.
+	now := n.about(caller, r, asked)
+	now.Real = real
+	if now != about {
 		return control.Reply{}, control.Errorf(control.CodeConflict, "%s %s: its definition changed at this moment", r.Verb, r.Log).WithHint("try again")
 	}
-	now := n.config.Now()
+	moment := n.config.Now()
 	var err error
-	if n.operators.also, err = n.requests.take(caller, now); err != nil {
+	if n.operators.also, err = n.requests.take(caller, moment); err != nil {
 		return control.Reply{}, unsaved(err)
 	}
-	reply, err := do(now, about)
+	reply, err := do(moment, g)
 	if err == nil {
 		if err = n.operators.flush(); err != nil {
 			err = unsaved(err)
@@ -99,8 +129,11 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 	if reply.State == "stopped" {
 		return // its file is being let go of, or is so already
 	}
+	if len(reply.Logs) == 0 {
+		return
+	}
 	for end := time.Now().Add(firstLook); ; {
-		stands, looked := n.status(), true
+		stands, looked := n.status(reply.Logs...), true
 		reply.Files, reply.LagBytes = 0, 0
 		for _, log := range reply.Logs {
 			s, ok := stands[log]
@@ -117,8 +150,8 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 	}
 }
 
-// about fills in the path and the destination of a log that the request only names, where the path leads, and for how
-// long its word would hold with what the caller said before.
+// about fills in the path and the destination of a log that the request only names, and for how long its word would hold
+// with what the caller said before. Where the path leads is [Node.ground]'s to tell.
 func (n *Node) about(c control.Caller, r control.Request, now time.Time) control.Request {
 	if r.Path == "" {
 		r.Lifts = r.Verb == control.VerbStart
@@ -137,12 +170,6 @@ func (n *Node) about(c control.Caller, r control.Request, now time.Time) control
 		}
 	} else if r.Destination == "" && len(n.config.Destinations) == 1 {
 		r.Destination = n.config.Destinations[0]
-	}
-	if r.Path != "" {
-		// Where that can't be told nothing can be read either; and it is asked again when a file is opened.
-		if real, err := realPath(r.Path); err == nil && real != r.Path {
-			r.Real = real
-		}
 	}
 	r.Total = n.total(c, r, now)
 	return r

@@ -33,9 +33,8 @@ func birth(path string) string {
 	return fmt.Sprintf("%d:%d-%d-%d.%d", s.Dev_major, s.Dev_minor, s.Ino, s.Btime.Sec, s.Btime.Nsec)
 }
 
-// born remembers the file that the path leads to now. It reports whether that is a new one.
-func (c *child) born() bool {
-	b := birth(c.Path)
+// born remembers the birth of the file that the path leads to. It reports whether that is a new one.
+func (c *child) born(b string) bool {
 	if b == "" || len(c.Births) > 0 && c.Births[len(c.Births)-1] == b {
 		return false
 	}

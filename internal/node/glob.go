@@ -32,9 +32,9 @@ type glob struct {
 
 	refused []control.Problem // of the last look: files that match and aren't followed
 	summary string
-	fault   error // of the pattern as a whole
-	glance  glance
-	unsaved bool // the last change is not on disk
+	fault   error    // of the pattern as a whole
+	seen    *finding // what was applied last; nil: nothing in this run
+	unsaved bool     // the last change is not on disk
 }
 
 // child is one file of a glob.
@@ -50,20 +50,19 @@ type child struct {
 // lookup finds the files of a pattern; see [tail.Expand].
 type lookup func(pattern string) (followed []string, refused []control.Problem, err error)
 
-// look brings the glob up to date and reports whether what is persisted changed. taken are the logs that others
+// look brings the glob up to date with what was found, and reports whether what is persisted changed. taken are the logs that others
 // have; drained tells whether all that was read of a log is confirmed.
-func (g *glob) look(log string, find lookup, taken map[string]bool, drained func(log string) bool, now time.Time) (changed bool) {
+func (g *glob) look(log string, seen *finding, taken map[string]bool, drained func(log string) bool, now time.Time) (changed bool) {
 	first := g.Files == nil
 	if first {
 		g.Files, changed = []*child{}, true
 	}
-	paths, refused, err := find(g.Pattern)
-	g.fault = err
-	if err != nil {
+	g.seen, g.fault = seen, seen.err
+	if seen.err != nil {
 		return changed // what was followed stays
 	}
-	g.refused = refused
-	matching := len(paths) + len(refused)
+	g.refused = slices.Clone(seen.refused)
+	matching := len(seen.files) + len(seen.refused)
 	byPath := make(map[string]*child, len(g.Files))
 	names := make(map[string]string, len(g.Files))
 	for _, c := range g.Files {
@@ -80,14 +79,15 @@ func (g *glob) look(log string, find lookup, taken map[string]bool, drained func
 			files[b] = c
 		}
 	}
-	present := make(map[string]bool, len(paths))
-	for _, path := range paths {
+	present := make(map[string]bool, len(seen.files))
+	for _, f := range seen.files {
+		path := f.path
 		present[path] = true
 		if c := byPath[path]; c != nil {
 			if !c.Gone.IsZero() {
 				c.Gone, changed = time.Time{}, true
 			}
-			if c.born() {
+			if c.born(f.birth) {
 				files[c.Births[len(c.Births)-1]], changed = c, true
 			}
 			if taken[c.Log] {
@@ -102,13 +102,13 @@ func (g *glob) look(log string, find lookup, taken map[string]bool, drained func
 			refuse(path, "the log %s is %s already", name, other)
 		} else if taken[name] {
 			refuse(path, "another forwarder has the log %s", name)
-		} else if other := files[birth(path)]; other != nil && other.Path != path {
+		} else if other := files[f.birth]; other != nil && other.Path != path {
 			refuse(path, "it is a file of the log %s, renamed", other.Log)
 		} else if len(g.Files) >= maxFiles {
 			refuse(path, "%d files are followed already, which is the most of one glob", maxFiles)
 		} else {
 			c := &child{Log: name, Path: path, First: first}
-			if c.born() {
+			if c.born(f.birth) {
 				files[c.Births[0]] = c
 			}
 			g.Files, names[name], changed = append(g.Files, c), path, true

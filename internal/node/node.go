@@ -14,6 +14,7 @@ import (
 
 	"logforward/internal/control"
 	"logforward/internal/forward"
+	"logforward/internal/share"
 	"logforward/internal/tail"
 )
 
@@ -25,7 +26,8 @@ type Engine interface {
 	Set([]forward.Log)
 	// Pause holds or releases one log, which need not be in the set yet.
 	Pause(name string, on bool)
-	Status() []forward.Status
+	// Status is where all logs stand, or those that are named. It waits for a moment only.
+	Status(names ...string) []forward.Status
 }
 
 // Own is a log of the node's own, which a setting has it forward. Its file need not be among those that are
@@ -75,8 +77,10 @@ type Node struct {
 	config  Config
 	started time.Time
 
-	verbs  sync.Mutex // one change at a time, the question to policy included
-	scopes scopes     // what operators' logs may read
+	verbs   sync.Mutex // one change at a time, the question to policy included
+	scopes  scopes     // what operators' logs may read
+	survey  *survey    // of globs' files
+	grounds share.Calls[ground]
 
 	mu           sync.Mutex // all below
 	dir          *directory
@@ -86,7 +90,8 @@ type Node struct {
 	plan         *plan
 	set          []forward.Log             // what the engine was told; nil: nothing yet
 	paused       map[string]bool           // what the engine was told to pause
-	latest       map[string]forward.Status // of this look; nil: not asked for yet
+	latest       map[string]forward.Status // of this look; nil: the engine wasn't asked
+	depends      bool                      // something depends on where the logs stand
 	drains       map[string]drain          // by log
 	loadProblems []control.Problem
 	failure      error // of the last look: the state can't be written
@@ -108,25 +113,34 @@ func New(c Config) *Node {
 	}
 	c.Destinations = slices.Sorted(slices.Values(c.Destinations))
 	c.Thresholds.setDefaults()
-	return &Node{config: c, plan: new(plan), paused: map[string]bool{}, drains: map[string]drain{}, globs: map[string]*glob{},
+	return &Node{config: c, plan: new(plan), survey: newSurvey(finder(c.Allowed)), paused: map[string]bool{}, drains: map[string]drain{}, globs: map[string]*glob{},
 		scopes: scopes{known: map[string]*scope{}, fresh: map[string][]string{}}}
 }
 
 // Open reads what is to be forwarded and tells the engine. Definitions at fault are
 // no error; a state that can't be read is.
 func (n *Node) Open(context.Context) error {
+	if err := n.load(); err != nil {
+		return fmt.Errorf("open node: %w", err)
+	}
+	n.update(true, lookWithin)
+	return nil
+}
+
+// load reads what was kept.
+func (n *Node) load() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.started = n.config.Now()
 	n.dir = newDirectory(n.config.Definitions)
 	var err error
 	if n.operators, n.loadProblems, err = loadOperators(n.config.State, n.config.Now); err != nil {
-		return fmt.Errorf("open node: %w", err)
+		return err
 	}
 	if n.requests, err = loadRequests(n.config.State, n.started); err != nil {
-		return fmt.Errorf("open node: %w", err)
+		return err
 	}
-	err = n.config.State.Each(bucketGlobs, func(log string, b []byte) error {
+	return n.config.State.Each(bucketGlobs, func(log string, b []byte) error {
 		g, err := decodeGlob(b)
 		if err != nil {
 			// Lost: its files count as seen for the first time, those with a checkpoint go on there.
@@ -136,14 +150,6 @@ func (n *Node) Open(context.Context) error {
 		n.globs[log] = g
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("open node: %w", err)
-	}
-	n.refresh(true)
-	for _, p := range n.plan.problems {
-		n.config.Logger.Warn("definition at fault", "where", p.Where, "problem", p.Problem)
-	}
-	return nil
 }
 
 // Run runs the engine and keeps it to what is wanted, until ctx ends. It returns nil then.
@@ -173,11 +179,11 @@ func (n *Node) setRunning(on bool) {
 	n.running = on
 }
 
-// Reload reads all definitions again, whether they look changed or not. When it returns, what they say is in force.
+// Reload reads all definitions again, whether they look changed or not. When it returns, what they say is in
+// force, but for globs whose files can't be looked at in time.
 func (n *Node) Reload() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.refresh(true)
+	n.update(true, lookWithin)
+	n.settleUp()
 }
 
 // watch looks at once a second, and sooner where the kernel says that the directory changed. Notification
@@ -205,10 +211,10 @@ func (n *Node) watch(ctx context.Context) {
 			}
 		case <-soon:
 		case <-events(notify):
+		case <-n.survey.fresh:
 		}
-		n.mu.Lock()
-		n.refresh(false)
-		n.mu.Unlock()
+		n.update(false, 0)
+		n.settleUp()
 	}
 }
 
@@ -243,22 +249,24 @@ func (n *Node) unsettled() bool {
 	return n.dir.unsettled
 }
 
-// refresh brings everything up to date: what has reached its time, definitions, files, drains, the engine.
-// The lock is held.
+// refresh brings everything up to date: what has reached its time, definitions, drains, the engine, and globs with what was
+// found last. It waits for nothing but the definitions' and the state's disk. The lock is held.
 func (n *Node) refresh(again bool) {
 	now := n.config.Now()
-	n.latest = nil
+	defer func() { n.latest = nil }()
+	n.depends = false
 	var errs []error
 	errs = append(errs, n.expire(now), n.keepFiles())
 	if n.config.Definitions != "" && n.dir.look(again) {
 		again = true // a name may be free now that another forwarder had
 	}
-	p, err := n.compute(now, again)
+	p, err := n.compute(now, again || n.latest != nil) // where a log stands may free its name
 	errs = append(errs, err)
 	if n.drain(p, now) {
 		p, err = n.compute(now, true)
 		errs = append(errs, err)
 	}
+	errs = append(errs, n.operators.forget(p.names(n.operators.records), now))
 	n.tell(p)
 	n.apply(p)
 	failure := errors.Join(errs...)
@@ -344,7 +352,7 @@ func (n *Node) dry(f *forwarder, at int) bool {
 		if at >= 0 && i != at || m.stopped() {
 			continue
 		}
-		s, ok := n.stands()[m.log]
+		s, ok := n.stands(m.log)
 		if !ok || !settled(s) {
 			done = false // the engine hasn't begun with it
 			continue
@@ -365,9 +373,4 @@ func (n *Node) dry(f *forwarder, at int) bool {
 		}
 	}
 	return done
-}
-
-// find is [tail.Expand] with the node's permitted paths.
-func (n *Node) find(pattern string) ([]string, []control.Problem, error) {
-	return expand(pattern, n.config.Allowed)
 }

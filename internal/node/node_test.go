@@ -54,7 +54,7 @@ func (w *wheel) Pause(name string, on bool) {
 	w.paused[name] = on
 }
 
-func (w *wheel) Status() []forward.Status {
+func (w *wheel) Status(names ...string) []forward.Status {
 	if w.hang != nil {
 		w.hang <- struct{}{} // it has begun
 		w.hang <- struct{}{} // it may end
@@ -63,6 +63,9 @@ func (w *wheel) Status() []forward.Status {
 	defer w.mu.Unlock()
 	var all []forward.Status
 	for _, l := range w.logs {
+		if len(names) > 0 && !slices.Contains(names, l.Name) {
+			continue
+		}
 		s, ok := w.status[l.Name]
 		if !ok {
 			s.State = "idle"
@@ -155,9 +158,7 @@ func (b *bench) open() *Node {
 
 // look is what the node does once a second.
 func (b *bench) look() {
-	b.node.mu.Lock()
-	defer b.node.mu.Unlock()
-	b.node.refresh(true)
+	b.node.Reload()
 }
 
 func (b *bench) define(file, text string) {

@@ -1,9 +1,12 @@
 package node
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"logforward/internal/control"
@@ -18,8 +21,14 @@ const (
 	keyAll          = "all"
 )
 
-// maxHistory is how many changes are kept for each log.
-const maxHistory = 50
+const (
+	// maxHistory is how many changes are kept for each log.
+	maxHistory = 50
+	// keepEnded is how long what operators said about a log is kept once none of it holds any more and the log isn't
+	// forwarded, and maxEnded for how many such logs: who starts and stops ever new names must not fill memory and disk.
+	keepEnded = 30 * 24 * time.Hour
+	maxEnded  = 1000
+)
 
 // record is what operators said about one log or forwarder, as it lies in the state.
 type record struct {
@@ -58,6 +67,23 @@ func (r *record) note(c control.Change) {
 	if extra := len(r.History) - maxHistory; extra > 0 {
 		r.History = append([]control.Change(nil), r.History[extra:]...)
 	}
+}
+
+// over tells since when nothing of it holds any more; false: something does.
+func (r *record) over() (since time.Time, over bool) {
+	if r.Wish != nil || r.Redirect != nil || r.Stop != nil || r.Pause != nil || r.Resume != nil {
+		return time.Time{}, false
+	}
+	for _, c := range r.History {
+		at := c.Since
+		if c.Ended == "expired" {
+			at = c.Until
+		}
+		if at.After(since) {
+			since = at
+		}
+	}
+	return since, true
 }
 
 // due tells whether anything has reached its time.
@@ -205,6 +231,38 @@ func (o *operators) write(bucket, key, scope string, old, r *record) error {
 	}
 	o.held.written()
 	o.also = nil
+	return nil
+}
+
+// forget deletes the records of logs that are over: those that are too old, and the oldest of too many. Those of logs
+// that are still known stay.
+func (o *operators) forget(known map[string]bool, now time.Time) error {
+	type ended struct {
+		log   string
+		since time.Time
+	}
+	var all []ended
+	for log, r := range o.records {
+		if since, over := r.over(); over && !known[log] {
+			all = append(all, ended{log, since})
+		}
+	}
+	slices.SortFunc(all, func(a, b ended) int { return cmp.Or(a.since.Compare(b.since), strings.Compare(a.log, b.log)) })
+	var gone []forward.Entry
+	for i, e := range all {
+		if i < len(all)-maxEnded || now.Sub(e.since) >= keepEnded {
+			gone = append(gone, forward.Entry{Bucket: bucketOperators, Key: e.log})
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	if err := o.state.PutAll(gone...); err != nil {
+		return fmt.Errorf("forget what was said about logs that ended: %w", err)
+	}
+	for _, e := range gone {
+		delete(o.records, e.Key)
+	}
 	return nil
 }
 

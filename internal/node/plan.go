@@ -81,6 +81,23 @@ func engineRate(r *control.Rate) int64 {
 	return int64(*r)
 }
 
+// names are those of records that a forwarder or a log of the plan has.
+func (p *plan) names(records map[string]*record) map[string]bool {
+	names := map[string]bool{}
+	if len(records) == 0 {
+		return names
+	}
+	for _, f := range p.forwarders {
+		names[f.Log] = true
+		for _, m := range f.members {
+			if records[m.log] != nil {
+				names[m.log] = true
+			}
+		}
+	}
+	return names
+}
+
 // find gives the forwarder that a name belongs to, and the member; -1: the forwarder as a whole.
 func (p *plan) find(log string) (*forwarder, int) {
 	for _, f := range p.forwarders {
@@ -98,8 +115,8 @@ func (p *plan) find(log string) (*forwarder, int) {
 	return nil, -1
 }
 
-// compute makes the plan of this moment: files, operators, and what globs find.
-// again has all globs looked at, whether their directories changed or not.
+// compute makes the plan of this moment: files, operators, and what was found of globs.
+// again has that applied anew: a name may be free now.
 func (n *Node) compute(now time.Time, again bool) (*plan, error) {
 	definitions, problems := n.dir.definitions()
 	p := &plan{problems: append(slices.Clone(n.loadProblems), problems...)}
@@ -128,7 +145,7 @@ func (n *Node) compute(now time.Time, again bool) (*plan, error) {
 		taken[f.Log] = true
 	}
 	var errs []error
-	globs := map[string]bool{}
+	globs, patterns := map[string]bool{}, map[string]bool{}
 	for _, f := range p.forwarders {
 		f.stop = n.operators.get(f.Log).Stop
 		f.defined = f.Destination
@@ -140,11 +157,12 @@ func (n *Node) compute(now time.Time, again bool) (*plan, error) {
 			f.members = []member{n.member(f, f.Log, f.Path, f.Start, false)}
 			continue
 		}
-		globs[f.Log] = true
+		globs[f.Log], patterns[f.Path] = true, true
 		if err := n.expand(f, taken, now, again); err != nil {
 			errs = append(errs, err)
 		}
 	}
+	n.survey.keep(patterns)
 	for log := range n.globs {
 		if !globs[log] {
 			if err := n.config.State.Delete(bucketGlobs, log); err != nil {
@@ -157,7 +175,7 @@ func (n *Node) compute(now time.Time, again bool) (*plan, error) {
 	return p, errors.Join(errs...)
 }
 
-// expand looks for a glob's files and makes their members. taken grows by their logs.
+// expand makes members of the files that were found of a glob. taken grows by their logs.
 func (n *Node) expand(f *forwarder, taken map[string]bool, now time.Time, again bool) error {
 	g := n.globs[f.Log]
 	if g == nil || g.Pattern != f.Path {
@@ -169,10 +187,11 @@ func (n *Node) expand(f *forwarder, taken map[string]bool, now time.Time, again 
 	// after the start, and is read from its beginning.
 	var err error
 	changed := false
-	if again || g.glance.due(f.Path, time.Now()) {
-		done := g.glance.begin(f.Path)
-		changed = g.look(f.Log, n.find, taken, n.drained, now)
-		done()
+	switch seen := n.survey.last(f.Path); {
+	case seen == nil:
+		n.survey.ask(f.Path, false) // what was found by an earlier run is followed meanwhile
+	case seen != g.seen || again:
+		changed = g.look(f.Log, seen, taken, n.drained, now)
 	}
 	if changed || g.unsaved {
 		var b []byte
@@ -239,25 +258,24 @@ func (n *Node) known() string {
 
 // drained tells whether all that the engine read of a log is confirmed. A log that it doesn't work has nothing unread.
 func (n *Node) drained(log string) bool {
-	s, ok := n.stands()[log]
-	return !ok || settled(s) && s.LagBytes == 0
+	s, ok := n.stands(log)
+	return n.latest != nil && (!ok || settled(s) && s.LagBytes == 0)
 }
 
 // settled: where the log stands is known.
 func settled(s forward.Status) bool { return s.State != "starting" && s.State != "syncing" }
 
-// stands is the engine's status of this look. It is asked for only where something depends on it:
-// the engine asks every log, and a thousand quiet ones would be woken each second.
-func (n *Node) stands() map[string]forward.Status {
-	if n.latest == nil {
-		n.latest = n.status()
-	}
-	return n.latest
+// stands is where a log stands, if the engine was asked; else it will be, and things are looked at again. It is asked only
+// where something depends on it: it asks every log, and a thousand quiet ones would be woken each second.
+func (n *Node) stands(log string) (forward.Status, bool) {
+	n.depends = n.depends || n.latest == nil
+	s, ok := n.latest[log]
+	return s, ok
 }
 
-// status is the engine's, by log. It needs no lock, and may take a second where a log's disk hangs.
-func (n *Node) status() map[string]forward.Status {
-	all := n.config.Engine.Status()
+// status is the engine's, by log: of all, or of those that are named. It takes a moment where a log's disk hangs, so the lock isn't held.
+func (n *Node) status(names ...string) map[string]forward.Status {
+	all := n.config.Engine.Status(names...)
 	by := make(map[string]forward.Status, len(all))
 	for _, s := range all {
 		by[s.Log] = s

@@ -13,7 +13,7 @@ import (
 // redirected to where that says. The engine has the old destination confirm all that was sent there
 // before the new one gets what comes behind it.
 func (n *Node) Redirect(ctx context.Context, c control.Caller, r control.RedirectRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time, _ control.Request) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, _ ground) (control.Reply, error) {
 		f, at := n.plan.find(r.Log)
 		if f == nil {
 			return control.Reply{}, n.unknown(r.Log)

@@ -13,10 +13,15 @@ import (
 // Status tells where each log stands, or one (a glob's name gives all of its logs).
 func (n *Node) Status(_ context.Context, r control.StatusRequest) (control.StatusReply, error) {
 	others := n.others()
-	stands := n.status() // the engine asks every log: nobody else waits for that
+	var names []string
+	if r.Log != "" {
+		if names = n.logs(r.Log); len(names) == 0 {
+			names = []string{r.Log} // it may have none, or be unknown: nobody else is asked for that
+		}
+	}
+	stands := n.status(names...) // the engine asks the logs: nobody else waits for that
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.latest = stands
 	reply := control.StatusReply{
 		Identity: n.config.Identity, Version: n.config.Version, PID: n.config.PID, Started: n.started.UTC(), Executable: n.config.Executable,
 		Pause: n.operators.all.Pause, Logs: []control.LogStatus{}, Problems: slices.Clone(n.plan.problems),
@@ -26,7 +31,7 @@ func (n *Node) Status(_ context.Context, r control.StatusRequest) (control.Statu
 		reply.Problems = append(reply.Problems, control.Problem{Where: "state", Problem: n.failure.Error()})
 	}
 	for _, f := range n.plan.forwarders {
-		rows := n.rows(f)
+		rows := n.rows(f, stands)
 		for _, row := range rows {
 			if r.Log != "" && r.Log != row.Log && r.Log != f.Log {
 				continue
@@ -49,6 +54,17 @@ func (n *Node) Status(_ context.Context, r control.StatusRequest) (control.Statu
 	return reply, nil
 }
 
+// logs are the names that one stands for: its own, or those of its glob.
+func (n *Node) logs(log string) []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f, at := n.plan.find(log)
+	if f == nil {
+		return nil
+	}
+	return f.logs(at)
+}
+
 // others are the problems that aren't the node's own.
 func (n *Node) others() []control.Problem {
 	if n.config.Problems == nil {
@@ -58,7 +74,7 @@ func (n *Node) others() []control.Problem {
 }
 
 // rows are a forwarder's logs; one row with its fault or its waiting where it has none.
-func (n *Node) rows(f *forwarder) []control.LogStatus {
+func (n *Node) rows(f *forwarder, stands map[string]forward.Status) []control.LogStatus {
 	base := control.LogStatus{Log: f.Log, Path: f.Path, Destination: f.Destination, Managed: f.managed, Limit: n.limit(f), Override: n.operators.get(f.Log).override()}
 	if base.Override == nil && f.wish != nil {
 		base.Override = &f.wish.Override
@@ -87,7 +103,7 @@ func (n *Node) rows(f *forwarder) []control.LogStatus {
 		if own := n.operators.get(m.log).override(); own != nil {
 			row.Override = own
 		}
-		s, ok := n.latest[m.log]
+		s, ok := stands[m.log]
 		switch {
 		case m.stopped():
 			row.State = "stopped"

@@ -46,6 +46,9 @@ func (n *Node) enforce(ctx context.Context) {
 // judgeRunning looks once at all that operators started and redirected.
 func (n *Node) judgeRunning(ctx context.Context) {
 	for _, s := range n.standings() {
+		if s.request.Verb == control.VerbRedirect {
+			s.request.Real = n.ground(ctx, s.request.Path, false, leadWithin).real
+		}
 		permitted, err := n.config.Stands(ctx, s.caller, s.request, !s.stopped)
 		if ctx.Err() != nil {
 			return

@@ -31,10 +31,15 @@ const (
 
 // scope is what an operator's log may read.
 type scope struct {
+	*decision
+	refused map[string]refusal
+}
+
+// decision is what was decided of a forwarder; its logs share it.
+type decision struct {
 	caller  control.Caller
 	request control.Request // the start, for a path that is still to be filled in
-	allowed []string        // real paths that were decided on
-	refused map[string]refusal
+	allowed map[string]bool // real paths that were decided on
 }
 
 type refusal struct {
@@ -66,39 +71,43 @@ func realPath(path string) (string, error) {
 
 // scopesOf says what the logs of a plan may read.
 func (n *Node) scopesOf(p *plan) {
+	n.scopes.mu.Lock()
+	defer n.scopes.mu.Unlock()
 	known := map[string]*scope{}
 	for _, f := range p.forwarders {
 		if f.wish == nil {
 			continue
 		}
-		for _, m := range f.members {
-			known[m.log] = newScope(f.wish)
-		}
-	}
-	n.scopes.mu.Lock()
-	defer n.scopes.mu.Unlock()
-	for log, s := range known {
-		if old := n.scopes.known[log]; old != nil && old.caller.Name == s.caller.Name && old.request == s.request {
-			s.refused = old.refused
-			for _, file := range old.allowed {
-				if !slices.Contains(s.allowed, file) {
-					s.allowed = append(s.allowed, file)
-				}
+		d := newDecision(f.wish)
+		for _, m := range f.members { // what one of its logs was permitted since is kept, whichever is still there
+			if old := n.scopes.known[m.log]; old != nil && old.caller.Name == d.caller.Name && old.request == d.request {
+				d = old.decision
+				break
 			}
+		}
+		for _, m := range f.members {
+			if old := n.scopes.known[m.log]; old != nil && old.decision == d {
+				known[m.log] = old
+				continue
+			}
+			known[m.log] = &scope{d, map[string]refusal{}}
 		}
 	}
 	n.scopes.known = known
 }
 
-func newScope(w *wish) *scope {
-	s := &scope{caller: w.caller(), request: w.request(), allowed: slices.Clone(w.Files), refused: map[string]refusal{}}
+func newDecision(w *wish) *decision {
+	d := &decision{caller: w.caller(), request: w.request(), allowed: make(map[string]bool, len(w.Files)+2)}
+	for _, file := range w.Files {
+		d.allowed[file] = true
+	}
 	if !isGlob(w.Path) {
-		s.allowed = append(s.allowed, w.Path)
+		d.allowed[w.Path] = true
 		if w.Real != "" {
-			s.allowed = append(s.allowed, w.Real)
+			d.allowed[w.Real] = true
 		}
 	}
-	return s
+	return d
 }
 
 // caller is who started it, as policy knew them.
@@ -155,16 +164,15 @@ func (n *Node) Permit(log, realpath string) error {
 		n.config.Logger.Warn("a file isn't opened", "log", log, "error", err)
 		return err
 	}
-	s.allowed = append(s.allowed, realpath)
+	s.allowed[realpath] = true
 	n.scopes.fresh[request.Log] = append(n.scopes.fresh[request.Log], realpath)
 	return nil
 }
 
 // covers: it is a file that was decided on, or might be a rotated form or a copy of one, beside it.
 func (s *scope) covers(realpath string) bool {
-	return slices.ContainsFunc(s.allowed, func(file string) bool {
-		return file == realpath || filepath.Dir(file) == filepath.Dir(realpath) && tail.IsRelated(filepath.Base(realpath), filepath.Base(file))
-	})
+	dir, name := filepath.Split(realpath)
+	return s.allowed[realpath] || tail.IsRelatedToAny(name, func(base string) bool { return s.allowed[dir+base] })
 }
 
 // keepFiles writes down which files policy has permitted since the last time: a restart must not ask again.

@@ -39,7 +39,7 @@ func Preview(d Definition, allowed tail.Allowed, destinations []string) (Outlook
 		return Outlook{Definition: d}, err
 	}
 	o := Outlook{Definition: d}
-	find := func(pattern string) ([]string, []control.Problem, error) { return expand(pattern, allowed) }
+	find := finder(allowed)
 	if err := permitted(d.Path, allowed, find); err != nil {
 		return o, fmt.Errorf("%s: %w; permitted are %s (allowed_paths)", d.Path, err, allowed)
 	}
@@ -50,7 +50,7 @@ func Preview(d Definition, allowed tail.Allowed, destinations []string) (Outlook
 		return o, nil
 	}
 	g := &glob{Pattern: d.Path}
-	g.look(d.Log, find, map[string]bool{d.Log: true}, func(string) bool { return true }, n.started)
+	g.look(d.Log, take(d.Path, find), map[string]bool{d.Log: true}, func(string) bool { return true }, n.started)
 	for _, f := range g.Files {
 		o.Files = append(o.Files, f.Path)
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,11 +14,11 @@ import (
 
 // Start begins forwarding a path, or lifts an operator's stop.
 func (n *Node) Start(ctx context.Context, c control.Caller, r control.StartRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time, about control.Request) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, g ground) (control.Reply, error) {
 		if r.Path == "" {
 			return n.lift(c, r, now)
 		}
-		return n.begin(c, r, about, now)
+		return n.begin(c, r, g, now)
 	})
 }
 
@@ -61,7 +62,7 @@ func (n *Node) lift(c control.Caller, r control.StartRequest, now time.Time) (co
 }
 
 // begin forwards a path by an operator's wish.
-func (n *Node) begin(c control.Caller, r control.StartRequest, about control.Request, now time.Time) (control.Reply, error) {
+func (n *Node) begin(c control.Caller, r control.StartRequest, g ground, now time.Time) (control.Reply, error) {
 	d := Definition{Log: r.Log, Path: r.Path, Destination: r.Destination, Start: tail.Start(r.Start), Rate: r.Rate}
 	if d.Start == "" {
 		d.Start = tail.StartEnd
@@ -70,7 +71,10 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, about control.Req
 	if err := n.settle(&d); err != nil {
 		return control.Reply{}, control.Errorf(control.CodeRefused, "start %s: %v", r.Log, err)
 	}
-	if err := permitted(d.Path, n.config.Allowed, n.find); err != nil {
+	if errors.Is(g.fault, errLate) {
+		return control.Reply{}, control.Errorf(control.CodeTimeout, "start %s: %s: %v; nothing was changed", r.Log, d.Path, g.fault)
+	}
+	if err := g.fault; err != nil {
 		return control.Reply{}, control.Errorf(control.CodeRefused, "start %s: %s: %v", r.Log, d.Path, err).
 			WithHint("this node forwards only %s (allowed_paths)", n.config.Allowed)
 	}
@@ -100,10 +104,13 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, about control.Req
 	if d.Rate != nil {
 		said.Inputs["rate"] = strconv.FormatInt(int64(*d.Rate), 10)
 	}
-	next.Wish, next.Stop, next.Redirect = &wish{Definition: d, Override: said, Real: about.Real}, nil, nil
+	next.Wish, next.Stop, next.Redirect = &wish{Definition: d, Override: said, Real: g.real}, nil, nil
 	next.note(control.Change{Override: said})
 	if err := n.operators.put(r.Log, next); err != nil {
 		return control.Reply{}, unsaved(err)
+	}
+	if g.finding != nil {
+		n.survey.remember(d.Path, g.finding)
 	}
 	n.refresh(false)
 	reply.Changed = true
@@ -121,7 +128,7 @@ func sameRate(a, b *control.Rate) bool { return a == b || a != nil && b != nil &
 
 // Stop ends forwarding of a log, at once or drained.
 func (n *Node) Stop(ctx context.Context, c control.Caller, r control.StopRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time, _ control.Request) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, _ ground) (control.Reply, error) {
 		f, at := n.plan.find(r.Log)
 		if f == nil {
 			return control.Reply{}, n.unknown(r.Log)
@@ -176,7 +183,7 @@ func until(t time.Time) string {
 
 // Pause holds one log or all.
 func (n *Node) Pause(ctx context.Context, c control.Caller, r control.PauseRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time, _ control.Request) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, _ ground) (control.Reply, error) {
 		said := word(control.VerbPause, c, now, r.For, r.Reason)
 		reply := control.Reply{Log: r.Log, State: "paused", Until: said.Until, Changed: true}
 		if r.All {
@@ -251,7 +258,7 @@ func (n *Node) each(f func(*record) bool) error {
 
 // Resume lifts a pause.
 func (n *Node) Resume(ctx context.Context, c control.Caller, r control.ResumeRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time, _ control.Request) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, _ ground) (control.Reply, error) {
 		said := word(control.VerbResume, c, now, r.For, r.Reason)
 		if r.All {
 			return n.resumeAll(said)

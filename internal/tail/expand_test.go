@@ -3,6 +3,7 @@ package tail
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -62,5 +63,18 @@ func TestExpandFollowsLiveFilesOnly(t *testing.T) {
 	r.must(err)
 	if len(refused) != 1 || !strings.Contains(refused[0].Reason, "not permitted") {
 		t.Fatalf("%v", refused)
+	}
+}
+
+// What may have been made from a known name is found by looking names up, exactly where comparing with each would find it.
+func TestRelatedToAnyIsRelatedToOne(t *testing.T) {
+	bases := []string{"app.log", "app", "syslog", "a.b.c", "app-1.log", "x.log.gz", ".log", "a_b"}
+	names := []string{"app.log", "app.log.1", "app.log.2.gz", "app-20260102.log", "app.1.log.zst", "app~", "app.log~", "apple.log", "syslog-20260102", "syslogx",
+		"a.b.1.c", "a.b.c.old", "app-1.log.1", "app-1-2.log", "x.log.1.gz", "x.log.gz.1", ".log.1", "a_b_1", "a", "", "-", "b.log", "app_x.log"}
+	for _, name := range names {
+		want := slices.ContainsFunc(bases, func(base string) bool { return isRelated(name, base) })
+		if got := IsRelatedToAny(name, func(base string) bool { return slices.Contains(bases, base) }); got != want {
+			t.Errorf("%q: %t, want %t", name, got, want)
+		}
 	}
 }

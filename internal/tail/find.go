@@ -97,25 +97,21 @@ func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
 		if slices.ContainsFunc(places[:i], func(q place) bool { return q.dir == p.dir }) {
 			continue // listed already, for all names
 		}
-		var bases []string
+		var bases, stems []string
 		for _, q := range places[i:] {
 			if q.dir == p.dir {
 				bases = append(bases, q.base)
+				stems = append(stems, strings.TrimSuffix(q.base, filepath.Ext(q.base)))
 			}
 		}
-		entries, err := listDir(p.dir, func(name []byte, ino uint64) bool {
-			return inodes[ino] || slices.ContainsFunc(bases, func(base string) bool {
-				stem := strings.TrimSuffix(base, filepath.Ext(base))
-				return len(name) >= len(stem) && string(name[:len(stem)]) == stem
-			})
-		})
+		names, err := l.cfg.Watcher.list(p.dir)
 		switch {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, unix.ENOTDIR):
 			continue
 		case err != nil:
 			return nil, err // it must not look as if there were no files
 		}
-		for _, e := range entries {
+		for _, e := range names.pick(stems, inodes) {
 			path := filepath.Join(p.dir, e.name)
 			related := inodes[e.ino] || slices.ContainsFunc(bases, func(base string) bool {
 				return e.name == base || isRelated(e.name, base)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
+
+	"logforward/internal/share"
 )
 
 const pollDefault = time.Second
@@ -40,7 +42,9 @@ type WatcherConfig struct {
 // size and identity from time to time: network file systems send no events, and
 // events can be lost. Safe for concurrent use.
 type Watcher struct {
-	cfg WatcherConfig
+	cfg      WatcherConfig
+	listings share.Calls[listed] // by directory
+	read     atomic.Int64        // directories, for tests
 
 	mu       sync.Mutex
 	logs     map[*watch]struct{}
@@ -158,6 +162,7 @@ func (w *Watcher) add(path string, wake func()) *watch {
 		return nil
 	}
 	e := &watch{path: path, dir: filepath.Dir(path), wake: wake, w: w}
+	answers(e.dir)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.logs[e] = struct{}{}
@@ -183,6 +188,9 @@ func (w *Watcher) remove(e *watch) {
 	}
 	w.mu.Unlock()
 }
+
+// answers returns when a directory's file system does. It is for before w.mu is taken: a file system that is away must hold up its own logs alone.
+func answers(dir string) { _, _ = statPath(dir) }
 
 // enter lets events for path wake e. Called with w.mu.
 func (w *Watcher) enter(path string, e *watch) {
@@ -343,11 +351,27 @@ func (w *Watcher) poll() {
 func (w *Watcher) Sweep() { w.sweep(true) }
 
 func (w *Watcher) sweep(all bool) {
+	type seen struct {
+		d   *watchedDir
+		at  info
+		err error
+	}
+	var dirs []seen
+	w.mu.Lock()
+	for _, d := range w.dirs {
+		dirs = append(dirs, seen{d: d})
+	}
+	w.mu.Unlock()
+	for i := range dirs { // without the lock, see answers
+		dirs[i].at, dirs[i].err = statPath(dirs[i].d.path)
+	}
 	w.mu.Lock()
 	w.sweeps++
 	turn := w.sweeps % relaxed
-	for _, d := range w.dirs {
-		w.renew(d)
+	for _, s := range dirs {
+		if w.dirs[s.d.path] == s.d {
+			w.renew(s.d, s.at, s.err)
+		}
 	}
 	if w.order == nil {
 		for e := range w.logs {
@@ -373,11 +397,10 @@ func (w *Watcher) sweep(all bool) {
 
 // renew watches a directory that appeared, or was replaced by another of the
 // same name: inotify would go on watching the old one. Called with w.mu.
-func (w *Watcher) renew(d *watchedDir) {
+func (w *Watcher) renew(d *watchedDir, at info, err error) {
 	if w.notify == nil {
 		return
 	}
-	at, err := statPath(d.path)
 	switch {
 	case err != nil:
 		w.detach(d)
@@ -467,6 +490,9 @@ func (e *watch) set(gens []*generation, linger time.Duration) {
 	e.mu.Unlock()
 	if was == real {
 		return
+	}
+	if real != "" {
+		answers(filepath.Dir(real))
 	}
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()

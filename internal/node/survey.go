@@ -1,0 +1,227 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"logforward/internal/control"
+	"logforward/internal/share"
+	"logforward/internal/tail"
+)
+
+// Looking at files takes as long as it takes: a directory can have ten thousand of them, and a network file system that
+// is away can hold a look up for ever. So nothing is looked at with the node's lock held: looks are made beside it, what
+// they found is applied under it, and who waits for one does so for a moment only.
+
+const (
+	// lookWithin is how long a change waits for a look at its own path, and the start of the node for all of them.
+	lookWithin = 3 * time.Second
+	// leadWithin is how long a change is held up, with others behind it, until it is known that its path still leads where it led.
+	leadWithin = 250 * time.Millisecond
+)
+
+var errLate = errors.New("it can't be looked at: its file system doesn't answer, or has too much to look at")
+
+// finding is what one look at a glob's files found. Nobody changes it.
+type finding struct {
+	files   []file // that are to be followed, by path
+	refused []control.Problem
+	err     error
+}
+
+// file is one of them, and its birth.
+type file struct{ path, birth string }
+
+// take looks at a glob's files.
+func take(pattern string, find lookup) *finding {
+	paths, refused, err := find(pattern)
+	f := &finding{files: make([]file, len(paths)), refused: refused, err: err}
+	for i, path := range paths {
+		f.files[i] = file{path, birth(path)}
+	}
+	return f
+}
+
+// lookup gives what was found, as if it were looked for now.
+func (f *finding) lookup(string) (followed []string, refused []control.Problem, err error) {
+	for _, file := range f.files {
+		followed = append(followed, file.path)
+	}
+	return followed, f.refused, f.err
+}
+
+// survey looks at globs' files. It may be used by several goroutines.
+type survey struct {
+	find  lookup
+	calls share.Calls[*finding] // by pattern: one look at a time
+
+	mu    sync.Mutex
+	known map[string]*sight
+	fresh chan struct{} // something was found that the node doesn't know of
+}
+
+// sight is what is known of one pattern.
+type sight struct {
+	glance glance
+	forced bool // the next look is made whether it is due or not
+	last   *finding
+}
+
+func newSurvey(find lookup) *survey {
+	return &survey{find: find, known: map[string]*sight{}, fresh: make(chan struct{}, 1)}
+}
+
+// ask has a pattern looked at, if that is due or forced. It doesn't wait.
+func (s *survey) ask(pattern string, forced bool) *share.Call[*finding] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.known[pattern]
+	if k == nil {
+		k = &sight{}
+		s.known[pattern] = k
+	}
+	k.forced = k.forced || forced
+	return s.calls.Ask(pattern, func() *finding { return s.look(pattern, k) })
+}
+
+// look runs for one pattern at a time.
+func (s *survey) look(pattern string, k *sight) *finding {
+	s.mu.Lock()
+	g, forced, last := k.glance, k.forced, k.last
+	k.forced = false
+	s.mu.Unlock()
+	if !forced && last != nil && !g.due(pattern, time.Now()) {
+		return last
+	}
+	done := g.begin(pattern)
+	f := take(pattern, s.find)
+	done()
+	s.mu.Lock()
+	k.glance, k.last = g, f
+	s.mu.Unlock()
+	select {
+	case s.fresh <- struct{}{}:
+	default:
+	}
+	return f
+}
+
+// last is what was found last; nil: nothing yet.
+func (s *survey) last(pattern string) *finding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.known[pattern]; k != nil {
+		return k.last
+	}
+	return nil
+}
+
+// remember takes over what was found for a pattern that nobody had asked for before.
+func (s *survey) remember(pattern string, f *finding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known[pattern] == nil {
+		s.known[pattern] = &sight{last: f}
+	}
+}
+
+// keep forgets all patterns but these.
+func (s *survey) keep(patterns map[string]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for pattern := range s.known {
+		if !patterns[pattern] {
+			delete(s.known, pattern)
+		}
+	}
+}
+
+// ground is what a change stands on: what is asked for, and what the disk says of its path.
+type ground struct {
+	about   control.Request // with the path, the destination and the time in all filled in
+	path    string
+	real    string   // where the path leads; empty: nowhere else, or that can't be told
+	fault   error    // why the path can't be started
+	finding *finding // of a glob that is to be started
+}
+
+// ground looks at a path, for no longer than a while and with no lock held. start has it looked at all that a start asks.
+func (n *Node) ground(ctx context.Context, path string, start bool, within time.Duration) ground {
+	if path == "" {
+		return ground{}
+	}
+	key := path
+	if start {
+		key = "start " + path
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	g, err := n.grounds.Ask(key, func() ground {
+		g := ground{path: path}
+		// Where that can't be told nothing can be read either; and it is asked again when a file is opened.
+		if real, err := realPath(path); err == nil && real != path {
+			g.real = real
+		}
+		if !start {
+			return g
+		}
+		find := n.survey.find
+		if isGlob(path) {
+			g.finding, _ = n.survey.ask(path, true).Wait(context.Background())
+			find = g.finding.lookup
+		}
+		g.fault = permitted(path, n.config.Allowed, find)
+		return g
+	}).Wait(ctx)
+	if err != nil {
+		return ground{path: path, fault: errLate}
+	}
+	return g
+}
+
+// update brings everything up to date: it has globs looked at, all of them where again is set, and applies what is found
+// within some time; what is found later is applied when it is.
+func (n *Node) update(again bool, within time.Duration) {
+	n.mu.Lock()
+	n.refresh(again)
+	var calls []*share.Call[*finding]
+	for _, f := range n.plan.forwarders {
+		if f.glob != nil {
+			calls = append(calls, n.survey.ask(f.Path, again))
+		}
+	}
+	n.mu.Unlock()
+	if within > 0 && len(calls) > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), within)
+		for _, c := range calls {
+			_, _ = c.Wait(ctx)
+		}
+		cancel()
+		n.mu.Lock()
+		n.refresh(false)
+		n.mu.Unlock()
+	}
+}
+
+// settleUp asks the engine where its logs stand, if anything depends on that, and does what follows. The engine waits for
+// every log, so it isn't asked with the lock held.
+func (n *Node) settleUp() {
+	n.mu.Lock()
+	depends := n.depends
+	n.mu.Unlock()
+	if !depends {
+		return
+	}
+	stands := n.status()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.latest = stands
+	n.refresh(false)
+}
+
+// finder is [tail.Expand] with the node's permitted paths.
+func finder(allowed tail.Allowed) lookup {
+	return func(pattern string) ([]string, []control.Problem, error) { return expand(pattern, allowed) }
+}
