@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,13 +30,13 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 	n.mu.Lock()
 	n.refresh(false)
 	now := n.config.Now()
-	about := n.about(caller, r, now)
+	abouts := n.abouts(caller, r, now)
 	again := n.requests.check(caller, now)
 	n.mu.Unlock()
 	if again != nil {
 		n.config.Logger.Warn("change refused", "verb", r.Verb, "log", r.Log, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", again)
 		if n.config.Refused != nil {
-			n.config.Refused(caller, about, again)
+			n.config.Refused(caller, abouts[0], again)
 		}
 		return control.Reply{}, again
 	}
@@ -44,7 +45,10 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 	if ctx.Err() != nil {
 		return control.Reply{}, control.Errorf(control.CodeTimeout, "%s %s: others' changes took too long; nothing was changed", r.Verb, r.Log)
 	}
-	if n.config.Authorize != nil {
+	for _, about := range abouts {
+		if n.config.Authorize == nil {
+			break
+		}
 		if err := n.config.Authorize(ctx, caller, about); err != nil {
 			n.config.Logger.Warn("change refused by policy", "verb", r.Verb, "log", r.Log, "path", about.Path, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", err)
 			var e *control.Error
@@ -54,18 +58,18 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 			return control.Reply{}, control.Errorf(control.CodeRefused, "%s %s: %v", r.Verb, r.Log, err)
 		}
 	}
-	return n.decided(caller, r, about, now, do)
+	return n.decided(caller, r, abouts, now, do)
 }
 
 // decided does what policy has permitted.
-func (n *Node) decided(caller control.Caller, r, about control.Request, asked time.Time, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
+func (n *Node) decided(caller control.Caller, r control.Request, abouts []control.Request, asked time.Time, do func(now time.Time, about control.Request) (control.Reply, error)) (control.Reply, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	// A definition may have changed while policy thought: what it decided on must be what is done.
-	if now := n.about(caller, r, asked); now != about {
+	if now := n.abouts(caller, r, asked); !slices.Equal(now, abouts) {
 		return control.Reply{}, control.Errorf(control.CodeConflict, "%s %s: its definition changed at this moment", r.Verb, r.Log).WithHint("try again")
 	}
-	now := n.config.Now()
+	now, about := n.config.Now(), abouts[0]
 	var err error
 	if n.operators.also, err = n.requests.take(caller, now); err != nil {
 		return control.Reply{}, unsaved(err)
@@ -115,6 +119,34 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// Known is a question about one log, with what the node knows of it filled in for policy.
+func (n *Node) Known(c control.Caller, r control.Request) control.Request {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.about(c, r, n.config.Now())
+}
+
+// abouts are what policy is to decide on: of a glob whose logs don't all go to one destination, once for each of these.
+func (n *Node) abouts(c control.Caller, r control.Request, now time.Time) []control.Request {
+	all := []control.Request{n.about(c, r, now)}
+	f, at := n.plan.find(r.Log)
+	if f == nil || at >= 0 || r.Path != "" {
+		return all
+	}
+	for _, m := range f.members {
+		one := all[0]
+		if r.Verb == control.VerbRedirect {
+			one.Current = m.destination
+		} else {
+			one.Destination = m.destination
+		}
+		if !slices.Contains(all, one) {
+			all = append(all, one)
+		}
+	}
+	return all
 }
 
 // about fills in the path and the destination of a log that the request only names, where the path leads, and for how
