@@ -123,7 +123,7 @@ func (n *Node) Open(context.Context) error {
 	if n.operators, n.loadProblems, err = loadOperators(n.config.State, n.config.Now); err != nil {
 		return fmt.Errorf("open node: %w", err)
 	}
-	if n.requests, err = loadRequests(n.config.State, n.started); err != nil {
+	if n.requests, err = loadRequests(n.config.State); err != nil {
 		return fmt.Errorf("open node: %w", err)
 	}
 	err = n.config.State.Each(bucketGlobs, func(log string, b []byte) error {
