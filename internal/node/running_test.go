@@ -108,6 +108,33 @@ func TestOperatorsBesidePolicy(t *testing.T) {
 	b.want("when that ended")
 }
 
+// Who takes a glob over from somebody else doesn't get the files that policy permitted to that one alone.
+func TestWhoTakesOverIsAskedAboutEachFile(t *testing.T) {
+	b := newBench(t)
+	b.file("a.log")
+	asked := ""
+	b.files = func(_ context.Context, c control.Caller, _ control.Request) error {
+		asked = c.Name
+		return nil
+	}
+	b.open()
+	j := &judge{denied: map[string]bool{}}
+	b.node.config.Stands = j.stands
+	ctx, bob := t.Context(), alice()
+	bob.Name = "choria=bob.mcollective"
+	b.must(b.node.Start(ctx, alice(), control.StartRequest{Log: "app", Path: b.logs + "/*.log", Destination: "archive"}))
+	if err := b.node.Permit("app.a.log", b.logs+"/a.log"); err != nil || asked != alice().Name {
+		t.Fatalf("%q %v", asked, err)
+	}
+	b.look()
+	j.denied["choria=alice.mcollective start"] = true
+	b.node.judgeRunning(ctx)
+	b.must(b.node.Start(ctx, bob, control.StartRequest{Log: "app"}))
+	if err := b.node.Permit("app.a.log", b.logs+"/a.log"); err != nil || asked != bob.Name {
+		t.Errorf("%q was asked about: %v", asked, err)
+	}
+}
+
 // The node's own log is forwarded whatever operators pause, and no file takes its name.
 func TestOwnLog(t *testing.T) {
 	b := newBench(t)
