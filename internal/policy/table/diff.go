@@ -283,6 +283,14 @@ func (d *differ) ask(base map[string]any, c sample, action, changed string, valu
 	if changed != "" {
 		r[changed] = value
 	}
+	if slices.Contains(append(whole(), "plan", "list", "check"), action) { // these are about the whole node
+		for _, name := range []string{"log", "path", "destination", "current", "for", "rate", "reason"} {
+			if changed == name {
+				return false
+			}
+			delete(r, name)
+		}
+	}
 	if action == "redirect" || action == "resume" { // a redirect has no end, and a resume needs none
 		if changed != "for" {
 			delete(r, "for")

@@ -90,6 +90,25 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// What is about the whole node names no log, path or destination, has no end and gives no reason: a role that wants one allows
+// none of it, and no comparison says that it does.
+func TestTheWholeIsWithinNoLimit(t *testing.T) {
+	for limit, may := range map[string]bool{"": true, "rate: 1MiB/s": true, "logs: ['*']": false, "paths: [/**]": false, "destinations: ['*']": false, "for: 4h": false, "reason: required": false} {
+		old := mustParse(t, "version: 1\nroles:\n  a:\n    callers: [up=a]\n    actions: [status]\n")
+		table := mustParse(t, "version: 1\nroles:\n  a:\n    callers: [up=a]\n    actions: ['*']\n    "+limit+"\n")
+		for _, action := range []string{"apply", "rollback"} {
+			in := map[string]any{"agent": Agent, "action": action, "callerid": "up=a", "data": map[string]any{}}
+			if v := table.Decide(in, Node); v.Allowed != may {
+				t.Errorf("%q: %s is allowed: %t", limit, action, v.Allowed)
+			}
+			gains := slices.ContainsFunc(Diff(old, table).Differences, func(d Difference) bool { return slices.Contains(d.Actions, action) })
+			if gains != may {
+				t.Errorf("%q: the comparison says %t of %s", limit, gains, action)
+			}
+		}
+	}
+}
+
 // A comparison that was given up says so.
 func TestDiffThatIsGivenUpSaysSo(t *testing.T) {
 	c := diff(example(t), example(t), 1000)
