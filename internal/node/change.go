@@ -170,7 +170,7 @@ func (n *Node) about(c control.Caller, r control.Request, now time.Time) control
 	} else if r.Destination == "" && len(n.config.Destinations) == 1 {
 		r.Destination = n.config.Destinations[0]
 	}
-	if r.Path != "" {
+	if r.Path != "" && r.Changes() { // who only looks doesn't wait for a disk that hangs
 		// Where that can't be told nothing can be read either; and it is asked again when a file is opened.
 		if real, err := realPath(r.Path); err == nil && real != r.Path {
 			r.Real = real
