@@ -475,7 +475,8 @@ func TestPlanIsAppliedForWhomPolicyLets(t *testing.T) {
 	h.must(os.WriteFile(h.path("logforward.cfg"), []byte(strings.ReplaceAll(string(config), "policy = peers", "policy = "+h.path("p.rego"))), 0o644))
 	document := "package io.choria.mcorpc.authpolicy\nimport rego.v1\ndefault allow := false\nallow if {\n\tinput.callerid == \"%s\"\n\tinput.collective == \"mcollective\"\n}\n"
 	h.must(os.WriteFile(h.path("p.rego"), fmt.Appendf(nil, document, "choria=bob.mcollective"), 0o644))
-	h.says(h.ask("plan", nil), codeOK, "nothing staged")
+	h.says(h.ask("plan", nil), codeAborted, "", "not permitted for choria=alice.mcollective")
+	h.says(h.as("choria=bob.mcollective", "plan", nil), codeOK, "nothing staged")
 	h.says(h.ask("apply", nil), codeAborted, "", "not permitted for choria=alice.mcollective")
 	h.must(os.WriteFile(h.path("p.rego"), fmt.Appendf(nil, document, "choria=alice.mcollective"), 0o644))
 	h.says(h.ask("apply", nil), codeOther, "", "nothing is staged")

@@ -123,7 +123,7 @@ func (a *agent) command(ctx context.Context, into any, verb string) *reply {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*a.client.Timeout)
 	defer cancel()
-	args := []string{verb, "--json", "--caller=" + a.CallerID, "--collective=" + a.Collective, "--request=" + a.RequestID}
+	args := []string{verb, "--json", "--caller=" + a.CallerID, "--collective=" + a.Collective, "--request=" + a.RequestID, fmt.Sprintf("--ttl=%d", a.TTL)}
 	if a.config != "" {
 		args = append(args, "--config="+a.config)
 	}

@@ -33,7 +33,7 @@ administrators := {
 }
 
 open := {
-	"rpcutil": {"ping", "agent_inventory", "daemon_stats", "collective_info", "get_fact", "get_facts"},
+	"rpcutil": {"ping", "agent_inventory", "daemon_stats", "collective_info", "get_fact", "get_facts", "inventory"},
 	"choria_util": {"info", "machine_states", "machine_state"},
 	"scout": {"checks"},
 }
@@ -189,7 +189,7 @@ for_within(role) if {
 
 ends if said("for")
 
-ends if input.action in {"stop", "pause", "redirect"}
+ends if input.action in {"stop", "pause", "redirect", "apply", "rollback"}
 
 ends if {
 	input.action == "start"
@@ -250,7 +250,7 @@ reason_within(_) if {
 	regex.match("[\\pL\\pN]", given.reason)
 }
 
-changes := {"start", "stop", "pause", "resume", "redirect"}
+changes := {"start", "stop", "pause", "resume", "redirect", "apply", "rollback"}
 
 # In seconds.
 ttl_within(role) if not role.ttl

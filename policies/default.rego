@@ -24,7 +24,7 @@ administrators := {
 }
 
 open := {
-	"rpcutil": {"ping", "agent_inventory", "daemon_stats", "collective_info", "get_fact", "get_facts"},
+	"rpcutil": {"ping", "agent_inventory", "daemon_stats", "collective_info", "get_fact", "get_facts", "inventory"},
 	"choria_util": {"info", "machine_states", "machine_state"},
 	"scout": {"checks"},
 }

@@ -5,7 +5,7 @@ import rego.v1
 import data.io.choria.mcorpc.authpolicy
 
 test_everybody_looks if {
-	every pair in [["rpcutil", "ping"], ["choria_util", "machine_states"], ["scout", "checks"]] {
+	every pair in [["rpcutil", "ping"], ["rpcutil", "inventory"], ["choria_util", "machine_states"], ["scout", "checks"]] {
 		authpolicy.allow with input as {"agent": pair[0], "action": pair[1], "callerid": "up=anybody"}
 	}
 }

@@ -184,7 +184,7 @@ for_within(role) if {
 
 ends if said("for")
 
-ends if input.action in {"stop", "pause", "redirect"}
+ends if input.action in {"stop", "pause", "redirect", "apply", "rollback"}
 
 ends if {
 	input.action == "start"
@@ -245,7 +245,7 @@ reason_within(_) if {
 	regex.match("[\\pL\\pN]", given.reason)
 }
 
-changes := {"start", "stop", "pause", "resume", "redirect"}
+changes := {"start", "stop", "pause", "resume", "redirect", "apply", "rollback"}
 
 # In seconds.
 ttl_within(role) if not role.ttl

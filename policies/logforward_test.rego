@@ -31,6 +31,18 @@ test_nobody_changes if {
 	}
 }
 
+test_operators_roll_out if {
+	every action in ["apply", "rollback"] {
+		authpolicy.rule == {"rollout"} with input as asked("up=ops-bob", action, {})
+		authpolicy.allow with input as asked("choria=ops-bob.mcollective", action, {})
+		not authpolicy.allow with input as asked("up=oncall-eve", action, {})
+		not authpolicy.allow with input as asked("local=root", action, {})
+		not authpolicy.allow with input as but(asked("up=ops-bob", action, {}), "provision_mode", true)
+	}
+	authpolicy.rule == {"reader"} with input as asked("up=ops-bob", "plan", {})
+	not authpolicy.allow with input as asked("", "plan", {})
+}
+
 test_no_other_agent if {
 	not authpolicy.allow with input as but(asked("up=anybody", "status", {}), "agent", "service")
 	not authpolicy.allow with input as object.remove(asked("up=anybody", "status", {}), ["agent"])

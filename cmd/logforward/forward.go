@@ -116,6 +116,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 			return up
 		},
 	})
+	g.known = f.node.Known
 	if err := f.node.Open(ctx); err != nil {
 		return err
 	}

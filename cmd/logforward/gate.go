@@ -20,6 +20,8 @@ type gate struct {
 	peers  func(context.Context, control.Caller, control.Request) error
 	policy *policy.Policy // nil: the peers' rights decide alone
 	host   host
+	// known fills in what the node knows of a log that a question names; nil: nothing.
+	known  func(control.Caller, control.Request) control.Request
 	audit  *audit.Log // nil: none is kept
 	log    *slog.Logger
 	counts *prometheus.CounterVec // decisions; nil: nobody counts
@@ -43,6 +45,9 @@ const (
 // A node whose policy is missing or broken still says how it stands.
 func (g *gate) ask(ctx context.Context, c control.Caller, r control.Request) error {
 	err := g.peers(ctx, c, r)
+	if !r.Changes() && r.Log != "" && g.known != nil {
+		r = g.known(c, r)
+	}
 	verdict := policy.Decision{Rule: withoutPolicy}
 	if err == nil && g.policy != nil && !r.Changes() {
 		if verdict, err = g.decide(ctx, c, r); verdict.Broken {
@@ -84,7 +89,7 @@ func (g *gate) stands(ctx context.Context, c control.Caller, r control.Request, 
 	c.Route = routeRunning
 	verdict, refusal := g.decide(ctx, c, r)
 	switch {
-	case verdict.Broken:
+	case verdict.Broken || verdict.Undecided:
 		return was, refusal
 	case refusal == nil && was:
 		return true, nil

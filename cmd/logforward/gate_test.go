@@ -211,3 +211,34 @@ func TestTheGateCountsRepeatedRefusals(t *testing.T) {
 		t.Errorf("%d permitted, %d running, refused %v", allowed, running, counts)
 	}
 }
+
+// A document that can't decide denies a change, and changes nothing of what runs.
+func TestWhatCannotBeDecidedStopsNothing(t *testing.T) {
+	g := newGate(t, "package io.choria.mcorpc.authpolicy\n\nimport rego.v1\n\nallow if 1 / input.ttl > 0\n")
+	r := control.Request{Verb: control.VerbStart, Log: "a", Path: "/var/log/a"}
+	if err := g.change(t.Context(), control.Caller{Name: "up=ops"}, r); !errors.Is(err, control.ErrRefused) {
+		t.Errorf("a change: %v", err)
+	}
+	for _, was := range []bool{true, false} {
+		if is, err := g.stands(t.Context(), control.Caller{Name: "up=ops"}, r, was); is != was || err == nil {
+			t.Errorf("what runs: %t, was %t: %v", is, was, err)
+		}
+	}
+	if is, err := g.stands(t.Context(), control.Caller{Name: "up=ops", TTL: 1}, r, false); !is || err != nil {
+		t.Errorf("%t, %v", is, err)
+	}
+}
+
+// A question that names only a log is decided on with that log's path and destination, as a change is.
+func TestQuestionsAreAboutALogsPath(t *testing.T) {
+	g := newGate(t, authpolicy+"rule contains \"app\" if startswith(input.data.path, \"/var/log/app/\")\n")
+	g.known = func(_ control.Caller, r control.Request) control.Request {
+		r.Path = map[string]string{"a": "/var/log/app/a.log", "b": "/var/log/b.log"}[r.Log]
+		return r
+	}
+	for log, may := range map[string]bool{"a": true, "b": false, "c": false, "": false} {
+		if err := g.ask(t.Context(), control.Caller{Name: "up=ops"}, control.Request{Verb: control.VerbStatus, Log: log}); (err == nil) != may {
+			t.Errorf("status of %q: %v", log, err)
+		}
+	}
+}

@@ -66,12 +66,16 @@ type plannedChange struct {
 }
 
 // asker is for whom a plan is made: whom policy decides on.
-type asker struct{ caller, collective, request string }
+type asker struct {
+	caller, collective, request string
+	ttl                         int // seconds
+}
 
 func (a *asker) flags(c *fisk.CmdClause) {
 	c.Flag("caller", "For whom it is: what policy decides on").Hidden().StringVar(&a.caller)
 	c.Flag("collective", "By which collective it was asked for").Hidden().StringVar(&a.collective)
 	c.Flag("request", "The request's id").Hidden().StringVar(&a.request)
+	c.Flag("ttl", "How long it is good for, in seconds").Hidden().IntVar(&a.ttl)
 }
 
 func (p *program) planCommand(app *fisk.Application) {
@@ -95,6 +99,9 @@ restarted. Nothing is changed without --apply.
 		now := inForce(set, v)
 		if apply {
 			return p.apply(ctx, set, v, now, by)
+		}
+		if err := permit(ctx, v, verbPlan, by); err != nil {
+			return err
 		}
 		result := p.plan(ctx, set, v, now, by)
 		if p.json {

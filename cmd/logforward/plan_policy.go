@@ -54,43 +54,67 @@ func policyOf(ctx context.Context, v *values, now, next rollout.Set, r *planned,
 
 // asInput is what a policy decides by, but for the action and its data.
 func asInput(v *values, by asker) (policy.Input, error) {
-	in := policy.Input{Agent: "logforward", CallerID: by.caller, Collective: by.collective, Time: time.Now(), Agents: []string{"logforward"}}
+	in := policy.Input{Agent: "logforward", CallerID: by.caller, Collective: by.collective, TTL: by.ttl, Time: time.Now(), Agents: []string{"logforward"}}
 	if in.CallerID == "" {
 		in.CallerID = control.LocalCaller + "root"
 	}
 	_, configs, err := v.destinations()
 	if err != nil {
-		return in, nil // nothing is known of a Choria here
+		configs = nil // Choria's own files tell of the node all the same
 	}
 	known, err := hostOf(configs).about()
 	in.Facts, in.Classes, in.ProvisionMode = known.facts, known.classes, known.provision
 	return in, err
 }
 
-// permit decides on a change of the whole set that somebody asked for by Choria: by the policy that is in force, and with
-// a line in the audit log. Who runs the command as root decides for himself.
+// verbPlan is the one of these that changes nothing.
+const verbPlan = "plan"
+
+// permit decides on what somebody asks by Choria about the whole set, as [gate] does about logs: by the policy that is in force,
+// with a line in the audit log for each change and each refusal. A change takes effect once. Who runs the command as root
+// decides for himself.
 func permit(ctx context.Context, v *values, verb string, by asker) error {
 	if by.caller == "" {
 		return nil
 	}
-	d := audit.Decision{Action: verb, Allowed: true, Caller: by.caller, UID: os.Geteuid(), PID: os.Getpid(), Request: by.request, Collective: by.collective, Route: "command", Inputs: map[string]any{}, Rule: "peers"}
-	if file := v.Text("policy"); file != withoutPolicy {
+	d := audit.Decision{Action: verb, Caller: by.caller, UID: os.Geteuid(), PID: os.Getpid(), Request: by.request, Collective: by.collective, Route: "command", Inputs: map[string]any{}, Rule: withoutPolicy}
+	refusal := control.Caller{Name: by.caller, RequestID: by.request, Collective: by.collective, TTL: by.ttl}.Check()
+	if file := v.Text("policy"); refusal == nil && file != withoutPolicy {
 		in, err := asInput(v, by)
 		if err != nil {
 			return &exitError{exitRefused, err}
 		}
 		in.Action = verb
 		verdict := policy.Open(file).Decide(ctx, in)
-		d.Allowed, d.Rule, d.Policy, d.Reason = verdict.Allowed, verdict.Rule, verdict.Digest, verdict.Reason
+		d.Rule, d.Policy = verdict.Rule, verdict.Digest
+		if !verdict.Allowed && !(verdict.Broken && verb == verbPlan) {
+			refusal = fmt.Errorf("%s is not permitted for %s: %s", verb, by.caller, verdict.Reason)
+		}
+	}
+	if refusal == nil && verb != verbPlan && by.request != "" {
+		now, lasts := time.Now(), time.Duration(by.ttl)*time.Second
+		if lasts <= 0 {
+			lasts = control.MaxTTL * time.Second
+		}
+		refusal = rollout.Once(v.Text("former")+".requests", by.request, now.Add(lasts+clocks), now)
+	}
+	if refusal == nil && verb == verbPlan {
+		return nil
+	}
+	if d.Allowed = refusal == nil; refusal != nil {
+		d.Rule, d.Reason = "", refusal.Error()
 	}
 	if err := record(v, d); err != nil {
 		return fmt.Errorf("%s isn't done, for it can't be recorded: %w", verb, err)
 	}
-	if !d.Allowed {
-		return &exitError{exitRefused, fmt.Errorf("%s is not permitted for %s: %s", verb, by.caller, d.Reason)}
+	if refusal != nil {
+		return &exitError{exitRefused, refusal}
 	}
 	return nil
 }
+
+// clocks is for how long beyond its time to live a request is remembered: its clock may be ahead.
+const clocks = 2 * time.Minute
 
 // record adds to the daemon's audit log. What root makes there is the daemon's user's, or it could write no more.
 func record(v *values, d audit.Decision) error {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"logforward/internal/audit"
 )
 
 // staging has a site's staged and former sets below its directory.
@@ -154,6 +156,61 @@ func TestPlanTellsOfSettingsAndPolicy(t *testing.T) {
 	}
 	if strings.Contains(read(t, s.config), "5MiB/s") || strings.Contains(read(t, s.dir+"/p.rego"), "start") {
 		t.Error("not all of it is as before")
+	}
+}
+
+// A change of the whole set that somebody asked for by Choria is decided on as on any other route: with its time to live, by
+// a caller whom only Choria can have named, and once.
+func TestAnOperatorsPlanIsDecidedOn(t *testing.T) {
+	t.Parallel()
+	s := staging(t)
+	s.set("policy = " + s.dir + "/p.rego")
+	write(t, s.dir+"/p.rego", "package io.choria.mcorpc.authpolicy\nimport rego.v1\ndefault allow := false\nallow if {\n\tinput.callerid in {\"up=ops\", \"local=root\"}\n\tinput.ttl > 0\n\tinput.ttl <= 60\n}\n")
+	s.stage("forwarders.d/c.yaml", "log: c\npath: LOGS/c.log\n")
+	by := func(verb, caller, id, ttl string) (int, string) {
+		code, _, errText := once(t, verb, "--config", s.config, "--caller", caller, "--request", id, "--ttl", ttl)
+		return code, errText
+	}
+	for _, c := range []struct {
+		verb, caller, id, ttl string
+		code                  int
+		says                  string
+	}{
+		{"plan", "up=eve", "1", "60", exitRefused, "not permitted for up=eve"},
+		{"plan", "up=ops", "2", "60", 0, ""},
+		{"apply", "up=ops", "3", "61", exitRefused, "not permitted for up=ops"},
+		{"apply", "local=root", "4", "60", exitRefused, "only the kernel names"},
+		{"rollback", "up=ops\u202e", "5", "60", exitRefused, "can't be printed"},
+		{"apply", "up=ops", "6", "60", 0, ""},
+		{"apply", "up=ops", "6", "60", exitRefused, "took effect"},
+		{"rollback", "up=ops", "7", "60", 0, ""},
+		{"rollback", "up=ops", "7", "60", exitRefused, "took effect"},
+		{"rollback", "up=ops", "6", "60", exitRefused, "took effect"},
+		{"rollback", "up=ops", "8", "60", 0, ""},
+	} {
+		if code, errText := by(c.verb, c.caller, c.id, c.ttl); code != c.code || !strings.Contains(errText, c.says) {
+			t.Errorf("%+v: %d %s", c, code, errText)
+		}
+	}
+	write(t, s.dir+"/p.rego", "package x")
+	if code, errText := by("plan", "up=ops", "9", "60"); code != exitConfig {
+		t.Errorf("a node with a broken policy doesn't say how it stands: %d %s", code, errText)
+	}
+	var refused []string
+	for line := range strings.Lines(read(t, s.dir+"/audit.log")) {
+		var l struct{ Data audit.Decision }
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		if d := l.Data; !d.Allowed {
+			refused = append(refused, d.Request)
+			if d.Reason == "" {
+				t.Errorf("%+v", d)
+			}
+		}
+	}
+	if strings.Join(refused, " ") != "1 3 4 5 6 7 6" {
+		t.Errorf("refused are %q", refused)
 	}
 }
 

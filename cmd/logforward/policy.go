@@ -182,10 +182,16 @@ func (p *program) differences(c operators.Comparison) error {
 		if c.Differences == nil {
 			c.Differences = []operators.Difference{}
 		}
-		if err := p.print(c); err != nil || len(c.Differences) == 0 {
+		if err := p.print(c); err != nil || len(c.Differences) == 0 && !c.Cut {
 			return err
 		}
 		return differ
+	}
+	if c.Cut {
+		fmt.Fprintf(p.out, "the tables are too large to be compared whole: what comes is of the first %d requests only\n", c.Requests)
+		if len(c.Differences) == 0 {
+			return differ
+		}
 	}
 	if len(c.Differences) == 0 {
 		fmt.Fprintf(p.out, "no difference among %d requests\n", c.Requests)

@@ -174,9 +174,9 @@ func checkWhy(f Duration, reason string) error {
 	return nil
 }
 
-// check tells whether this can be a caller that came by Choria. Names are compared byte for byte: one that
+// Check tells whether this can be a caller that came by Choria. Names are compared byte for byte: one that
 // looks like another, or would be another once spaces are cut off, must not get here.
-func (c Caller) check() error {
+func (c Caller) Check() error {
 	if strings.HasPrefix(c.Name, LocalCaller) {
 		return Errorf(CodeRefused, "%.80q is a user of this machine, whom only the kernel names", c.Name)
 	}

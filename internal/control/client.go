@@ -125,7 +125,7 @@ func do[T any](ctx context.Context, c *Client, method, path string, body []byte)
 	}
 	if c.Caller != "" {
 		// Checked here, too: HTTP cuts spaces off, and another name may be left.
-		if err := (Caller{Name: c.Caller, RequestID: c.RequestID, Collective: c.Collective, TTL: c.TTL}).check(); err != nil {
+		if err := (Caller{Name: c.Caller, RequestID: c.RequestID, Collective: c.Collective, TTL: c.TTL}).Check(); err != nil {
 			return reply, err
 		}
 		request.Header.Set(HeaderCaller, c.Caller)

@@ -98,7 +98,7 @@ func (s *Server) Apply(ctx context.Context, caller Caller, verb string, body []b
 	case len(body) > MaxBody:
 		return Reply{}, Errorf(CodeTooLarge, "the request has more than %d bytes", MaxBody)
 	}
-	if err := caller.check(); err != nil {
+	if err := caller.Check(); err != nil {
 		return Reply{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
@@ -228,7 +228,7 @@ func callerOf(r *http.Request) (Caller, error) {
 		}
 		another.TTL = n
 	}
-	return another, another.check()
+	return another, another.Check()
 }
 
 func refused(err error) error {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"os"
 	"testing"
 
 	"logforward/internal/control"
@@ -28,5 +29,23 @@ func TestPolicyLearnsWhatOnlyTheNodeKnows(t *testing.T) {
 		if i >= len(asked) || asked[i].Current != want.current || asked[i].Destination != want.destination || asked[i].Lifts != want.lifts || asked[i].Path == "" {
 			t.Errorf("request %d: %+v", i, asked)
 		}
+	}
+}
+
+// A question about one log is decided on with its path and destination, without a look at its disk.
+func TestPolicyLearnsWhatAQuestionIsAbout(t *testing.T) {
+	b := newBench(t)
+	b.define("nginx.yaml", nginx)
+	b.file("real.log")
+	if err := os.Symlink(b.logs+"/real.log", b.logs+"/access.log"); err != nil {
+		t.Fatal(err)
+	}
+	b.open()
+	r := b.node.Known(alice(), control.Request{Verb: control.VerbStatus, Log: "nginx"})
+	if r.Path != b.logs+"/access.log" || r.Destination != "central" || r.Real != "" {
+		t.Errorf("%+v", r)
+	}
+	if r := b.node.Known(alice(), control.Request{Verb: control.VerbStatus, Log: "none"}); r.Path != "" {
+		t.Errorf("%+v", r)
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,18 +36,20 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 	n.mu.Lock()
 	n.refresh(false)
 	now := n.config.Now()
-	about := n.about(caller, r, now)
+	abouts := n.abouts(caller, r, g.real, now)
 	again := n.requests.check(caller, now)
 	n.mu.Unlock()
-	if about.Path != path { // its definition has only just been read
-		g = n.ground(ctx, about.Path, start, leadWithin)
+	if abouts[0].Path != path { // its definition has only just been read
+		g = n.ground(ctx, abouts[0].Path, start, leadWithin)
+		for i := range abouts {
+			abouts[i].Real = g.real
+		}
 	}
-	about.Real = g.real
-	g.about = about
+	g.about = abouts[0]
 	if again != nil {
 		n.config.Logger.Warn("change refused", "verb", r.Verb, "log", r.Log, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", again)
 		if n.config.Refused != nil {
-			n.config.Refused(caller, about, again)
+			n.config.Refused(caller, abouts[0], again)
 		}
 		return control.Reply{}, again
 	}
@@ -55,7 +58,10 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 	if ctx.Err() != nil {
 		return control.Reply{}, control.Errorf(control.CodeTimeout, "%s %s: others' changes took too long; nothing was changed", r.Verb, r.Log)
 	}
-	if n.config.Authorize != nil {
+	for _, about := range abouts {
+		if n.config.Authorize == nil {
+			break
+		}
 		if err := n.config.Authorize(ctx, caller, about); err != nil {
 			n.config.Logger.Warn("change refused by policy", "verb", r.Verb, "log", r.Log, "path", about.Path, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", err)
 			var e *control.Error
@@ -66,7 +72,7 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 		}
 	}
 	defer n.settleUp()
-	return n.decided(ctx, caller, r, g, now, do)
+	return n.decided(ctx, caller, r, abouts, g, now, do)
 }
 
 // pathOf is the path of a log or forwarder; empty: there is none.
@@ -84,15 +90,13 @@ func (n *Node) pathOf(log string) string {
 }
 
 // decided does what policy has permitted.
-func (n *Node) decided(ctx context.Context, caller control.Caller, r control.Request, g ground, asked time.Time, do func(now time.Time, g ground) (control.Reply, error)) (control.Reply, error) {
+func (n *Node) decided(ctx context.Context, caller control.Caller, r control.Request, abouts []control.Request, g ground, asked time.Time, do func(now time.Time, g ground) (control.Reply, error)) (control.Reply, error) {
 	about := g.about
 	real := n.ground(ctx, about.Path, false, leadWithin).real
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	// A definition, or a link, may have changed while policy thought: what it decided on must be what is done.
-	now := n.about(caller, r, asked)
-	now.Real = real
-	if now != about {
+	if now := n.abouts(caller, r, real, asked); !slices.Equal(now, abouts) {
 		return control.Reply{}, control.Errorf(control.CodeConflict, "%s %s: its definition changed at this moment", r.Verb, r.Log).WithHint("try again")
 	}
 	moment := n.config.Now()
@@ -148,6 +152,36 @@ func (n *Node) measure(ctx context.Context, reply *control.Reply) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// Known is a question about one log, with what the node knows of it filled in for policy.
+func (n *Node) Known(c control.Caller, r control.Request) control.Request {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.about(c, r, n.config.Now())
+}
+
+// abouts are what policy is to decide on: of a glob whose logs don't all go to one destination, once for each of these. real
+// is where the path leads, as [Node.ground] says.
+func (n *Node) abouts(c control.Caller, r control.Request, real string, now time.Time) []control.Request {
+	r.Real = real
+	all := []control.Request{n.about(c, r, now)}
+	f, at := n.plan.find(r.Log)
+	if f == nil || at >= 0 || r.Path != "" {
+		return all
+	}
+	for _, m := range f.members {
+		one := all[0]
+		if r.Verb == control.VerbRedirect {
+			one.Current = m.destination
+		} else {
+			one.Destination = m.destination
+		}
+		if !slices.Contains(all, one) {
+			all = append(all, one)
+		}
+	}
+	return all
 }
 
 // about fills in the path and the destination of a log that the request only names, and for how long its word would hold

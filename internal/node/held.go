@@ -18,7 +18,7 @@ import (
 // time counts together with that, until the log was free of this caller's word for as long as it had been held.
 //
 // Stop, drain and pause count together: those of this log, of its forwarder, and of all. Starts of one path count
-// together, under whatever name.
+// together, under whatever name and by whatever links.
 
 // bucketHeld holds them: key → spans.
 const bucketHeld = "node.held"
@@ -42,7 +42,8 @@ type held struct {
 	dirty map[string]bool   // keys that aren't on disk as they are known
 }
 
-// heldKey says whose words count together. scope is a log, empty for all; for a start it is the path.
+// heldKey says whose words count together. scope is a log, empty for all; for a start it is the path, with its symbolic links
+// resolved.
 func heldKey(verb, scope, caller string) string {
 	if verb == verbDrain {
 		verb = control.VerbStop
@@ -74,7 +75,7 @@ func (h *held) note(scope string, old, next *record, now time.Time) {
 	words := func(r *record) []word {
 		all := []word{{scope, r.Stop}, {scope, r.Pause}, {scope, r.Resume}, {}}
 		if r.Wish != nil {
-			all[3] = word{r.Wish.Path, &r.Wish.Override}
+			all[3] = word{cmp.Or(r.Wish.Real, r.Wish.Path), &r.Wish.Override}
 		}
 		return all
 	}
@@ -202,7 +203,7 @@ func (n *Node) total(c control.Caller, r control.Request, now time.Time) time.Du
 	var before time.Duration
 	switch f, at := n.plan.find(r.Log); {
 	case r.Verb == control.VerbStart:
-		before = of(r.Path)
+		before = of(cmp.Or(r.Real, r.Path))
 	case r.All:
 		before = of("")
 		for log := range n.operators.records { // what was held by itself would be held on

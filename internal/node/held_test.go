@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
 	"time"
 
@@ -77,12 +78,18 @@ func TestNobodyExtendsTheirOwnTime(t *testing.T) {
 		"another has a time of his":    {{0, pause("nginx", 4), true}, {4 * h, other, true}},
 		"a start again":                {{0, start("app", "app.log", 4), true}, {3 * h, start("app", "app.log", 4), false}},
 		"a start under another name":   {{0, start("app", "app.log", 4), true}, {3 * h, start("new", "app.log", 4), false}, {0, start("new", "new.log", 4), true}},
+		"a start by a link":            {{0, start("app", "app.log", 4), true}, {3 * h, start("new", "link.log", 4), false}},
+		"a start without that link":    {{0, start("app", "link.log", 4), true}, {3 * h, start("new", "app.log", 4), false}},
 		"a start after its end":        {{0, start("app", "app.log", 4), true}, {4 * h, start("app", "app.log", 1), false}, {4 * h, start("app", "app.log", 4), true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
 			b.auth = limited(4 * h)
 			b.file("web/a.log")
+			b.file("app.log")
+			if err := os.Symlink(b.logs+"/app.log", b.logs+"/link.log"); err != nil {
+				t.Fatal(err)
+			}
 			b.define("nginx.yaml", nginx)
 			b.define("syslog.yaml", syslog)
 			b.define("web.yaml", "log: web\npath: LOGS/web/*.log\ndestination: central\n")

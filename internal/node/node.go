@@ -137,7 +137,7 @@ func (n *Node) load() error {
 	if n.operators, n.loadProblems, err = loadOperators(n.config.State, n.config.Now); err != nil {
 		return err
 	}
-	if n.requests, err = loadRequests(n.config.State, n.started); err != nil {
+	if n.requests, err = loadRequests(n.config.State); err != nil {
 		return err
 	}
 	return n.config.State.Each(bucketGlobs, func(log string, b []byte) error {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -95,4 +96,39 @@ func TestRedirectOfAnOperatorsLogEndsWithIt(t *testing.T) {
 	b.must(b.node.Stop(t.Context(), alice(), control.StopRequest{Log: "app"}))
 	b.must(b.node.Start(t.Context(), alice(), start))
 	b.goes("app", "central")
+}
+
+// Who is asked about a glob's logs is asked about each place where one of them goes: who may not take a log away from
+// the archive doesn't get it with the others.
+func TestPolicyLearnsWhereEachOfAGlobsLogsGoes(t *testing.T) {
+	b := newBench(t)
+	b.dest = append(b.dest, "staging")
+	b.file("a.log")
+	b.file("b.log")
+	b.define("all.yaml", "log: all\npath: LOGS/*.log\ndestination: central\n")
+	b.auth = func(_ context.Context, c control.Caller, r control.Request) error {
+		if c.Name == "up=bob" && (r.Destination == "archive" || r.Current == "archive") {
+			return errors.New("the archive isn't bob's")
+		}
+		return nil
+	}
+	b.open()
+	ctx, bob := t.Context(), control.Caller{Name: "up=bob"}
+	b.must(b.node.Redirect(ctx, bob, control.RedirectRequest{Log: "all", Destination: "staging"}))
+	b.must(b.node.Redirect(ctx, alice(), control.RedirectRequest{Log: "all.a.log", Destination: "archive"}))
+	for verb, do := range map[string]func() (control.Reply, error){
+		"redirect": func() (control.Reply, error) {
+			return b.node.Redirect(ctx, bob, control.RedirectRequest{Log: "all", Destination: "central"})
+		},
+		"stop":  func() (control.Reply, error) { return b.node.Stop(ctx, bob, control.StopRequest{Log: "all"}) },
+		"pause": func() (control.Reply, error) { return b.node.Pause(ctx, bob, control.PauseRequest{Log: "all"}) },
+		"start": func() (control.Reply, error) { return b.node.Start(ctx, bob, control.StartRequest{Log: "all"}) },
+	} {
+		if _, err := do(); !errors.Is(err, control.ErrRefused) {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	b.goes("all.a.log", "archive")
+	b.must(b.node.Redirect(ctx, bob, control.RedirectRequest{Log: "all.b.log", Destination: "central"}))
+	b.goes("all.b.log", "central")
 }

@@ -27,6 +27,7 @@ type standing struct {
 	request control.Request
 	since   time.Time // with who said it, it is this very word
 	stopped bool      // by policy
+	managed bool      // configuration management defines the log since
 }
 
 // enforce looks at what runs until ctx ends.
@@ -49,7 +50,10 @@ func (n *Node) judgeRunning(ctx context.Context) {
 		if s.request.Verb == control.VerbRedirect {
 			s.request.Real = n.ground(ctx, s.request.Path, false, leadWithin).real
 		}
-		permitted, err := n.config.Stands(ctx, s.caller, s.request, !s.stopped)
+		permitted, err := s.managed, error(nil)
+		if !s.managed {
+			permitted, err = n.config.Stands(ctx, s.caller, s.request, !s.stopped)
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -70,14 +74,16 @@ func (n *Node) standings() (all []standing) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for log, r := range n.operators.records {
-		if r.Wish != nil && (r.Stop == nil || ofPolicy(r.Stop)) {
-			all = append(all, standing{log, r.Wish.caller(), r.Wish.request(), r.Wish.Since, ofPolicy(r.Stop)})
+		f, _ := n.plan.find(log)
+		managed := f != nil && f.Log == log && f.managed != ""
+		if r.Wish != nil && (r.Stop == nil && !managed || ofPolicy(r.Stop)) {
+			all = append(all, standing{log, r.Wish.caller(), r.Wish.request(), r.Wish.Since, ofPolicy(r.Stop), managed})
 		}
 		if o := r.Redirect; o != nil {
 			c := callerOf(&o.Override)
 			request := n.about(c, control.Request{Verb: control.VerbRedirect, Log: log, Destination: o.Destination, Reason: o.Reason}, n.config.Now())
 			request.Current = o.Inputs["from"] // where it went before, not where it goes by this
-			all = append(all, standing{log, c, request, o.Since, false})
+			all = append(all, standing{log, c, request, o.Since, false, false})
 		}
 	}
 	return all
@@ -103,9 +109,11 @@ func (n *Node) obey(s standing, permitted bool) error {
 	case old.Wish == nil || !old.Wish.Since.Equal(s.since) || old.Wish.By != s.caller.Name || ofPolicy(old.Stop) != s.stopped || old.Stop != nil && !s.stopped:
 		return nil
 	case permitted:
+		if why = s.caller.Name + " may " + s.request.Verb + " this again"; s.managed {
+			why = "configuration management defines it"
+		}
 		next.note(control.Change{Override: *old.Stop, Ended: "lifted"})
 		next.Stop = nil
-		why = s.caller.Name + " may " + s.request.Verb + " this again"
 	default:
 		next.Stop = &control.Override{Verb: control.VerbStop, By: byPolicy, UID: policyUID, Since: now.UTC(), Reason: why}
 		next.note(control.Change{Override: *next.Stop})

@@ -108,6 +108,53 @@ func TestOperatorsBesidePolicy(t *testing.T) {
 	b.want("when that ended")
 }
 
+// What an operator started and configuration management defines since is no operator's any more: policy stops it no more, and
+// a stop of policy's ends.
+func TestPolicyLeavesAloneWhatIsDefinedSince(t *testing.T) {
+	b := newBench(t)
+	b.open()
+	j := &judge{denied: map[string]bool{}}
+	b.node.config.Stands = j.stands
+	b.must(b.node.Start(t.Context(), alice(), control.StartRequest{Log: "app", Path: b.logs + "/app.log", Destination: "archive"}))
+	b.must(b.node.Start(t.Context(), alice(), control.StartRequest{Log: "web", Path: b.logs + "/web.log", Destination: "archive"}))
+	b.define("app.yaml", "log: app\npath: LOGS/app.log\ndestination: central\n")
+	b.node.Reload()
+	j.denied["choria=alice.mcollective start"] = true
+	b.node.judgeRunning(t.Context())
+	b.want("denied", "app app.log end")
+	b.define("web.yaml", "log: web\npath: LOGS/web.log\ndestination: central\n")
+	b.node.Reload()
+	b.node.judgeRunning(t.Context())
+	b.want("defined since", "app app.log end", "web web.log end")
+}
+
+// Who takes a glob over from somebody else doesn't get the files that policy permitted to that one alone.
+func TestWhoTakesOverIsAskedAboutEachFile(t *testing.T) {
+	b := newBench(t)
+	b.file("a.log")
+	asked := ""
+	b.files = func(_ context.Context, c control.Caller, _ control.Request) error {
+		asked = c.Name
+		return nil
+	}
+	b.open()
+	j := &judge{denied: map[string]bool{}}
+	b.node.config.Stands = j.stands
+	ctx, bob := t.Context(), alice()
+	bob.Name = "choria=bob.mcollective"
+	b.must(b.node.Start(ctx, alice(), control.StartRequest{Log: "app", Path: b.logs + "/*.log", Destination: "archive"}))
+	if err := b.node.Permit("app.a.log", b.logs+"/a.log"); err != nil || asked != alice().Name {
+		t.Fatalf("%q %v", asked, err)
+	}
+	b.look()
+	j.denied["choria=alice.mcollective start"] = true
+	b.node.judgeRunning(ctx)
+	b.must(b.node.Start(ctx, bob, control.StartRequest{Log: "app"}))
+	if err := b.node.Permit("app.a.log", b.logs+"/a.log"); err != nil || asked != bob.Name {
+		t.Errorf("%q was asked about: %v", asked, err)
+	}
+}
+
 // The node's own log is forwarded whatever operators pause, and no file takes its name.
 func TestOwnLog(t *testing.T) {
 	b := newBench(t)

@@ -27,18 +27,19 @@ type seen struct {
 }
 
 // requests remembers which requests took effect, so that none does so twice: by another route, after a restart, or
-// because somebody kept it. It is not for several goroutines.
+// because somebody kept it. One that was sent again while no daemon ran waits as a wish, however long: those that have
+// expired are forgotten when the next request comes that is none. It is not for several goroutines.
 type requests struct {
 	state *forward.State
 	known map[string]seen
 }
 
-func loadRequests(state *forward.State, now time.Time) (*requests, error) {
+func loadRequests(state *forward.State) (*requests, error) {
 	r := &requests{state: state, known: map[string]seen{}}
 	var over []forward.Entry
 	err := state.Each(bucketSeen, func(id string, b []byte) error {
 		var s seen
-		if json.Unmarshal(b, &s) != nil || !now.Before(s.Until) {
+		if json.Unmarshal(b, &s) != nil {
 			over = append(over, forward.Entry{Bucket: bucketSeen, Key: id})
 			return nil
 		}
@@ -59,7 +60,7 @@ func (r *requests) check(c control.Caller, now time.Time) error {
 	if c.RequestID == "" {
 		return nil
 	}
-	if s, ok := r.known[c.RequestID]; ok && now.Before(s.Until) {
+	if s, ok := r.known[c.RequestID]; ok && (now.Before(s.Until) || c.Route == control.RouteWish) {
 		return control.Errorf(control.CodeRefused, "request %s of %s took effect at %s already", c.RequestID, s.Caller, s.At.UTC().Format(time.RFC3339)).
 			WithHint("ask anew: a request is good for once")
 	}
@@ -94,7 +95,7 @@ func (r *requests) take(c control.Caller, now time.Time) ([]forward.Entry, error
 	}
 	entries := []forward.Entry{{Bucket: bucketSeen, Key: c.RequestID, Value: b}}
 	for id, old := range r.known {
-		if !now.Before(old.Until) {
+		if !now.Before(old.Until) && c.Route != control.RouteWish {
 			delete(r.known, id)
 			entries = append(entries, forward.Entry{Bucket: bucketSeen, Key: id})
 		}

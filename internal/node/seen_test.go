@@ -45,8 +45,31 @@ func TestARequestTakesEffectOnce(t *testing.T) {
 	b.want("not paused", "nginx access.log end")
 	b.now = b.now.Add(time.Hour) // the agent itself takes none that is as old as this
 	b.open()
-	if n := len(b.node.requests.known); n != 0 {
+	b.must(b.node.Pause(ctx, alice(), control.PauseRequest{Log: "nginx"}))
+	if n := len(b.node.requests.known); n != 1 {
 		t.Errorf("%d are remembered for ever", n)
+	}
+}
+
+// One that is sent again while the daemon is away waits as a wish, and may wait for longer than it was good for.
+func TestARequestThatComesAgainAsAWishTakesNoEffect(t *testing.T) {
+	b := newBench(t)
+	b.define("nginx.yaml", nginx)
+	b.open()
+	first, other := alice(), alice()
+	b.must(b.node.Pause(t.Context(), first, control.PauseRequest{Log: "nginx"}))
+	b.must(b.node.Resume(t.Context(), alice(), control.ResumeRequest{Log: "nginx"}))
+	b.now = b.now.Add(2 * time.Hour)
+	b.open()
+	first.Route, other.Route = control.RouteWish, control.RouteWish
+	b.must(b.node.Resume(t.Context(), other, control.ResumeRequest{Log: "nginx"}))
+	if _, err := b.node.Pause(t.Context(), first, control.PauseRequest{Log: "nginx"}); !errors.Is(err, control.ErrRefused) {
+		t.Errorf("%v", err)
+	}
+	b.want("not paused", "nginx access.log end")
+	b.must(b.node.Pause(t.Context(), alice(), control.PauseRequest{Log: "nginx"}))
+	if n := len(b.node.requests.known); n != 2 { // this one, and the wish
+		t.Errorf("%d are remembered", n)
 	}
 }
 

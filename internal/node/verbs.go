@@ -16,14 +16,14 @@ import (
 func (n *Node) Start(ctx context.Context, c control.Caller, r control.StartRequest) (control.Reply, error) {
 	return n.change(ctx, c, r.About(), func(now time.Time, g ground) (control.Reply, error) {
 		if r.Path == "" {
-			return n.lift(c, r, now)
+			return n.lift(c, r, g.about, now)
 		}
 		return n.begin(c, r, g, now)
 	})
 }
 
 // lift ends a stop.
-func (n *Node) lift(c control.Caller, r control.StartRequest, now time.Time) (control.Reply, error) {
+func (n *Node) lift(c control.Caller, r control.StartRequest, about control.Request, now time.Time) (control.Reply, error) {
 	f, at := n.plan.find(r.Log)
 	if f == nil {
 		return control.Reply{}, n.unknown(r.Log)
@@ -49,8 +49,10 @@ func (n *Node) lift(c control.Caller, r control.StartRequest, now time.Time) (co
 	next.note(control.Change{Override: said})
 	next.Stop = nil
 	if ofPolicy(old.Stop) && old.Wish != nil {
-		// Policy doesn't permit it for who started it; from now on it is this caller's, as long as it was to be.
+		// Policy doesn't permit it for who started it; from now on it is this caller's, as long as it was to be. What
+		// files that one was permitted counts for nothing.
 		w := *old.Wish
+		w.Real, w.Files = about.Real, nil
 		said.Inputs, said.Until = w.Inputs, w.Until
 		w.Override, next.Wish = said, &w
 	}
@@ -89,7 +91,7 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, g ground, now tim
 	case f.managed != "" && (r.Rate != nil && (f.Rate == nil || *r.Rate != *f.Rate) || r.For != 0):
 		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: %s defines it; its rate and time are not an operator's", r.Log, f.managed).WithHint("start it without rate and for")
 	case f.managed != "":
-		return n.lift(c, control.StartRequest{Log: r.Log, Reason: r.Reason}, now)
+		return n.lift(c, control.StartRequest{Log: r.Log, Reason: r.Reason}, g.about, now)
 	}
 	old := n.operators.get(r.Log)
 	next := old.clone()

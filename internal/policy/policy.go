@@ -61,6 +61,8 @@ type Decision struct {
 	Reason  string // why not
 	Digest  string // SHA-256 of the document, in hex; empty: there is none
 	Broken  bool   // no document is in force: it is missing, broken, or may be written by others
+	// Undecided: the document failed at this question, or didn't answer in time. That is a denial of what is asked for.
+	Undecided bool
 }
 
 // Policy is a document, read again when it changes. It may be used by several goroutines.
@@ -129,7 +131,7 @@ func (d *Document) Decide(ctx context.Context, in Input) Decision {
 	allowed, isBool := value.(bool)
 	switch {
 	case err != nil:
-		return Decision{Reason: fmt.Sprintf("policy %s can't decide: %v", d.file, err), Digest: d.digest}
+		return Decision{Reason: fmt.Sprintf("policy %s can't decide: %v", d.file, err), Digest: d.digest, Undecided: true}
 	case !isBool:
 		return Decision{Reason: fmt.Sprintf("policy %s: allow is neither true nor false here, but %v", d.file, value), Digest: d.digest}
 	case !allowed:

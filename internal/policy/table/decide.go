@@ -115,7 +115,7 @@ func (x *rule) lacking(r *request) (list []Missing) {
 			miss("rate", "must be given, and at most %s", x.text["rate"])
 		}
 	}
-	if x.reason && slices.Contains(Changes(), r.action) && !says().MatchString(text(r.data["reason"])) {
+	if x.reason && slices.Contains(append(Changes(), whole()...), r.action) && !says().MatchString(text(r.data["reason"])) {
 		miss("reason", "must be given")
 	}
 	if x.ttl > 0 && (r.ttl == nil || r.ttl.Sign() < 0 || r.ttl.Cmp(new(big.Rat).SetInt64(x.ttl)) > 0) {

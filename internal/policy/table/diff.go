@@ -23,6 +23,8 @@ type Difference struct {
 type Comparison struct {
 	Differences []Difference `json:"differences"`
 	Requests    int          `json:"requests"`
+	// Cut: there were too many requests to ask all of them.
+	Cut bool `json:"cut"`
 }
 
 // maxRequests bounds a comparison; tables of some hundred roles need more.
@@ -31,17 +33,40 @@ const maxRequests = 2000000
 // Diff compares two tables by requests that are made of their own values. For each role of either there is one that
 // it just allows; each is asked by each caller of both for each action, and then with one thing changed: each log, path,
 // destination, collective, class, fact, edge of times, length and rate of both, and what neither names. So every role, rule
-// or limit that is added, removed, widened or narrowed shows, unless another one hides it. What differs in the combination
+// or limit that is added, removed, widened or narrowed shows, unless another one hides it; so does each administrator. What differs in the combination
 // of several such changes only, isn't found.
-func Diff(old, new *Table) Comparison {
-	d := &differ{old: old, new: new}
+func Diff(old, new *Table) Comparison { return diff(old, new, maxRequests) }
+
+func diff(old, new *Table, most int) Comparison {
+	d := &differ{old: old, new: new, most: most}
 	d.values()
 	for _, t := range []*Table{old, new} {
 		for _, x := range t.roles {
 			d.role(x)
 		}
 	}
-	return Comparison{Differences: d.grouped(), Requests: d.asked}
+	return Comparison{Differences: append(d.grouped(), d.administrators()...), Requests: d.asked, Cut: d.cut}
+}
+
+// administrators are who may do everything with all other agents, by one table only.
+func (d *differ) administrators() (list []Difference) {
+	callers := map[bool][]string{} // by whether they gain it
+	asked := map[string]bool{}
+	for _, g := range slices.Concat(d.old.admins, d.new.admins) {
+		was, is := matches(d.old.admins, g.instance()), matches(d.new.admins, g.instance())
+		if was != is && !asked[g.text] {
+			callers[is] = append(callers[is], g.text)
+		}
+		asked[g.text] = true
+	}
+	d.asked += len(asked)
+	for _, gains := range []bool{true, false} {
+		if len(callers[gains]) > 0 {
+			slices.Sort(callers[gains])
+			list = append(list, Difference{Gains: gains, Roles: []string{"administrators"}, Callers: callers[gains], Actions: []string{"*"}, Request: map[string]string{"agent": "other"}})
+		}
+	}
+	return list
 }
 
 // single is one request that differs.
@@ -93,6 +118,8 @@ type differ struct {
 	samples  map[string][]any // by field of a request
 	found    []single
 	asked    int
+	most     int // requests
+	cut      bool
 }
 
 // sample is a text that a glob matches, and how it is shown.
@@ -106,6 +133,12 @@ func (g glob) instance() string {
 		case literal:
 			b.WriteRune(p.char)
 		case between:
+		case many:
+			if g.kind == pathGlob { // a path is also asked for as the glob that it is
+				b.WriteString("x")
+				continue
+			}
+			b.WriteString("x-some") // which no ? is
 		default:
 			b.WriteString("x")
 		}
@@ -241,13 +274,22 @@ func (x *rule) witness() map[string]any {
 
 // ask decides on one request by both tables, and tells whether they differ.
 func (d *differ) ask(base map[string]any, c sample, action, changed string, value any) bool {
-	if d.asked >= maxRequests {
+	if d.asked >= d.most {
+		d.cut = true
 		return false
 	}
 	d.asked++
 	r := maps.Clone(base)
 	if changed != "" {
 		r[changed] = value
+	}
+	if slices.Contains(append(whole(), "plan", "list", "check"), action) { // these are about the whole node
+		for _, name := range []string{"log", "path", "destination", "current", "for", "rate", "reason"} {
+			if changed == name {
+				return false
+			}
+			delete(r, name)
+		}
 	}
 	if action == "redirect" || action == "resume" { // a redirect has no end, and a resume needs none
 		if changed != "for" {

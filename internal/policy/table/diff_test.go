@@ -43,6 +43,9 @@ func TestDiff(t *testing.T) {
 		{"a rule more", `"deny":{`, `"deny":{"nobody":{"callers":["up=ops-*"],"actions":["stop"]},`, []string{"loses [operator] [stop] destination=central path=/var/log/nginx/x by up=ops-* (nobody)"}},
 		{"a role more", `"roles":{`, `"roles":{"boss":{"callers":["up=boss"],"actions":["redirect"]},`, []string{"gains [boss] [redirect]  by up=boss"}},
 		{"a class", `role::app*`, `role::web`, []string{"loses [trainee]", "gains [trainee]"}},
+		{"a longer name", `"up=trainee-*"`, `"up=trainee-?"`, []string{"loses [trainee] [start stop]", "up=trainee-*"}},
+		{"any end", `"training-*"`, `"training-?"`, []string{"loses [trainee] [start stop]", "log=training-"}},
+		{"an administrator", `"administrators":["up=admin"`, `"administrators":["up=adm*"`, []string{"gains [administrators] [*] agent=other by up=adm*"}},
 		{"a collective", `["mcollective","choria"]`, `["mcollective"]`, []string{"collective=choria"}},
 	} {
 		if raced && i%3 > 0 {
@@ -84,6 +87,36 @@ func TestDiff(t *testing.T) {
 	}
 	if d := Diff(example(t), example(t)); len(d.Differences) > 0 || d.Requests < 1000 {
 		t.Errorf("%+v", d)
+	}
+}
+
+// What is about the whole node names no log, path or destination, has no end and gives no reason: a role that wants one allows
+// none of it, and no comparison says that it does.
+func TestTheWholeIsWithinNoLimit(t *testing.T) {
+	for limit, may := range map[string]bool{"": true, "rate: 1MiB/s": true, "logs: ['*']": false, "paths: [/**]": false, "destinations: ['*']": false, "for: 4h": false, "reason: required": false} {
+		old := mustParse(t, "version: 1\nroles:\n  a:\n    callers: [up=a]\n    actions: [status]\n")
+		table := mustParse(t, "version: 1\nroles:\n  a:\n    callers: [up=a]\n    actions: ['*']\n    "+limit+"\n")
+		for _, action := range []string{"apply", "rollback"} {
+			in := map[string]any{"agent": Agent, "action": action, "callerid": "up=a", "data": map[string]any{}}
+			if v := table.Decide(in, Node); v.Allowed != may {
+				t.Errorf("%q: %s is allowed: %t", limit, action, v.Allowed)
+			}
+			gains := slices.ContainsFunc(Diff(old, table).Differences, func(d Difference) bool { return slices.Contains(d.Actions, action) })
+			if gains != may {
+				t.Errorf("%q: the comparison says %t of %s", limit, gains, action)
+			}
+		}
+	}
+}
+
+// A comparison that was given up says so.
+func TestDiffThatIsGivenUpSaysSo(t *testing.T) {
+	c := diff(example(t), example(t), 1000)
+	if !c.Cut || c.Requests > 1010 {
+		t.Errorf("%+v", c)
+	}
+	if c := Diff(example(t), example(t)); c.Cut {
+		t.Errorf("%+v", c)
 	}
 }
 

@@ -31,7 +31,7 @@ allow if input.agent == "discovery"
 
 const regoOpen = `
 open := {
-	"rpcutil": {"ping", "agent_inventory", "daemon_stats", "collective_info", "get_fact", "get_facts"},
+	"rpcutil": {"ping", "agent_inventory", "daemon_stats", "collective_info", "get_fact", "get_facts", "inventory"},
 	"choria_util": {"info", "machine_states", "machine_state"},
 	"scout": {"checks"},
 }
@@ -169,7 +169,7 @@ for_within(role) if {
 
 ends if said("for")
 
-ends if input.action in {"stop", "pause", "redirect"}
+ends if input.action in {"stop", "pause", "redirect", "apply", "rollback"}
 
 ends if {
 	input.action == "start"
@@ -238,7 +238,7 @@ reason_within(_) if {
 	regex.match("[\\pL\\pN]", given.reason)
 }
 
-changes := {"start", "stop", "pause", "resume", "redirect"}
+changes := {"start", "stop", "pause", "resume", "redirect", "apply", "rollback"}
 `
 
 const regoTTLRole = `

@@ -76,7 +76,7 @@ func (r *request) lifts() bool {
 
 // ends tells whether it must say when it ends.
 func (r *request) ends() bool {
-	return !r.missing("for") || slices.Contains([]string{"start", "stop", "pause", "redirect"}, r.action) && !r.lifts()
+	return !r.missing("for") || slices.Contains(append(whole(), "start", "stop", "pause", "redirect"), r.action) && !r.lifts()
 }
 
 // fact is one of the node's facts as text.

@@ -136,6 +136,9 @@ func (x *rule) effect(at string, found finder) {
 	if x.longest > 0 && has("redirect") {
 		found(false, at+"/actions", "a redirect has no end, so this role with its longest time never allows one")
 	}
+	if !slices.Contains(x.written.Actions, "*") && has(whole()...) && (x.longest > 0 || x.reason || x.limits["logs"] != nil || x.limits["paths"] != nil || x.limits["destinations"] != nil) {
+		found(false, at+"/actions", "apply and rollback are about all that is forwarded, have no end and give no reason, so this role never allows them")
+	}
 	if x.longest > 0 && !has(Changes()...) {
 		found(false, at+"/for", "nothing that it allows has an end")
 	}

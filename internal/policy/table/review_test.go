@@ -30,6 +30,7 @@ func TestReview(t *testing.T) {
 		{"a wide glob", "  b: {callers: [up=y], actions: [start], paths: [/ok, '/**'], for: 1h}\n", "roles.b.paths[1]: /** is so wide that it holds /etc/shadow", false},
 		{"a wide glob with parts", "  b: {callers: [up=y], actions: [start], paths: ['/*/shadow'], for: 1h}\n", "holds /etc/shadow", false},
 		{"a redirect with an end", "  b: {callers: [up=y], actions: [redirect], for: 1h}\n", "roles.b.actions: a redirect has no end", false},
+		{"the whole of some", "  b: {callers: [up=y], actions: [apply], paths: [/var/log/x]}\n", "roles.b.actions: apply and rollback are about all", false},
 		{"an end of nothing", "  b: {callers: [up=y], actions: [list], for: 1h}\n", "roles.b.for: nothing that it allows has an end", false},
 		{"a rate of nothing", "  b: {callers: [up=y], actions: [stop], rate: 1MiB/s}\n", "roles.b.rate: only a start has a rate", false},
 		{"a reason of nothing", "  b: {callers: [up=y], actions: [list], reason: required}\n", "roles.b.reason: nothing", false},

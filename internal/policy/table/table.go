@@ -11,8 +11,8 @@ import (
 const Version = 1
 
 // Actions are those of the agent and of the node's socket. [Changes] are those that change what happens to logs, one by one or
-// all; apply and rollback change all that a node is told, and name no log, path or destination, so that no role that is limited
-// to some permits them.
+// all; apply and rollback change all that a node is told, and name no log, path or destination, have no end and give no reason, so
+// that no role that is limited to some, or wants these, permits them.
 func Actions() []string { return append(append(reading(), Changes()...), whole()...) }
 
 // Changes are the actions that change what is forwarded.
