@@ -76,6 +76,11 @@ func (p *partition) gather(term context.Context) (complete bool, err error) {
 			p.known[rec.Key] = rec
 		}
 	}
+	if !complete {
+		if err := p.r.lookForMark(term); err != nil {
+			return false, err
+		}
+	}
 	return complete, nil
 }
 

@@ -280,6 +280,11 @@ func (r *Receiver) connect(ctx context.Context) (err error) {
 func (r *Receiver) linked() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.relink()
+}
+
+// relink begins a session. mu is held.
+func (r *Receiver) relink() {
 	if r.link != nil {
 		r.link.cancel()
 	}

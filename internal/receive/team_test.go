@@ -416,6 +416,68 @@ func TestWipedBucketWaitsForAllReceivers(t *testing.T) {
 	}
 }
 
+// Positions that are lost while every connection stands are put together again by all receivers, too: else no new log would
+// ever begin, for nobody would mark the bucket as complete.
+func TestPositionsLostUnderLiveConnections(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	n := s.node("web1", "syslog")
+	s.steady(n, "of r1\n")
+	first := n.position
+	r2 := s.beside("r2", false)
+	r2.startReceiver()
+	divided(t, 1, r2)
+	newest := n.make("the newest is of r2\n")
+	n.send(newest)
+	n.waitConfirmed()
+	s.startReceiver()
+	leases, err := broker.OpenRecords(t.Context(), s.r.js, s.pub, broker.Leases)
+	s.must(err)
+	s.must(SetDrain(t.Context(), leases, "r2", "test", true))
+	all := n.position
+	eventually(t, "hand over", func() (bool, string) {
+		return len(s.works()) == 1 && n.place(t, chunk.HelloLog{}).Position == all, ""
+	})
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	s.must(js.DeleteStream(t.Context(), "KV_"+broker.Positions))
+	s.setup(1)
+	last := n.make("behind the loss\n")
+	n.send(last)
+	eventually(t, "put the positions together", func() (bool, string) {
+		a, err := n.hello(t, chunk.HelloLog{})
+		if err != nil {
+			return false, err.Error()
+		}
+		l := a.Logs["syslog"]
+		switch {
+		case !a.Ready || l.Error != "":
+		case !l.Known:
+			t.Fatal("the log was called unknown")
+		case l.Position == first: // a node without state believes it
+			n.send(newest, last)
+		case l.Position == all:
+			n.send(last)
+		}
+		return a.Ready && l.Position == n.position, fmt.Sprintf("%+v", a)
+	})
+	n.same()
+	fresh := s.node("web2", "new")
+	eventually(t, "let a new log begin", func() (bool, string) {
+		a, err := fresh.hello(t, chunk.HelloLog{})
+		return err == nil && a.Ready && !a.Logs["new"].Known && a.Logs["new"].Error == "", fmt.Sprintf("%+v %v", a, err)
+	})
+	var size int64
+	for _, output := range s.outputs() {
+		st, err := os.Stat(filepath.Join(output, "web1", "syslog.log"))
+		s.must(err)
+		size += st.Size()
+	}
+	if size != int64(len(n.written)) {
+		t.Errorf("%d bytes lie in the files, and the log has %d", size, len(n.written))
+	}
+}
+
 // An owner that doesn't know that it isn't one any more calls nothing unknown: the bucket is asked.
 func TestUnknownIsSaidOnlyByTheBucket(t *testing.T) {
 	t.Parallel()
