@@ -228,7 +228,7 @@ func (r *Receiver) farewell(records *broker.Records, key string, revision uint64
 }
 
 // takeName makes sure that no other receiver that lives has this one's name: records and files are told apart by it.
-// One of the same state directory has ended, for the directory is locked.
+// One of the same state directory on this host has ended, for the directory is locked; one on another host may be a copy.
 func (r *Receiver) takeName(ctx context.Context, records *broker.Records, key string) (uint64, error) {
 	var seen uint64
 	for {
@@ -240,7 +240,7 @@ func (r *Receiver) takeName(ctx context.Context, records *broker.Records, key st
 			return 0, err
 		}
 		var b Beat
-		if json.Unmarshal(value, &b) != nil || b.Left || b.Forgotten || b.State == r.sharing.state || revision == seen {
+		if json.Unmarshal(value, &b) != nil || b.Left || b.Forgotten || revision == seen || b.State == r.sharing.state && b.Host == r.sharing.host {
 			return revision, nil
 		}
 		if seen > 0 {

@@ -337,6 +337,41 @@ func TestTwoReceiversOfOneName(t *testing.T) {
 	n.same()
 }
 
+// A machine that was copied, state directory and all, doesn't take part beside the one it was copied from; one that has
+// replaced it does.
+func TestCopyOfAReceiversMachine(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	n := s.node("web1", "syslog")
+	s.steady(n, "before the copy\n")
+	twin := s.beside("r1", true)
+	twin.config.State = filepath.Join(s.dir, "state-copy")
+	s.must(os.CopyFS(twin.config.State, os.DirFS(s.config.State)))
+	s.startReceiver()
+	divided(t, 1, s)
+	c := twin.config
+	c.Broker = broker.Options{Server: s.server}
+	twin.r = New(c)
+	s.must(twin.r.Open(t.Context()))
+	twin.r.sharing.host = "copy.example.net"
+	twin.run()
+	eventually(t, "say what is wrong", func() (bool, string) {
+		said := strings.Join(twin.r.Health(), "\n")
+		return strings.Contains(said, `another receiver named "r1"`), said
+	})
+	n.send(n.make("after it\n"))
+	n.waitConfirmed()
+	n.same()
+	if len(s.works()) != 1 || len(twin.works()) != 0 {
+		t.Errorf("the first works %v, its copy %v", s.works(), twin.works())
+	}
+	s.must(s.stopReceiver())
+	divided(t, 1, twin)
+	n.send(n.make("of the copy\n"))
+	n.waitConfirmed()
+	n.same()
+}
+
 // A wiped bucket isn't complete before every receiver that was ever seen has given what it knows: one that is down may have
 // the only copy. Nodes without state wait so long, the others are served.
 func TestWipedBucketWaitsForAllReceivers(t *testing.T) {
