@@ -530,7 +530,7 @@ func (r *Receiver) Status(ctx context.Context) Status {
 	} else if r.note != nil {
 		s.Problems = append(s.Problems, r.note.Error())
 	}
-	for _, err := range []error{r.sharing.twin, r.lacking} {
+	for _, err := range []error{r.sharing.twin, r.sharing.trouble, r.lacking} {
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 		}

@@ -337,6 +337,39 @@ func TestTwoReceiversOfOneName(t *testing.T) {
 	n.same()
 }
 
+// A receiver that can't take part in the sharing, because it has no right to the leases or they are gone, says so in its health.
+func TestHealthTellsOfLeases(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	s.startReceiver()
+	divided(t, 1, s)
+	gone := func() {
+		t.Helper()
+		s.must(js.DeleteStream(t.Context(), "KV_"+broker.Leases))
+		eventually(t, "say what is wrong", func() (bool, string) {
+			said := strings.Join(s.r.Health(), "\n")
+			return strings.Contains(said, "leases: "), said
+		})
+		s.setup(1)
+		eventually(t, "be well again", func() (bool, string) {
+			said := strings.Join(s.r.Health(), "\n")
+			return said == "", said
+		})
+	}
+	gone() // under a receiver that works
+	s.must(s.stopReceiver())
+	s.must(js.DeleteStream(t.Context(), "KV_"+broker.Leases))
+	s.startReceiver()
+	s.setup(1)
+	divided(t, 1, s)
+	n := s.node("web1", "syslog")
+	n.send(n.make("x\n"))
+	n.waitConfirmed()
+	gone()
+}
+
 // A machine that was copied, state directory and all, doesn't take part beside the one it was copied from; one that has
 // replaced it does.
 func TestCopyOfAReceiversMachine(t *testing.T) {
