@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -248,6 +249,7 @@ func TestStoppedOwnerCommitsNothingAndCutsItsTail(t *testing.T) {
 			<-stopped.hit
 			stopped.numb.Store(true)
 			t.Cleanup(func() { stopped.numb.Store(false) })
+			never := s.recordGoesOn(key("web1", "syslog"))
 			r2.startReceiver()
 			eventually(t, "take over", func() (bool, string) { return len(r2.works()) == 1, "" })
 			n.send(n.make("after the takeover\n"))
@@ -281,8 +283,35 @@ func TestStoppedOwnerCommitsNothingAndCutsItsTail(t *testing.T) {
 			n.send(n.make("the first one again\n"))
 			n.waitConfirmed()
 			n.same()
+			never()
 		})
 	}
+}
+
+// recordGoesOn watches a record, which may never go back, nor lose the ranges of another receiver. The function that it gives ends that.
+func (s *site) recordGoesOn(key string) (end func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	records, done := s.records(), make(chan struct{})
+	var last record
+	go func() {
+		defer close(done)
+		records.Watch(ctx, func() {}, func(x broker.Record) {
+			if x.Key != key {
+				return
+			}
+			rec, err := parseRecord(x.Value)
+			if err != nil {
+				s.t.Error(err)
+				return
+			}
+			if further(&last.Place, &rec.Place) || len(rec.Ranges) < len(last.Ranges) {
+				s.t.Errorf("the record went back from %+v to %+v", last, *rec)
+			}
+			last = *rec
+		}, func() {}, func(error) {})
+	}()
+	return func() { cancel(); <-done }
 }
 
 // stopper holds a receiver right before or behind an operation's first time, as SIGSTOP does.
