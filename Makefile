@@ -7,6 +7,7 @@ RUN_SECONDS ?= 0
 FUZZ_TIME   ?= 10s
 TEST_TIME   ?= 15m
 CHAOS_SECONDS ?= 120
+SCHEDULES   ?= 20000
 STATICCHECK ?= v0.8.2
 DIST_URL    ?= http://localhost/logforward
 DIST_KEY    ?= plugins.seed
@@ -14,7 +15,7 @@ DIST_MATCH  ?= has_file("/lib64/ld-linux-x86-64.so.2") && !has_command("logforwa
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build choria run fleet dist packages test test-fleet test-machine test-packages test-puppet lint chaos bench fuzz docs clean
+.PHONY: help build choria run fleet dist packages test test-fleet test-machine test-packages test-puppet lint model chaos bench fuzz docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +77,9 @@ test-machine: ## Test what happens to a node's daemon, and what its autonomous a
 
 lint: ## Look for mistakes and leftovers with staticcheck
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) ./...
+
+model: ## Go through SCHEDULES schedules of the model of ownership and commit; LOGFORWARD_SEED repeats one
+	LOGFORWARD_SCHEDULES=$(SCHEDULES) $(GO) test -run 'TestModel|TestPlanIsBalanced' -v -timeout 2h ./internal/receive
 
 chaos: ## Faults at random for CHAOS_SECONDS; LOGFORWARD_SEED repeats a run
 	LOGFORWARD_CHAOS_SECONDS=$(CHAOS_SECONDS) $(GO) test -run UnderFaults -v -timeout 2h ./test/pipe

@@ -74,6 +74,11 @@ func (p *partition) gather(term context.Context) (complete bool, err error) {
 			p.known[rec.Key] = rec
 		}
 	}
+	if !complete {
+		if err := p.r.lookForMark(term); err != nil {
+			return false, err
+		}
+	}
 	return complete, nil
 }
 
@@ -97,7 +102,7 @@ func (p *partition) bringTogether(term context.Context, owner bool) error {
 		if err := p.reconcile(term, l, done, owner); err != nil {
 			return fmt.Errorf("%s/%s: %w", identity, name, err)
 		}
-		if l.rec.beyond(p.r.config.Name, &l.local.Committed) {
+		if l.rec.beyond(p.r.config.Name, &l.local) {
 			// The state is older than what this receiver has written: it came out of a backup. To cut
 			// files back to it would cut what is confirmed, so they are left as they are.
 			p.r.logger.Error("local state is older than the record; its files stay as they are, and the log goes on in new ones", "identity", identity, "log", name)

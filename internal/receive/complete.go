@@ -26,6 +26,12 @@ func givenKey(name string) string { return "given=" + chunk.Token(name) }
 // completeRetry is how often it is looked whether the bucket is complete.
 const completeRetry = 250 * time.Millisecond
 
+// markCheck is how often it is looked whether the mark is still there.
+const markCheck = 5 * time.Second
+
+// errPositionsLost ends what goes on over a connection under which the broker has lost the positions.
+var errPositionsLost = errors.New("the broker has lost the positions")
+
 // contributed notes that a partition's state has gone into the bucket. complete: it is marked so already.
 func (r *Receiver) contributed(term context.Context, n int, complete bool) error {
 	r.mu.Lock()
@@ -55,7 +61,11 @@ func (r *Receiver) completeBucket(ctx context.Context) {
 			}
 			sleep(session, completeRetry)
 		}
-		<-session.Done()
+		for sleep(session, markCheck) {
+			if err := r.lookForMark(session); err != nil && session.Err() == nil {
+				r.logger.Debug("can't see whether the positions are complete", "error", err)
+			}
+		}
 		stop()
 		cancel()
 	}
@@ -79,6 +89,33 @@ func (r *Receiver) incomplete(session context.Context) bool {
 			return false
 		}
 	}
+}
+
+// lookForMark makes sure that the mark which this session has seen is still there. Where it isn't, the bucket was lost under
+// a connection that stands, and each receiver gives what it knows as over a new one.
+func (r *Receiver) lookForMark(session context.Context) error {
+	r.mu.Lock()
+	l, complete := r.link, r.complete
+	r.mu.Unlock()
+	if l == nil || !complete {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(session, 10*time.Second)
+	defer cancel()
+	records, err := r.openRecords(ctx)
+	if err != nil {
+		return err
+	}
+	if _, _, err := records.Get(ctx, completeKey); !errors.Is(err, broker.ErrNotFound) {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.link == l && session.Err() == nil {
+		r.logger.Warn("the broker has lost the positions; the receivers put together what they know")
+		r.relink()
+	}
+	return errPositionsLost
 }
 
 // tryComplete says that this receiver has given what it knows, and marks the bucket if it was the last.

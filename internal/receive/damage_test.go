@@ -285,3 +285,23 @@ func TestCatBesideARunningReceiver(t *testing.T) {
 	n.waitConfirmed()
 	n.same()
 }
+
+// The same where the backup was made when the log's file had a name, and nothing was committed to it yet.
+func TestStateOfABackupFromBeforeTheFirstCommit(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	n := s.node("web1", "syslog")
+	f := s.crashAt(opNames, true)
+	s.startReceiver()
+	n.send(n.make("committed after the backup\n"))
+	s.crashed(f)
+	db := filepath.Join(s.config.State, "receive.db")
+	backup, err := os.ReadFile(db)
+	s.must(err)
+	s.startReceiver()
+	n.waitConfirmed()
+	s.must(s.stopReceiver())
+	s.must(os.WriteFile(db, backup, 0o600))
+	s.steady(n, "after the backup came back\n")
+	n.same()
+}

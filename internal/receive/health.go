@@ -14,6 +14,8 @@ func (r *Receiver) Health() []string {
 		reasons = append(reasons, r.note.Error())
 	case r.sharing.twin != nil:
 		reasons = append(reasons, r.sharing.twin.Error())
+	case r.sharing.trouble != nil:
+		reasons = append(reasons, r.sharing.trouble.Error())
 	case r.lacking != nil:
 		reasons = append(reasons, r.lacking.Error())
 	case !r.serving || !r.complete:

@@ -74,7 +74,7 @@ func TestPlanIsBalancedAndMovesLittle(t *testing.T) {
 	for i := range 9 {
 		names = append(names, fmt.Sprintf("receiver-%d", i))
 	}
-	for range 200 {
+	for range manyOf(t, 30) {
 		v := newView(names...)
 		partitions := 1 + rng.IntN(40)
 		alive := []string{names[0]}

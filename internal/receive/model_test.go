@@ -531,12 +531,23 @@ func (m *model) run(steps int) string {
 	return m.broken
 }
 
+// manyOf is how many schedules a test goes through: some by default, for each run of all tests must stay short.
+func manyOf(t *testing.T, def int) int {
+	t.Helper()
+	v := os.Getenv("LOGFORWARD_SCHEDULES")
+	if v == "" {
+		return def
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 func TestModelOfOwnershipAndCommit(t *testing.T) {
 	t.Parallel()
-	seed, schedules := testSeed(t), 2500
-	if testing.Short() {
-		schedules = 500
-	}
+	seed, schedules := testSeed(t), manyOf(t, 1000)
 	if os.Getenv("LOGFORWARD_SEED") != "" {
 		schedules = 1
 	}

@@ -280,6 +280,11 @@ func (r *Receiver) connect(ctx context.Context) (err error) {
 func (r *Receiver) linked() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.relink()
+}
+
+// relink begins a session. mu is held.
+func (r *Receiver) relink() {
 	if r.link != nil {
 		r.link.cancel()
 	}
@@ -525,7 +530,7 @@ func (r *Receiver) Status(ctx context.Context) Status {
 	} else if r.note != nil {
 		s.Problems = append(s.Problems, r.note.Error())
 	}
-	for _, err := range []error{r.sharing.twin, r.lacking} {
+	for _, err := range []error{r.sharing.twin, r.sharing.trouble, r.lacking} {
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 		}

@@ -120,11 +120,13 @@ func (r *record) covers(receiver string, m *mark) bool {
 	return false
 }
 
-// beyond tells whether the record knows of bytes in the file of a mark of this receiver that
-// the mark doesn't.
-func (r *record) beyond(receiver string, m *mark) bool {
+// beyond tells whether the record knows of bytes in a file of this receiver's that its state doesn't, be it one that
+// nothing was committed to by what the state says.
+func (r *record) beyond(receiver string, lo *local) bool {
+	m := &lo.Committed
 	for _, s := range r.Ranges {
-		if s.Receiver == receiver && m.File != "" && s.File == m.File && (s.Epoch > m.Place.Epoch || s.Epoch == m.Place.Epoch && s.To > m.Place.Position) {
+		ours := s.Receiver == receiver && s.File != "" && (s.File == m.File || s.File == lo.Opening)
+		if ours && (s.Epoch > m.Place.Epoch || s.Epoch == m.Place.Epoch && s.To > m.Place.Position) {
 			return true
 		}
 	}

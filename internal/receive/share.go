@@ -28,6 +28,7 @@ type sharing struct {
 	own     uint64          // revision of this receiver's beat; 0: none yet
 	leaving bool
 	twin    error            // another receiver has this one's name
+	trouble error            // why this receiver takes no part now
 	peers   map[string]bool  // receivers that were ever seen, as remembered
 	work    map[int]workload // of partitions that are worked
 }
@@ -75,15 +76,16 @@ func (r *Receiver) share(ctx, leave context.Context) error {
 		session, cancel := context.WithCancel(session)
 		stop := context.AfterFunc(ctx, cancel)
 		err = r.shareOnce(session, leave)
+		if err != nil && session.Err() == nil {
+			r.logger.Error("leases", "error", err)
+			r.setTrouble(err)
+		}
 		stop()
 		cancel()
 		r.mu.Lock()
 		r.sharing.table, r.sharing.records = nil, nil
 		r.broadcast()
 		r.mu.Unlock()
-		if err != nil && session.Err() == nil {
-			r.logger.Error("leases", "error", err)
-		}
 		if !sleep(ctx, r.config.LeaseInterval) {
 			return nil
 		}
@@ -132,7 +134,16 @@ func (r *Receiver) watchLeases(ctx context.Context, records *broker.Records) {
 		r.replan()
 	}, func(err error) {
 		r.logger.Warn("leases can't be watched now", "error", err)
+		if ctx.Err() == nil {
+			r.setTrouble(err)
+		}
 	})
+}
+
+func (r *Receiver) setTrouble(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sharing.trouble = fmt.Errorf("leases: %w", err)
 }
 
 // replan has everybody look again who shall work what. mu is held.
@@ -193,6 +204,9 @@ func (r *Receiver) beats(ctx, leave context.Context, records *broker.Records) er
 		r.mu.Lock()
 		first := r.sharing.own == 0
 		r.sharing.own, r.sharing.twin = revision, nil
+		if r.sharing.table != nil {
+			r.sharing.trouble = nil
+		}
 		if first {
 			r.broadcast()
 		}
@@ -225,7 +239,7 @@ func (r *Receiver) farewell(records *broker.Records, key string, revision uint64
 }
 
 // takeName makes sure that no other receiver that lives has this one's name: records and files are told apart by it.
-// One of the same state directory has ended, for the directory is locked.
+// One of the same state directory on this host has ended, for the directory is locked; one on another host may be a copy.
 func (r *Receiver) takeName(ctx context.Context, records *broker.Records, key string) (uint64, error) {
 	var seen uint64
 	for {
@@ -237,7 +251,7 @@ func (r *Receiver) takeName(ctx context.Context, records *broker.Records, key st
 			return 0, err
 		}
 		var b Beat
-		if json.Unmarshal(value, &b) != nil || b.Left || b.Forgotten || b.State == r.sharing.state || revision == seen {
+		if json.Unmarshal(value, &b) != nil || b.Left || b.Forgotten || revision == seen || b.State == r.sharing.state && b.Host == r.sharing.host {
 			return revision, nil
 		}
 		if seen > 0 {

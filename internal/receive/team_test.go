@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -248,6 +249,7 @@ func TestStoppedOwnerCommitsNothingAndCutsItsTail(t *testing.T) {
 			<-stopped.hit
 			stopped.numb.Store(true)
 			t.Cleanup(func() { stopped.numb.Store(false) })
+			never := s.recordGoesOn(key("web1", "syslog"))
 			r2.startReceiver()
 			eventually(t, "take over", func() (bool, string) { return len(r2.works()) == 1, "" })
 			n.send(n.make("after the takeover\n"))
@@ -281,8 +283,35 @@ func TestStoppedOwnerCommitsNothingAndCutsItsTail(t *testing.T) {
 			n.send(n.make("the first one again\n"))
 			n.waitConfirmed()
 			n.same()
+			never()
 		})
 	}
+}
+
+// recordGoesOn watches a record, which may never go back, nor lose the ranges of another receiver. The function that it gives ends that.
+func (s *site) recordGoesOn(key string) (end func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	records, done := s.records(), make(chan struct{})
+	var last record
+	go func() {
+		defer close(done)
+		records.Watch(ctx, func() {}, func(x broker.Record) {
+			if x.Key != key {
+				return
+			}
+			rec, err := parseRecord(x.Value)
+			if err != nil {
+				s.t.Error(err)
+				return
+			}
+			if further(&last.Place, &rec.Place) || len(rec.Ranges) < len(last.Ranges) {
+				s.t.Errorf("the record went back from %+v to %+v", last, *rec)
+			}
+			last = *rec
+		}, func() {}, func(error) {})
+	}()
+	return func() { cancel(); <-done }
 }
 
 // stopper holds a receiver right before or behind an operation's first time, as SIGSTOP does.
@@ -333,6 +362,74 @@ func TestTwoReceiversOfOneName(t *testing.T) {
 	s.must(s.stopReceiver())
 	divided(t, 1, twin)
 	n.send(n.make("y\n"))
+	n.waitConfirmed()
+	n.same()
+}
+
+// A receiver that can't take part in the sharing, because it has no right to the leases or they are gone, says so in its health.
+func TestHealthTellsOfLeases(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	s.startReceiver()
+	divided(t, 1, s)
+	gone := func() {
+		t.Helper()
+		s.must(js.DeleteStream(t.Context(), "KV_"+broker.Leases))
+		eventually(t, "say what is wrong", func() (bool, string) {
+			said := strings.Join(s.r.Health(), "\n")
+			return strings.Contains(said, "leases: "), said
+		})
+		s.setup(1)
+		eventually(t, "be well again", func() (bool, string) {
+			said := strings.Join(s.r.Health(), "\n")
+			return said == "", said
+		})
+	}
+	gone() // under a receiver that works
+	s.must(s.stopReceiver())
+	s.must(js.DeleteStream(t.Context(), "KV_"+broker.Leases))
+	s.startReceiver()
+	s.setup(1)
+	divided(t, 1, s)
+	n := s.node("web1", "syslog")
+	n.send(n.make("x\n"))
+	n.waitConfirmed()
+	gone()
+}
+
+// A machine that was copied, state directory and all, doesn't take part beside the one it was copied from; one that has
+// replaced it does.
+func TestCopyOfAReceiversMachine(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	n := s.node("web1", "syslog")
+	s.steady(n, "before the copy\n")
+	twin := s.beside("r1", true)
+	twin.config.State = filepath.Join(s.dir, "state-copy")
+	s.must(os.CopyFS(twin.config.State, os.DirFS(s.config.State)))
+	s.startReceiver()
+	divided(t, 1, s)
+	c := twin.config
+	c.Broker = broker.Options{Server: s.server}
+	twin.r = New(c)
+	s.must(twin.r.Open(t.Context()))
+	twin.r.sharing.host = "copy.example.net"
+	twin.run()
+	eventually(t, "say what is wrong", func() (bool, string) {
+		said := strings.Join(twin.r.Health(), "\n")
+		return strings.Contains(said, `another receiver named "r1"`), said
+	})
+	n.send(n.make("after it\n"))
+	n.waitConfirmed()
+	n.same()
+	if len(s.works()) != 1 || len(twin.works()) != 0 {
+		t.Errorf("the first works %v, its copy %v", s.works(), twin.works())
+	}
+	s.must(s.stopReceiver())
+	divided(t, 1, twin)
+	n.send(n.make("of the copy\n"))
 	n.waitConfirmed()
 	n.same()
 }
@@ -413,6 +510,68 @@ func TestWipedBucketWaitsForAllReceivers(t *testing.T) {
 			n.same()
 			only.same()
 		})
+	}
+}
+
+// Positions that are lost while every connection stands are put together again by all receivers, too: else no new log would
+// ever begin, for nobody would mark the bucket as complete.
+func TestPositionsLostUnderLiveConnections(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	n := s.node("web1", "syslog")
+	s.steady(n, "of r1\n")
+	first := n.position
+	r2 := s.beside("r2", false)
+	r2.startReceiver()
+	divided(t, 1, r2)
+	newest := n.make("the newest is of r2\n")
+	n.send(newest)
+	n.waitConfirmed()
+	s.startReceiver()
+	leases, err := broker.OpenRecords(t.Context(), s.r.js, s.pub, broker.Leases)
+	s.must(err)
+	s.must(SetDrain(t.Context(), leases, "r2", "test", true))
+	all := n.position
+	eventually(t, "hand over", func() (bool, string) {
+		return len(s.works()) == 1 && n.place(t, chunk.HelloLog{}).Position == all, ""
+	})
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	s.must(js.DeleteStream(t.Context(), "KV_"+broker.Positions))
+	s.setup(1)
+	last := n.make("behind the loss\n")
+	n.send(last)
+	eventually(t, "put the positions together", func() (bool, string) {
+		a, err := n.hello(t, chunk.HelloLog{})
+		if err != nil {
+			return false, err.Error()
+		}
+		l := a.Logs["syslog"]
+		switch {
+		case !a.Ready || l.Error != "":
+		case !l.Known:
+			t.Fatal("the log was called unknown")
+		case l.Position == first: // a node without state believes it
+			n.send(newest, last)
+		case l.Position == all:
+			n.send(last)
+		}
+		return a.Ready && l.Position == n.position, fmt.Sprintf("%+v", a)
+	})
+	n.same()
+	fresh := s.node("web2", "new")
+	eventually(t, "let a new log begin", func() (bool, string) {
+		a, err := fresh.hello(t, chunk.HelloLog{})
+		return err == nil && a.Ready && !a.Logs["new"].Known && a.Logs["new"].Error == "", fmt.Sprintf("%+v %v", a, err)
+	})
+	var size int64
+	for _, output := range s.outputs() {
+		st, err := os.Stat(filepath.Join(output, "web1", "syslog.log"))
+		s.must(err)
+		size += st.Size()
+	}
+	if size != int64(len(n.written)) {
+		t.Errorf("%d bytes lie in the files, and the log has %d", size, len(n.written))
 	}
 }
 
