@@ -25,7 +25,7 @@ type published struct {
 	streams          *site.Client
 }
 
-// publish serves a directory, and makes the bucket.
+// publish serves a directory; who may make the bucket does that later.
 func (f *fleet) publish() *published {
 	f.Helper()
 	p := &published{fleet: f, dir: filepath.Join(f.Dir, "dist"), key: filepath.Join(f.Dir, "dist.seed")}
@@ -35,8 +35,6 @@ func (f *fleet) publish() *published {
 	p.url = server.URL
 	var err error
 	p.streams, err = f.AddClient("publisher", site.ClientOptions{NoFleet: true, Rights: tokens.ClientPermissions{StreamsAdmin: true, StreamsUser: true}})
-	f.must(err)
-	_, err = p.streams.Choria(f.ctx, "kv", "add", "PLUGINS", "--replicas", "1")
 	f.must(err)
 	return p
 }
@@ -75,6 +73,8 @@ func TestPluginsThroughABucket(t *testing.T) {
 		}})
 		events := f.listen()
 		p := f.publish()
+		_, err := p.streams.Choria(f.ctx, "kv", "add", "PLUGINS", "--replicas", "1")
+		f.must(err)
 		names := []string{"logforward", "logforward_check", "lf_logforward", "lf_logforward_check"}
 		args := []string{"--match", `identity("^n1\\.")`}
 		if choria == programs.Choria { // the next one can't remove a metric watcher
@@ -84,18 +84,14 @@ func TestPluginsThroughABucket(t *testing.T) {
 		if _, err := f.admin.Choria(f.ctx, "machine", "plugins", "verify", filepath.Join(p.dir, "plugins.spec"), p.public); err != nil {
 			t.Fatalf("choria doesn't verify the specification: %v", err)
 		}
-		ddl, err := os.ReadFile(filepath.Join(programs.DDL, "logforward.json"))
-		f.must(err)
-		f.must(os.WriteFile(filepath.Join(f.admin.Dir, "lib", "mcollective", "agent", "logforward.json"), ddl, 0o600))
+		f.must(f.admin.InstallDDL(programs.DDL))
 		f.each(func(n *site.Node) error {
 			f.define(n, "app")
 			return errors.Join(
 				n.Write("app.log", lines(n.Name, 0, 1000)),
 				n.OwnEtc(),
 				n.SetServer("plugin.choria.agent_provider.mcorpc.libdir", filepath.Join(n.MachineStore(), "logforward", "lib")),
-				n.InstallMachine(filepath.Join(p.dir, "logforward_plugins"), func(text string) string {
-					return strings.NewReplacer("interval: 5m", "interval: 2s", "interval: 1m", "interval: 1s").Replace(text)
-				}),
+				n.InstallMachine(filepath.Join(p.dir, "logforward_plugins"), quickPlugins),
 				os.Remove(n.Command()), // what isn't on the PATH of such a node
 			)
 		})
