@@ -11,6 +11,7 @@ SCHEDULES   ?= 20000
 STATICCHECK ?= v0.8.2
 DIST_URL    ?= http://localhost/logforward
 DIST_KEY    ?= plugins.seed
+DIST_POLICY ?=
 DIST_MATCH  ?= has_file("/lib64/ld-linux-x86-64.so.2") && !has_command("logforward")
 SHELL       := /bin/bash
 
@@ -47,9 +48,9 @@ fleet: build choria ## Show a fleet on this machine, with a real Choria, that ch
 	$(GO) build -o bin/fleet ./test/fleet/demo
 	bin/fleet --choria bin/choria --logforward bin/logforward --ddl ddl
 
-dist: ## Make dist/: archives (program, agent, machines) and the signed specification for Choria's plugins watcher; DIST_URL, DIST_KEY, DIST_MATCH, DIST_FLAGS
+dist: ## Make dist/: archives (program, agent, machines, policy) and the signed specification for Choria's plugins watcher; DIST_URL, DIST_KEY, DIST_POLICY, DIST_MATCH, DIST_FLAGS
 	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build -trimpath -ldflags '-s -w $(LDFLAGS)' -o bin/logforward-linux-amd64 ./cmd/logforward
-	$(GO) run ./machine/dist --program bin/logforward-linux-amd64 --release '$(or $(VERSION),devel)' --url '$(DIST_URL)' --key '$(DIST_KEY)' --match '$(DIST_MATCH)' $(DIST_FLAGS)
+	$(GO) run ./machine/dist --program bin/logforward-linux-amd64 --release '$(or $(VERSION),devel)' --url '$(DIST_URL)' --key '$(DIST_KEY)' --match '$(DIST_MATCH)' $(if $(DIST_POLICY),--policy '$(DIST_POLICY)') $(DIST_FLAGS)
 
 test: ## Vet and test everything, with the race detector
 	test/prepare

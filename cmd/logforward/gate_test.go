@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/choria-io/tokens"
 
 	"logforward/internal/audit"
 	"logforward/internal/choria"
@@ -148,6 +151,30 @@ func TestWhatThePolicyKnowsOfTheNode(t *testing.T) {
 	}
 	write(t, file("server.conf"), config+"plugin.choria.status_file_path = "+file("status.json")+"\nplugin.choria.server.provision = yes\n")
 	look(true)
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, byDefault := range []bool{true, false} { // the token of Choria's packages, for what isn't said
+		claims, err := tokens.NewProvisioningClaims(true, byDefault, "secret", "", "", []string{"nats://localhost:4222"}, "", "", "", "", "", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := tokens.SignToken(claims, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, file("provisioning.jwt"), token)
+		write(t, file("server.conf"), config)
+		look(byDefault)
+		write(t, file("server.conf"), config+"plugin.choria.server.provision = false\n")
+		look(false)
+		if err := os.Remove(file("server.conf")); err != nil {
+			t.Fatal(err)
+		}
+		look(true)
+	}
+	write(t, file("server.conf"), config+"plugin.choria.server.provision = false\n")
 	// What can't be read isn't taken for nothing: a document may forbid by it. Reads go on.
 	g := newGate(t, authpolicy+"rule contains \"test\" if not input.facts.environment == \"production\"\n")
 	g.host = h

@@ -56,7 +56,12 @@ func (h host) about() (hostFacts, error) {
 		return hostFacts{}, h.err
 	}
 	if h.config == nil {
-		return hostFacts{facts: json.RawMessage("{}"), classes: []string{}}, nil
+		if h = hostOf(nil); h.err != nil { // it may have been provisioned meanwhile
+			return hostFacts{}, h.err
+		}
+	}
+	if h.config == nil {
+		return hostFacts{facts: json.RawMessage("{}"), classes: []string{}, provision: choria.Unprovisioned(ownChoria)}, nil
 	}
 	facts, err := h.facts()
 	if err != nil {

@@ -4,6 +4,7 @@
 //	logforward-VERSION-linux-amd64.tar.gz   logforward/: program, machine.yaml, lib/ with the Choria agent
 //	logforward_check-VERSION.tar.gz         logforward_check/: the Scout check
 //	logforward_metrics-VERSION.tar.gz       logforward_metrics/: numbers as events and for Prometheus; only with --metrics
+//	logforward_policy-DIGEST.tar.gz         logforward_policy/: the operators' table, and what puts it into force; only with --policy
 //	SHA256SUMS                              of all of them
 //	plugins.json                            the specification as choria machine plugins has it
 //	plugins.spec                            the same, signed: the bucket's value
@@ -14,6 +15,7 @@ package main
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -24,12 +26,14 @@ import (
 	"strings"
 
 	"github.com/choria-io/fisk"
+
+	operators "logforward/internal/policy/table"
 )
 
 // options are the command line.
 type options struct {
-	root, out, program, version, platform, url, key, match, governor string
-	remove, metrics                                                  bool
+	root, out, program, version, platform, url, key, match, governor, policy string
+	remove, metrics, others                                                  bool
 }
 
 func main() {
@@ -45,6 +49,8 @@ func main() {
 	app.Flag("match", "Expression that a node must fulfil: identity(regex), has_file(path), has_directory(path), has_command(name)").StringVar(&o.match)
 	app.Flag("governor", "Choria Governor that bounds how many nodes install at once").StringVar(&o.governor)
 	app.Flag("metrics", "With the machine logforward_metrics; where Choria is 0.30, removing it hangs the server's machines until a restart").UnNegatableBoolVar(&o.metrics)
+	app.Flag("policy", "The operators' table that nodes decide by; without it their policy is left alone").PlaceHolder("FILE").StringVar(&o.policy)
+	app.Flag("policy-default", "The table's document for all other agents as well, default.rego").UnNegatableBoolVar(&o.others)
 	app.Flag("remove", "Make a specification without plugins, which removes them from the nodes").UnNegatableBoolVar(&o.remove)
 	if _, err := app.Parse(os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "dist: %v\n", err)
@@ -135,6 +141,13 @@ func (o *options) archives() ([]plugin, error) {
 			{path: "machine.yaml", from: filepath.Join(o.root, "machine", "logforward_metrics", "machine.yaml"), mode: 0o644},
 		}})
 	}
+	if o.policy != "" {
+		a, err := o.table()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a)
+	}
 	var plugins []plugin
 	var sums strings.Builder
 	for _, a := range all {
@@ -147,6 +160,35 @@ func (o *options) archives() ([]plugin, error) {
 		plugins = append(plugins, p)
 	}
 	return plugins, os.WriteFile(filepath.Join(o.out, "SHA256SUMS"), []byte(sums.String()), 0o644)
+}
+
+// table is the archive of the operators' table. It has no version but what is in it: a policy changes without a release.
+func (o *options) table() (archive, error) {
+	text, err := os.ReadFile(o.policy)
+	if err != nil {
+		return archive{}, fmt.Errorf("policy: %w", err)
+	}
+	t, err := operators.Parse(o.policy, text)
+	if err != nil {
+		return archive{}, fmt.Errorf("policy: %w", err)
+	}
+	documents := fmt.Sprintln(operators.ForChoria, operators.Agent+".rego")
+	if o.others {
+		documents += fmt.Sprintln(operators.ForDefault, "default.rego")
+	}
+	for _, which := range []operators.Document{operators.ForChoria, operators.ForDefault} {
+		if _, err := t.Render(which); err != nil {
+			return archive{}, fmt.Errorf("policy %s: %w", o.policy, err)
+		}
+	}
+	digest := sha256.Sum256([]byte(string(text) + documents))
+	from := filepath.Join(o.root, "machine", "logforward_policy")
+	return archive{"logforward_policy", fmt.Sprintf("logforward_policy-%x.tar.gz", digest[:6]), []member{
+		{path: "machine.yaml", from: filepath.Join(from, "machine.yaml"), mode: 0o644},
+		{path: "place", from: filepath.Join(from, "place"), mode: 0o755},
+		{path: "operators.yaml", text: string(text), mode: 0o644},
+		{path: "documents", text: documents, mode: 0o644},
+	}}, nil
 }
 
 // agentScript is the Choria agent: the program that lies beside the machine.

@@ -122,7 +122,7 @@ func TestMachineValidates(t *testing.T) {
 	f := newFleet(t, site.Tokens, 0)
 	for name, unknown := range map[string][]string{
 		"logforward": {"expression"}, "logforward_metrics": {"metric"}, "logforward_check": nil, "logforward_quiet": nil, "logforward_button": {"expression"},
-		"logforward_plugins": {"plugins"},
+		"logforward_plugins": {"plugins"}, "logforward_policy": nil,
 	} {
 		out, err := f.admin.Choria(f.ctx, "machine", "validate", filepath.Join(programs.Machines, name))
 		text := string(out)

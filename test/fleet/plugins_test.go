@@ -25,7 +25,7 @@ type published struct {
 	streams          *site.Client
 }
 
-// publish serves a directory, and makes the bucket.
+// publish serves a directory; who may make the bucket does that later.
 func (f *fleet) publish() *published {
 	f.Helper()
 	p := &published{fleet: f, dir: filepath.Join(f.Dir, "dist"), key: filepath.Join(f.Dir, "dist.seed")}
@@ -35,8 +35,6 @@ func (f *fleet) publish() *published {
 	p.url = server.URL
 	var err error
 	p.streams, err = f.AddClient("publisher", site.ClientOptions{NoFleet: true, Rights: tokens.ClientPermissions{StreamsAdmin: true, StreamsUser: true}})
-	f.must(err)
-	_, err = p.streams.Choria(f.ctx, "kv", "add", "PLUGINS", "--replicas", "1")
 	f.must(err)
 	return p
 }
@@ -66,8 +64,15 @@ func (p *published) put(file string) {
 	p.must(err)
 }
 
-// Program, agent and machine come to a node through a bucket, are upgraded and removed there. Only a machine that reads
-// the bucket was there before.
+// adminTable lets the administrator do everything, and the node's own root what the machine does.
+const adminTable = `version: 1
+roles:
+  administrator: {about: does everything, callers: [choria=admin.mcollective], actions: ['*']}
+  machine: {about: the node's own machine, callers: [local=root], actions: [status, list, check, pause, resume]}
+`
+
+// Program, agent, machine and policy come to a node through a bucket, are upgraded and removed there, but for the policy,
+// which stays. Only a machine that reads the bucket was there before.
 func TestPluginsThroughABucket(t *testing.T) {
 	generations(t, func(t *testing.T, choria string) {
 		f := newFleetOf(t, site.Certificates, 2, options{idle: true, time: 4 * patience, site: func(c *site.Config) { c.DDL = "" }, node: site.NodeOptions{
@@ -75,27 +80,39 @@ func TestPluginsThroughABucket(t *testing.T) {
 		}})
 		events := f.listen()
 		p := f.publish()
-		names := []string{"logforward", "logforward_check", "lf_logforward", "lf_logforward_check"}
+		_, err := p.streams.Choria(f.ctx, "kv", "add", "PLUGINS", "--replicas", "1")
+		f.must(err)
+		names := []string{"logforward", "logforward_check", "logforward_policy", "lf_logforward", "lf_logforward_check", "lf_logforward_policy"}
 		args := []string{"--match", `identity("^n1\\.")`}
 		if choria == programs.Choria { // the next one can't remove a metric watcher
 			names, args = append(names, "logforward_metrics", "lf_logforward_metrics"), append(args, "--metrics")
+		}
+		table := filepath.Join(f.Dir, "operators.yaml")
+		f.must(os.WriteFile(table, []byte(adminTable), 0o644))
+		args = append(args, "--policy", table)
+		decides := func(when string) {
+			t.Helper()
+			want, err := f.Command(f.ctx, "policy", "render", table)
+			f.must(err)
+			f.await(func() error {
+				if b, err := os.ReadFile(f.nodes[0].Policy()); err != nil || string(b) != string(want) {
+					return fmt.Errorf("%s the policy isn't what the table gives: %.200s (%v)", when, b, err)
+				}
+				return nil
+			})
 		}
 		p.release("1.0.0", args...)
 		if _, err := f.admin.Choria(f.ctx, "machine", "plugins", "verify", filepath.Join(p.dir, "plugins.spec"), p.public); err != nil {
 			t.Fatalf("choria doesn't verify the specification: %v", err)
 		}
-		ddl, err := os.ReadFile(filepath.Join(programs.DDL, "logforward.json"))
-		f.must(err)
-		f.must(os.WriteFile(filepath.Join(f.admin.Dir, "lib", "mcollective", "agent", "logforward.json"), ddl, 0o600))
+		f.must(f.admin.InstallDDL(programs.DDL))
 		f.each(func(n *site.Node) error {
 			f.define(n, "app")
 			return errors.Join(
 				n.Write("app.log", lines(n.Name, 0, 1000)),
 				n.OwnEtc(),
 				n.SetServer("plugin.choria.agent_provider.mcorpc.libdir", filepath.Join(n.MachineStore(), "logforward", "lib")),
-				n.InstallMachine(filepath.Join(p.dir, "logforward_plugins"), func(text string) string {
-					return strings.NewReplacer("interval: 5m", "interval: 2s", "interval: 1m", "interval: 1s").Replace(text)
-				}),
+				n.InstallMachine(filepath.Join(p.dir, "logforward_plugins"), quickPlugins),
 				os.Remove(n.Command()), // what isn't on the PATH of such a node
 			)
 		})
@@ -112,6 +129,9 @@ func TestPluginsThroughABucket(t *testing.T) {
 		f.must(r.Err())
 		f.wants(r, "state", "idle") // nothing new in its log
 
+		decides("installed,")
+
+		f.must(os.WriteFile(table, []byte(adminTable+"  guest: {about: looks, callers: ['choria=guest.mcollective'], actions: [status]}\n"), 0o644))
 		first := f.daemon(n)
 		more := lines(n.Name, 1000, 1000)
 		p.release("1.0.1", args...)
@@ -126,6 +146,8 @@ func TestPluginsThroughABucket(t *testing.T) {
 		}
 		f.must(n.Write("app.log", more))
 		f.must(f.receiver.Wait(f.ctx, n, "app", lines(n.Name, 0, 2000)))
+
+		decides("upgraded,")
 
 		p.forged()
 		f.must(n.Server.Await(f.ctx, "did not verify using configured public key"))
@@ -155,10 +177,28 @@ func TestPluginsThroughABucket(t *testing.T) {
 				t.Errorf("%s is left after the removal (%v)", name, err)
 			}
 		}
+		decides("after the removal")
 		// Who removes the machine doesn't stop forwarding: that is done by stopping the logs or the daemon.
 		f.must(n.Write("app.log", lines(n.Name, 2000, 10)))
 		f.must(f.receiver.Wait(f.ctx, n, "app", lines(n.Name, 0, 2010)))
 	})
+}
+
+// A table that is at fault becomes no archive.
+func TestPluginsOfABrokenTable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"nobody": "version: 1\nroles: {a: {about: x, actions: [status]}}\n", "unknown": "version: 1\nrole: {}\n", "yaml": "version: [\n"} {
+		table := filepath.Join(dir, name+".yaml")
+		if err := os.WriteFile(table, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out := filepath.Join(dir, name)
+		said, err := exec.CommandContext(t.Context(), "go", "run", "logforward/machine/dist", "--root", filepath.Dir(programs.Machines), "--out", out, "--key", filepath.Join(dir, "seed"), "--program", programs.Logforward, "--policy", table).CombinedOutput()
+		if _, e := os.Stat(filepath.Join(out, "plugins.spec")); err == nil || e == nil || !strings.Contains(string(said), name+".yaml") {
+			t.Errorf("%s: %v, %v: %s", name, err, e, said)
+		}
+	}
 }
 
 // forged signs the specification with another key.

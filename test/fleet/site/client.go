@@ -28,6 +28,7 @@ type ClientOptions struct {
 	Publish   []string                 // more subjects, where security is by tokens
 	Subscribe []string
 	Policy    string // Rego that goes into the token, for servers that let tokens decide
+	Settings  map[string]string
 }
 
 // Client is an operator or a program at the centre.
@@ -77,11 +78,7 @@ func (c *Client) make(o ClientOptions) error {
 		o.DDL = c.site.DDL
 	}
 	if o.DDL != "" {
-		b, err := os.ReadFile(filepath.Join(o.DDL, "logforward.json"))
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(agents, "logforward.json"), b, 0o600); err != nil {
+		if err := c.InstallDDL(o.DDL); err != nil {
 			return err
 		}
 	}
@@ -89,7 +86,16 @@ func (c *Client) make(o ClientOptions) error {
 		"identity": c.certname(), "collectives": c.site.collective(), "loglevel": "warn", "color": "false", "libdir": filepath.Join(c.Dir, "lib"),
 		"plugin.choria.middleware_hosts": c.site.URL(), "plugin.choria.use_srv": "false",
 	}
-	return k.with(c.site.secure(c.Dir)).write(c.Config())
+	return k.with(c.site.secure(c.Dir)).with(o.Settings).write(c.Config())
+}
+
+// InstallDDL gives the client the agent's description from a directory.
+func (c *Client) InstallDDL(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, "logforward.json"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(c.Dir, "lib", "mcollective", "agent", "logforward.json"), b, 0o600)
 }
 
 // Choria runs choria with arguments and this client's configuration. Its error holds what was printed.

@@ -116,6 +116,15 @@ func (n *Node) SetServer(key, value string) error {
 	return n.serverKeys().write(n.ServerConfig())
 }
 
+// EditServer replaces Choria Server's configuration as it is, whoever wrote it.
+func (n *Node) EditServer(edit func(string) string) error { return rewrite(n.ServerConfig(), edit) }
+
+// SetDaemon adds a setting to the daemon's, from its next start on.
+func (n *Node) SetDaemon(key, value string) error {
+	n.options.Settings = keys(n.options.Settings).with(keys{key: value})
+	return n.daemonKeys().write(n.Config())
+}
+
 // Daemons are the processes that run a program of the node's own as its daemon.
 func (n *Node) Daemons() ([]int, error) {
 	all, err := filepath.Glob("/proc/[0-9]*/exe")

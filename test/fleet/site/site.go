@@ -151,6 +151,7 @@ func (s *Site) configureBroker() error {
 			return err
 		}
 		k = k.with(s.secure(dir)).with(keys{"plugin.security.choria.certificate": filepath.Join(dir, "cert.pem"), "plugin.security.choria.key": filepath.Join(dir, "key.pem")})
+		k["plugin.choria.network.provisioning.client_password"] = provisioningPassword
 		delete(k, "plugin.security.choria.ca") // with one it would want certificates of those who have tokens
 	} else {
 		k = k.with(s.secure(dir))
