@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,7 @@ func TestFleetPauseStopsAndNodesConfirm(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "* paused since") || !strings.Contains(out, ": storage is full") || !strings.Contains(out, "2h0m0s more") || !strings.Contains(out, "1 of 1 nodes have confirmed, 1 of them are paused") {
 		t.Errorf("pause: %d %s %s", code, out, errText)
 	}
+	eventually(t, "the node's audit log says who has paused it, and why", func() bool { return s.audited(`"action":"pause"`, `"reason":"storage is full"`, `"for":"2h"`) })
 	s.append("app.log", "two\n")
 	eventually(t, "the node says why nothing goes", func() bool {
 		var status control.StatusReply
@@ -72,6 +74,7 @@ func TestFleetPauseStopsAndNodesConfirm(t *testing.T) {
 	if sum = s.fleetAsk(0, "resume", "--match", "*"); sum.Confirmed != 1 || sum.Paused != 0 || len(sum.Pauses) != 1 {
 		t.Errorf("%+v", sum)
 	}
+	eventually(t, "the audit log says that it goes on", func() bool { return s.audited(`"action":"resume"`) })
 	s.arrives("app", "one\ntwo\n")
 	s.fleetAsk(0, "resume")
 	s.fleetAsk(exitUsage, "resume")
@@ -92,6 +95,24 @@ func TestFleetPauseStopsAndNodesConfirm(t *testing.T) {
 		t.Errorf("resume: %d %s %s", code, out, errText)
 	}
 	s.arrives("app", "one\ntwo\nthree\n")
+}
+
+// audited tells whether a line of the node's audit log about the fleet's pause has all of these.
+func (s *site) audited(texts ...string) bool {
+	b, err := os.ReadFile(s.dir + "/audit.log")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		found := strings.Contains(line, `"route":"fleet"`)
+		for _, text := range texts {
+			found = found && strings.Contains(line, text)
+		}
+		if found {
+			return true
+		}
+	}
+	return false
 }
 
 func TestFleetTakesOnlyWhatCanBe(t *testing.T) {

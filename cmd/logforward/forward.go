@@ -83,6 +83,8 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 		return err
 	}
 	f.config.Permit = func(log, realpath string) error { return f.node.Permit(log, realpath) } // no log is set before there is a node
+	pressed := make(chan forward.Pressed, 64)
+	f.config.Pressed = pressed
 	engine := forward.New(f.config)
 	if err := engine.Open(ctx); err != nil {
 		return err
@@ -138,6 +140,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	}
 	group.Go(func() error { return f.node.Run(ctx) })
 	group.Go(func() error { return g.watch(ctx) })
+	group.Go(func() error { return g.heard(ctx, pressed) })
 	if wanted != nil {
 		group.Go(func() error { return wanted.run(ctx) })
 	}

@@ -11,6 +11,7 @@ import (
 
 	"logforward/internal/audit"
 	"logforward/internal/control"
+	"logforward/internal/forward"
 	"logforward/internal/policy"
 )
 
@@ -39,6 +40,7 @@ const withoutPolicy = "peers"
 const (
 	routeFile    = "file"    // a running forwarder meets a file that its path didn't lead to before
 	routeRunning = "running" // a running forwarder is looked at again
+	routeFleet   = "fleet"   // the fleet's pause, which the broker's permissions guard and the centre tells
 )
 
 // ask decides on a request as it came: may this process ask at all, and, where it only reads, may it know.
@@ -156,6 +158,30 @@ func (g *gate) kept(err error) error {
 	defer g.mu.Unlock()
 	g.unkept, g.unkeptAt = err, time.Now()
 	return err
+}
+
+// heard records what the fleet's pause does here, until ctx ends. It is in force by then: no node's disk may hold it up.
+func (g *gate) heard(ctx context.Context, pressed <-chan forward.Pressed) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case p := <-pressed:
+			d := audit.Decision{
+				Action: control.VerbResume, Allowed: true, Caller: p.Pause.By, Route: routeFleet, Rule: "broker",
+				Inputs: map[string]any{"all": true, "destination": p.Destination, "change": p.Pause.Change},
+			}
+			if p.Pause.Holds() {
+				d.Action, d.Inputs["reason"], d.Inputs["match"] = control.VerbPause, p.Pause.Reason, p.Pause.Match
+				if left := p.Pause.Duration(); left > 0 {
+					d.Inputs["for"] = control.Duration(left.Round(time.Second)).String()
+				}
+			}
+			if err := g.record(d); err != nil {
+				g.log.Error("the fleet's pause isn't in the audit log", "error", err)
+			}
+		}
+	}
 }
 
 // watchEvery is how often the policy's file is looked at, so that a new one is ready before it is asked.

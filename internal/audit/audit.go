@@ -43,7 +43,7 @@ type Decision struct {
 	PID        int            `json:"pid,omitempty"`
 	Request    string         `json:"request,omitempty"` // Choria's id
 	Collective string         `json:"collective,omitempty"`
-	Route      string         `json:"route"`               // socket, wish, or file and running, which nobody asked for
+	Route      string         `json:"route"`               // socket, wish, command, fleet, or file and running, which nobody asked for
 	Inputs     map[string]any `json:"inputs"`              // with the log's path and destination filled in
 	RealPath   string         `json:"real_path,omitempty"` // where the path leads by symbolic links, if elsewhere
 	Total      string         `json:"total,omitempty"`     // for how long in all, with what this caller had of late

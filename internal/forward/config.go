@@ -40,12 +40,21 @@ type Config struct {
 	Allowed      tail.Allowed // real paths that may be read; the zero value allows none
 	// Permit is asked before each file of a log is opened, with its real path, by the goroutine that works the
 	// log; an error keeps it closed. nil: what is allowed is permitted.
-	Permit     func(log, realpath string) error
+	Permit func(log, realpath string) error
+	// Pressed is told when the fleet's pause begins, changes or is lifted here, so that it can be recorded. What it can't take
+	// at once is in the log alone: nothing waits for it. nil: nobody is told.
+	Pressed    chan<- Pressed
 	Limits     Limits
 	State      *State // stays the caller's, who closes it after the engine
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: metrics are counted and shown nowhere
 	Now        func() time.Time      // for tests: the clock of epochs and pauses; default time.Now
+}
+
+// Pressed is the fleet's pause as a destination's centre has it now; one that doesn't hold is lifted.
+type Pressed struct {
+	Destination string
+	Pause       chunk.Pause
 }
 
 // Destination is a named place that logs may be forwarded to.

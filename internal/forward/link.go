@@ -28,6 +28,7 @@ type link struct {
 	window      *window
 	wake        chan struct{} // of the hello loop
 	turned      chan struct{} // the red button was
+	pressed     chan<- Pressed
 
 	stopping context.CancelFunc
 	stopped  sync.WaitGroup
@@ -50,7 +51,7 @@ func newLink(e *Engine, name string, d Destination) *link {
 	return &link{
 		name: name, identity: e.cfg.Identity, destination: d, limits: &e.cfg.Limits, state: e.cfg.State,
 		now: e.cfg.Now, log: e.log.With("destination", name), instance: nuid.Next(),
-		window: newWindow(e.cfg.Limits.Window), wake: make(chan struct{}, 1), turned: make(chan struct{}, 1),
+		window: newWindow(e.cfg.Limits.Window), wake: make(chan struct{}, 1), turned: make(chan struct{}, 1), pressed: e.cfg.Pressed,
 		forwarders: make(map[string]*forwarder), due: make(map[string]time.Time),
 	}
 }

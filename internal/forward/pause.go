@@ -80,6 +80,12 @@ func (l *link) takePause(p *chunk.Pause) bool {
 	if err := l.state.setFleetPause(l.name, h); err != nil {
 		l.log.Error("the fleet's pause can't be written; it holds until a restart", "error", err)
 	}
+	if p.Holds() || old != nil && old.Holds() {
+		select {
+		case l.pressed <- Pressed{l.name, *p}:
+		default:
+		}
+	}
 	switch {
 	case p.Holds():
 		l.log.Warn("the fleet's pause", "by", p.By, "reason", p.Reason, "since", p.Since, "ends", h.Ends, "match", p.Match, "change", p.Change)
@@ -128,7 +134,10 @@ func (l *link) obey(ctx context.Context) {
 // nextTurn is how long until the button's effect changes by itself, or the bytes that wait are to be counted anew.
 func (l *link) nextTurn() time.Duration {
 	p, ends := l.paused()
-	if p == nil {
+	switch o := l.obeyedNow(); {
+	case p == nil && o != nil && o.Paused:
+		return time.Millisecond // it has ended since its effect was looked at
+	case p == nil:
 		return time.Hour
 	}
 	wait := l.limits.SyncInterval

@@ -183,3 +183,23 @@ func TestFleetPauseOfAnOlderStateFile(t *testing.T) {
 		}
 	}
 }
+
+// A pause may end right after its effect was looked at: the centre is told all the same.
+func TestForwardPauseThatEndsUnseenIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	l := &link{limits: &Limits{SyncInterval: time.Minute}, now: func() time.Time { return now }}
+	l.button = &held{Pause: chunk.Pause{Change: 1, Since: now}, Ends: now.Add(time.Second)}
+	l.obeyed = &chunk.Obeyed{Change: 1, Paused: true}
+	if wait := l.nextTurn(); wait != time.Second {
+		t.Errorf("while it holds: %s", wait)
+	}
+	now = now.Add(time.Second)
+	if wait := l.nextTurn(); wait > time.Second {
+		t.Errorf("when it has ended: %s", wait)
+	}
+	l.obeyed = &chunk.Obeyed{Change: 1}
+	if wait := l.nextTurn(); wait != time.Hour {
+		t.Errorf("when that is known: %s", wait)
+	}
+}
