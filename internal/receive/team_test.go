@@ -399,6 +399,37 @@ func TestHealthTellsOfLeases(t *testing.T) {
 	gone()
 }
 
+// Whatever lies in the leases, a receiver works its partitions, and who looks gets an answer.
+func TestRubbishInTheLeases(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	leases, err := broker.OpenRecords(t.Context(), js, s.pub, broker.Leases)
+	s.must(err)
+	for key, value := range map[string]string{
+		"receiver.x": "\x00\xff", "receiver.y": `{"name":"r1","layout":7}`, "receiver.=41.b": "{}", "receiver": "", "receiver.silent": `{"name":"silent","timeout":4611686018427387904}`,
+		"partition.0": `{"owner":"r1","term":"x"`, "partition.-1": `{"owner":"r1"}`, "partition.99999999999999999999": `{"owner":"r1"}`, "partition.12": `{"owner":"nobody","term":18446744073709551615,"layout":"other"}`,
+		"drain.r1": `{"since":"yesterday"}`, "drain.=": `{"since":"2026-01-01T00:00:00Z"}`, "else.r1": "x",
+	} {
+		done := make(chan error, 1)
+		leases.Update(key, []byte(value), 0, func(_ uint64, err error) { done <- err })
+		s.must(<-done)
+	}
+	s.startReceiver()
+	divided(t, 1, s)
+	n := s.node("web1", "syslog")
+	n.send(n.make("x\n"))
+	n.waitConfirmed()
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	defer cancel()
+	o, err := Look(ctx, js, leases)
+	s.must(err)
+	if r := o.Receiver("r1"); r == nil || !r.Alive || len(r.Partitions) != 1 {
+		t.Errorf("%+v", o.Receivers)
+	}
+}
+
 // A machine that was copied, state directory and all, doesn't take part beside the one it was copied from; one that has
 // replaced it does.
 func TestCopyOfAReceiversMachine(t *testing.T) {
