@@ -87,7 +87,10 @@ func (p *partition) gather(term context.Context) (complete bool, err error) {
 // bringTogether decides what of this receiver's state is committed, and cuts its files back to that.
 // owner: it is about to work the partition.
 func (p *partition) bringTogether(term context.Context, owner bool) error {
-	locals, bad, err := p.r.state.logs()
+	locals, bad, err := p.r.state.logs(func(k string) bool { // a receiver of many partitions reads this for each
+		identity, _, err := splitKey(k)
+		return err == nil && p.r.partitionOf(identity) == p.n
+	})
 	if err != nil {
 		return fmt.Errorf("read the state: %w", err)
 	}
@@ -97,8 +100,8 @@ func (p *partition) bringTogether(term context.Context, owner bool) error {
 	changed, done := make(map[string]*local), make(map[string]*closed)
 	for k, lo := range locals {
 		identity, name, err := splitKey(k)
-		if err != nil || p.r.partitionOf(identity) != p.n {
-			continue
+		if err != nil {
+			continue // it was split before
 		}
 		l := p.add(&log{key: k, identity: identity, name: name, from: unplaced, local: *lo})
 		if err := p.reconcile(term, l, done, owner); err != nil {
