@@ -345,6 +345,9 @@ func (p *partition) reopen(l *log) error {
 		}
 		l.note(c.entry()) // the ledger is cut back to before this line
 	}
+	if err := p.forgetOthersNames(l); err != nil {
+		return err
+	}
 	if lo.Opening != "" && lo.Opening != m.File {
 		if err := p.dropUncommitted(l, lo.Opening); err != nil {
 			return err
@@ -373,6 +376,28 @@ func (p *partition) reopen(l *log) error {
 	}
 	lo.Prepared = nil
 	return p.flushNotes(l)
+}
+
+// forgetOthersNames drops names that were chosen, and that nothing was committed to, where they are another receiver's to give by
+// now: the file that tells whose plain names are was lost, say. What lies there may be the other's.
+func (p *partition) forgetOthersNames(l *log) error {
+	lo, r := &l.local, p.r
+	chosen := lo.Opening != "" && lo.Opening != lo.Committed.File
+	begun := lo.LedgerFile != "" && lo.Committed.Ledger == 0
+	if !chosen && !begun {
+		return nil
+	}
+	if err := r.claimPlainNames(); err != nil {
+		return err
+	}
+	if chosen && r.naming.others(lo.Opening) {
+		r.logger.Warn("plain names are another receiver's now; the file stays as it is", "identity", l.identity, "log", l.name, "file", lo.Opening)
+		lo.Opening = ""
+	}
+	if begun && r.naming.others(lo.LedgerFile) {
+		lo.LedgerFile = ""
+	}
+	return nil
 }
 
 // finishClosing gives a file that was being closed its final name. One that somebody took away meanwhile

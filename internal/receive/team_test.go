@@ -647,6 +647,29 @@ func TestPlainNamesAreOneReceivers(t *testing.T) {
 	n.same()
 }
 
+// A receiver that crashed when it had chosen plain names, which are another's now, takes the other's files for its own no more.
+func TestPlainNamesThatChangedHands(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	n := s.node("web1", "syslog")
+	f := s.crashAt(opNames, true)
+	s.startReceiver()
+	n.send(n.make("in the file of r2\n"))
+	s.crashed(f)
+	s.must(os.WriteFile(filepath.Join(s.config.Output, plainNames), []byte("r2\n"), 0o640))
+	r2 := s.beside("r2", true)
+	r2.startReceiver()
+	n.waitConfirmed()
+	s.must(r2.stopReceiver())
+	s.startReceiver()
+	n.send(n.make("of r1\n"))
+	n.waitConfirmed()
+	n.same()
+	if !exists(filepath.Join(s.config.Output, "web1", "syslog.log")) {
+		t.Error("the other's file is gone")
+	}
+}
+
 // A receiver that has taken a log over without bytes, and begins again before the first, tells its ledger where they go.
 func TestRangeBegunAfterARestartIsInTheLedger(t *testing.T) {
 	t.Parallel()
