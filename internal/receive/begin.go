@@ -85,7 +85,10 @@ func (p *partition) gather(term context.Context) (complete bool, err error) {
 // bringTogether decides what of this receiver's state is committed, and cuts its files back to that.
 // owner: it is about to work the partition.
 func (p *partition) bringTogether(term context.Context, owner bool) error {
-	locals, bad, err := p.r.state.logs()
+	locals, bad, err := p.r.state.logs(func(k string) bool { // a receiver of many partitions reads this for each
+		identity, _, err := splitKey(k)
+		return err == nil && p.r.partitionOf(identity) == p.n
+	})
 	if err != nil {
 		return fmt.Errorf("read the state: %w", err)
 	}
@@ -95,8 +98,8 @@ func (p *partition) bringTogether(term context.Context, owner bool) error {
 	changed, done := make(map[string]*local), make(map[string]*closed)
 	for k, lo := range locals {
 		identity, name, err := splitKey(k)
-		if err != nil || p.r.partitionOf(identity) != p.n {
-			continue
+		if err != nil {
+			continue // it was split before
 		}
 		l := p.add(&log{key: k, identity: identity, name: name, from: unplaced, local: *lo})
 		if err := p.reconcile(term, l, done, owner); err != nil {
@@ -188,6 +191,9 @@ func (p *partition) reopen(l *log) error {
 		}
 		l.note(c.entry()) // the ledger is cut back to before this line
 	}
+	if err := p.forgetOthersNames(l); err != nil {
+		return err
+	}
 	if lo.Opening != "" && lo.Opening != m.File {
 		if err := p.dropUncommitted(l, lo.Opening); err != nil {
 			return err
@@ -216,6 +222,28 @@ func (p *partition) reopen(l *log) error {
 	}
 	lo.Prepared = nil
 	return p.flushNotes(l)
+}
+
+// forgetOthersNames drops names that were chosen, and that nothing was committed to, where they are another receiver's to give by
+// now: the file that tells whose plain names are was lost, say. What lies there may be the other's.
+func (p *partition) forgetOthersNames(l *log) error {
+	lo, r := &l.local, p.r
+	chosen := lo.Opening != "" && lo.Opening != lo.Committed.File
+	begun := lo.LedgerFile != "" && lo.Committed.Ledger == 0
+	if !chosen && !begun {
+		return nil
+	}
+	if err := r.claimPlainNames(); err != nil {
+		return err
+	}
+	if chosen && r.naming.others(lo.Opening) {
+		r.logger.Warn("plain names are another receiver's now; the file stays as it is", "identity", l.identity, "log", l.name, "file", lo.Opening)
+		lo.Opening = ""
+	}
+	if begun && r.naming.others(lo.LedgerFile) {
+		lo.LedgerFile = ""
+	}
+	return nil
 }
 
 // finishClosing gives a file that was being closed its final name. One that somebody took away meanwhile

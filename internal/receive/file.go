@@ -142,6 +142,11 @@ func (n *naming) variants(identity, log string, t time.Time) func(i int) string 
 	}
 }
 
+// others tells whether another receiver may have chosen a name of an open file or ledger.
+func (n *naming) others(name string) bool {
+	return n.suffixed && !strings.Contains(name, "@"+n.receiver)
+}
+
 // closedName is the i-th name to try for a file that is closed at t. It never changes again, but
 // for a compression's ending.
 func (n *naming) closedName(open string, t time.Time, i int) string {

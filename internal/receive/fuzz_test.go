@@ -171,7 +171,7 @@ func FuzzStateEntry(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all, bad, err := s.logs()
+		all, bad, err := s.logs(nil)
 		if err != nil || len(all)+len(bad) != 1 {
 			t.Fatalf("%d read, %d bad, %v", len(all), len(bad), err)
 		}

@@ -50,6 +50,9 @@ type seen struct {
 // lookEvery is how often Look reads the bucket.
 const lookEvery = 200 * time.Millisecond
 
+// lookMost bounds what a receiver can have Look wait for its heart, and so does half of the time that Look has.
+const lookMost = 30 * time.Second
+
 // Look reads who works what. Whether a receiver lives shows in its heart's beating: Look waits for that, up to the longest
 // lease timeout that any receiver has set, normally a second.
 func Look(ctx context.Context, js jetstream.JetStream, records *broker.Records) (*Overview, error) {
@@ -64,7 +67,10 @@ func Look(ctx context.Context, js jetstream.JetStream, records *broker.Records) 
 	if err != nil {
 		return nil, err
 	}
-	began := time.Now()
+	began, most := time.Now(), lookMost
+	if end, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(end)/2)
+	}
 	var t *table
 	for first := true; ; first = false {
 		list, err := records.List(ctx)
@@ -80,7 +86,7 @@ func Look(ctx context.Context, js jetstream.JetStream, records *broker.Records) 
 			old := o.beats[name]
 			now := &seen{beat: b.Beat, revision: b.revision, moved: old != nil && (old.moved || old.revision != b.revision)}
 			o.beats[name] = now
-			if !now.moved && !b.Left && !b.Forgotten && time.Since(began) < max(time.Duration(b.Timeout), lookEvery) {
+			if !now.moved && !b.Left && !b.Forgotten && time.Since(began) < min(max(time.Duration(b.Timeout), lookEvery), most) {
 				waiting = true
 			}
 		}

@@ -93,6 +93,46 @@ func TestLateRecordUpdateCantLandAfterCutBack(t *testing.T) {
 	n.same()
 }
 
+// The same where what was prepared isn't on disk any more, so that the commit isn't carried through, and nothing is delivered again
+// whose commit would be in the way: the begin itself raises the revision.
+func TestLateRecordUpdateCantLandWhereItsBytesAreGone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	n := s.node("web1", "syslog")
+	s.steady(n, "committed\n")
+	key := key("web1", "syslog")
+	committed := n.position
+	old, rev, err := s.records().Get(t.Context(), key)
+	s.must(err)
+	f := s.crashAt(opRecord, false)
+	s.startReceiver()
+	lost := n.make("prepared, and its update is on the way\n")
+	n.send(lost)
+	s.crashed(f)
+	s.must(os.Truncate(filepath.Join(s.config.Output, "web1", "syslog.log"), int64(committed)))
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	stream, err := js.Stream(t.Context(), streamName(0))
+	s.must(err)
+	s.must(stream.Purge(t.Context()))
+	rec, err := parseRecord(old)
+	s.must(err)
+	rec.Place.Position = n.position
+	late, err := rec.bytes()
+	s.must(err)
+
+	s.startReceiver()
+	n.place(t, n.here())
+	done := make(chan error, 1)
+	s.records().Update(key, late, rev, func(_ uint64, err error) { done <- err })
+	if err := <-done; !errors.Is(err, broker.ErrWrongRevision) {
+		t.Fatalf("the late update landed: %v", err)
+	}
+	n.send(lost)
+	n.waitConfirmed()
+	n.same()
+}
+
 func TestCutTailIsSetAsideUntilARangeCoversIt(t *testing.T) {
 	s := newSite(t, nil)
 	n := s.node("web1", "syslog")

@@ -128,7 +128,7 @@ func peek(t *testing.T, s *site) (map[string]*local, []error, error) {
 		t.Fatal(err, note)
 	}
 	defer st.close()
-	return st.logs()
+	return st.logs(nil)
 }
 
 // Another receiver, with its own state, begins files beside those that are there.

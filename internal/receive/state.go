@@ -217,11 +217,14 @@ func splitKey(k string) (identity, log string, err error) {
 	return identity, log, err
 }
 
-// logs reads what is known of every log. An entry that can't be read is reported and left out.
-func (s *state) logs() (all map[string]*local, bad []error, err error) {
+// logs reads what is known of every log whose key is wanted (nil: all). An entry that can't be read is reported and left out.
+func (s *state) logs(wanted func(key string) bool) (all map[string]*local, bad []error, err error) {
 	all = make(map[string]*local)
 	err = s.db.View(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketLogs).ForEach(func(k, v []byte) error {
+			if wanted != nil && !wanted(string(k)) {
+				return nil
+			}
 			l := new(local)
 			if err := json.Unmarshal(v, l); err != nil {
 				bad = append(bad, fmt.Errorf("state of %s: %w", k, err))

@@ -399,6 +399,37 @@ func TestHealthTellsOfLeases(t *testing.T) {
 	gone()
 }
 
+// Whatever lies in the leases, a receiver works its partitions, and who looks gets an answer.
+func TestRubbishInTheLeases(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	leases, err := broker.OpenRecords(t.Context(), js, s.pub, broker.Leases)
+	s.must(err)
+	for key, value := range map[string]string{
+		"receiver.x": "\x00\xff", "receiver.y": `{"name":"r1","layout":7}`, "receiver.=41.b": "{}", "receiver": "", "receiver.silent": `{"name":"silent","timeout":4611686018427387904}`,
+		"partition.0": `{"owner":"r1","term":"x"`, "partition.-1": `{"owner":"r1"}`, "partition.99999999999999999999": `{"owner":"r1"}`, "partition.12": `{"owner":"nobody","term":18446744073709551615,"layout":"other"}`,
+		"drain.r1": `{"since":"yesterday"}`, "drain.=": `{"since":"2026-01-01T00:00:00Z"}`, "else.r1": "x",
+	} {
+		done := make(chan error, 1)
+		leases.Update(key, []byte(value), 0, func(_ uint64, err error) { done <- err })
+		s.must(<-done)
+	}
+	s.startReceiver()
+	divided(t, 1, s)
+	n := s.node("web1", "syslog")
+	n.send(n.make("x\n"))
+	n.waitConfirmed()
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	defer cancel()
+	o, err := Look(ctx, js, leases)
+	s.must(err)
+	if r := o.Receiver("r1"); r == nil || !r.Alive || len(r.Partitions) != 1 {
+		t.Errorf("%+v", o.Receivers)
+	}
+}
+
 // A machine that was copied, state directory and all, doesn't take part beside the one it was copied from; one that has
 // replaced it does.
 func TestCopyOfAReceiversMachine(t *testing.T) {
@@ -614,6 +645,29 @@ func TestPlainNamesAreOneReceivers(t *testing.T) {
 		}
 	}
 	n.same()
+}
+
+// A receiver that crashed when it had chosen plain names, which are another's now, takes the other's files for its own no more.
+func TestPlainNamesThatChangedHands(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	n := s.node("web1", "syslog")
+	f := s.crashAt(opNames, true)
+	s.startReceiver()
+	n.send(n.make("in the file of r2\n"))
+	s.crashed(f)
+	s.must(os.WriteFile(filepath.Join(s.config.Output, plainNames), []byte("r2\n"), 0o640))
+	r2 := s.beside("r2", true)
+	r2.startReceiver()
+	n.waitConfirmed()
+	s.must(r2.stopReceiver())
+	s.startReceiver()
+	n.send(n.make("of r1\n"))
+	n.waitConfirmed()
+	n.same()
+	if !exists(filepath.Join(s.config.Output, "web1", "syslog.log")) {
+		t.Error("the other's file is gone")
+	}
 }
 
 // A receiver that has taken a log over without bytes, and begins again before the first, tells its ledger where they go.
