@@ -26,7 +26,6 @@ type sharing struct {
 	table   *table          // nil until the bucket has been read in this session, and this receiver's heart beats
 	plan    map[int]string  // of table, made when asked for
 	own     uint64          // revision of this receiver's beat; 0: none yet
-	leaving bool
 	twin    error            // another receiver has this one's name
 	trouble error            // why this receiver takes no part now
 	peers   map[string]bool  // receivers that were ever seen, as remembered
