@@ -22,10 +22,10 @@ type sharing struct {
 	host     string
 	started  time.Time
 
-	records *broker.Records // the leases bucket, of this session
-	table   *table          // nil until the bucket has been read in this session, and this receiver's heart beats
-	plan    map[int]string  // of table, made when asked for
-	own     uint64          // revision of this receiver's beat; 0: none yet
+	records *broker.Records  // the leases bucket, of this session
+	table   *table           // nil until the bucket has been read in this session, and this receiver's heart beats
+	plan    map[int]string   // of table, made when asked for
+	own     uint64           // revision of this receiver's beat; 0: none yet
 	twin    error            // another receiver has this one's name
 	trouble error            // why this receiver takes no part now
 	peers   map[string]bool  // receivers that were ever seen, as remembered
