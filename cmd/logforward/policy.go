@@ -48,29 +48,50 @@ func (p *program) policyRender(parent *fisk.CmdClause) {
 	var file, which, output, caller string
 	c := p.subcommand(parent, "render", "Write the Rego document of a table", `
 The same table gives the same document. --for choria is the one for Choria Server and the node,
-logforward.rego; aaa is for callers' tokens (choria jwt client --opa-file) and for what signs requests;
-default is for all other agents, default.rego, which is needed beside the first.
+logforward.rego; default is for all other agents, default.rego, which is needed beside the first; token is
+for the token of one caller (choria jwt client --opa-file), so short that they can connect with it; aaa is for
+what signs requests.
 
     logforward policy render operators.yaml
     logforward policy render operators.yaml --output /etc/choria/policies/rego/logforward.rego
     logforward policy render operators.yaml --for default --output /etc/choria/policies/rego/default.rego
-    logforward policy render operators.yaml --for aaa --caller up=bob --output bob.rego
+    logforward policy render operators.yaml --for token --caller up=bob --output bob.rego
 
-Exit codes: 0 written, 78 the table is broken.
+token says which actions the caller's roles have, with lists of exact logs, destinations and collectives where
+there is room. It may allow more than the table, never an action that no role of theirs has, and never less than
+the table: the node decides on the rest, by the whole one.
+
+Exit codes: 0 written, 2 wrong usage, 78 the table is broken, or gives more than a token has room for.
 `, func(context.Context) error {
 		t, err := readTable(file)
 		if err != nil {
 			return err
 		}
-		if caller != "" {
-			if which != string(operators.ForAAA) {
-				return usage("--caller: only a token's document (--for aaa) is one caller's")
+		var text []byte
+		switch operators.Document(which) {
+		case operators.ForToken:
+			if caller == "" {
+				return usage("--for token: whose? --caller is missing, like up=alice")
 			}
-			t = t.Of(caller)
+			if err := operators.OneCaller(caller); err != nil {
+				return usage("--caller: %v", err)
+			}
+			if text, err = t.RenderToken(caller); err != nil {
+				return misconfigured(err)
+			}
+		case operators.ForAAA:
+			if caller != "" {
+				t = t.Of(caller)
+			}
+		default:
+			if caller != "" {
+				return usage("--caller: only what is for tokens and for what signs requests (--for token, --for aaa) is one caller's")
+			}
 		}
-		text, err := t.Render(operators.Document(which))
-		if err != nil {
-			return err
+		if text == nil {
+			if text, err = t.Render(operators.Document(which)); err != nil {
+				return err
+			}
 		}
 		if output != "" {
 			if err := replace(output, text); err != nil {
@@ -96,8 +117,8 @@ Exit codes: 0 written, 78 the table is broken.
 		return err
 	})
 	c.Arg("table", "The operators' table").Required().StringVar(&file)
-	c.Flag("for", "Which document").Default(string(operators.ForChoria)).EnumVar(&which, string(operators.ForChoria), string(operators.ForAAA), string(operators.ForDefault))
-	c.Flag("caller", "With --for aaa: only what is about this caller, for a small token").PlaceHolder("CALLER").StringVar(&caller)
+	c.Flag("for", "Which document").Default(string(operators.ForChoria)).EnumVar(&which, string(operators.ForChoria), string(operators.ForDefault), string(operators.ForToken), string(operators.ForAAA))
+	c.Flag("caller", "With --for token: whose it is; with --for aaa: only what is about this caller").PlaceHolder("CALLER").StringVar(&caller)
 	c.Flag("output", "File to write, in one step; without it standard output").PlaceHolder("FILE").StringVar(&output)
 }
 

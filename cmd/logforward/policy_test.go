@@ -107,6 +107,29 @@ func TestPolicyRender(t *testing.T) {
 	if have, e := os.ReadFile(target); e != nil || err != nil || string(have) != string(want) || info.Mode().Perm() != 0o644 {
 		t.Errorf("%v %v %v", e, err, info)
 	}
+	// A token's document is one caller's, and what check lets through.
+	mine := filepath.Join(dir, "bob.rego")
+	if code, _, errText := once(t, "policy", "render", table, "--for", "token", "--caller", "up=ops-bob", "--output", mine); code != 0 {
+		t.Errorf("%d %s", code, errText)
+	}
+	if code, out, errText := once(t, "policy", "check", mine); code != 0 || strings.Contains(out+errText, "opa fmt") {
+		t.Errorf("%d %s %s", code, out, errText)
+	}
+	for _, c := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{2, "--caller is missing", []string{"--for", "token"}},
+		{2, "is no one caller", []string{"--for", "token", "--caller", "up=*"}},
+		{2, "is no one caller", []string{"--for", "token", "--caller", "bob"}},
+		{2, "one caller's", []string{"--caller", "up=bob"}},
+		{78, "bytes", []string{"--for", "token", "--caller", "up=" + strings.Repeat("b", 500)}},
+	} {
+		if code, out, errText := once(t, append([]string{"policy", "render", table}, c.args...)...); code != c.code || out != "" || !strings.Contains(errText, c.want) {
+			t.Errorf("%v: %d %s %s", c.args, code, out, errText)
+		}
+	}
 	// A broken table leaves what is there.
 	write(t, table, "version: 1\nroles: {}\n")
 	if code, _, errText := once(t, "policy", "render", table, "--output", target); code != 78 || !strings.Contains(errText, "operators.yaml:2:1: roles: ") {

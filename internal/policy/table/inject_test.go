@@ -72,6 +72,9 @@ func TestNothingInATableBecomesCode(t *testing.T) {
 				}
 			}
 		}
+		if have, want := tokenOf(t, listing(table, text), "up="+text, text), tokenOf(t, listing(harmlessTable(t), "a"), "up=a", "a"); have != want {
+			t.Errorf("%q: the token's program is another:\n%s\n%s", text, have, want)
+		}
 		return all
 	}
 	for _, text := range []string{
@@ -90,6 +93,47 @@ func TestNothingInATableBecomesCode(t *testing.T) {
 			t.Errorf("%q is taken", text)
 		}
 	}
+}
+
+// listing is a table of a role for everybody, whose lists hold a text, whatever the table's checks would say.
+func listing(table *Table, text string) *Table {
+	exact := []glob{{text: text, plain: true}}
+	table.roles = []*rule{{name: "r", callers: []glob{newGlob("*", callerGlob)}, actions: Actions(), limits: map[string][]glob{"logs": exact, "destinations": exact, "collectives": exact}}}
+	table.admins, table.denials = nil, nil
+	return table
+}
+
+// tokenOf is a token's program, with "text" for what the lists hold and "caller" for whose it is; both may be any text, also one that a
+// token has no room for. What names several callers is refused.
+func tokenOf(t *testing.T, table *Table, caller, text string) string {
+	t.Helper()
+	if err := OneCaller(caller); (err != nil) != strings.ContainsAny(caller, "*?") {
+		t.Errorf("%q: %v", caller, err)
+	}
+	policy, err := table.token(caller, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := ast.ParseModuleWithOpts("x", string(policy), ast.ParserOptions{RegoVersion: ast.RegoV1, ProcessAnnotation: true})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, policy)
+	}
+	if len(m.Comments) != 1 {
+		t.Errorf("%q: %d comments\n%s", text, len(m.Comments), policy)
+	}
+	_, err = ast.Transform(ast.NewGenericTransformer(func(x any) (any, error) {
+		switch x {
+		case ast.String(caller):
+			return ast.String("caller"), nil
+		case ast.String(text):
+			return ast.String("text"), nil
+		}
+		return x, nil
+	}), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.String()
 }
 
 func harmlessTable(t *testing.T) *Table {

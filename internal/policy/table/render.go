@@ -3,6 +3,7 @@ package table
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ const (
 	ForDefault Document = "default"
 )
 
-// Documents are all of them.
+// Documents are those that a table alone is rendered into, for all callers.
 func Documents() []Document { return []Document{ForChoria, ForAAA, ForDefault} }
 
 // Render writes the table as a Rego document, which OPA of both generations reads. The same table gives the
@@ -53,6 +54,8 @@ What this allows the node may still deny.`, "io.choria.aaasvc")
 		if len(t.admins) > 0 {
 			b.WriteString(regoCaller + regoMatches)
 		}
+	case ForToken:
+		return nil, errors.New("a token's document is one caller's")
 	default:
 		return nil, fmt.Errorf("there is no document %q", d)
 	}
