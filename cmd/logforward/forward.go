@@ -68,6 +68,8 @@ type forwarding struct {
 // opposite order: first nobody can change anything, then the engine sends its last checkpoint to
 // the state, then the state is closed. ready is called once all are open; nil: nobody is.
 func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err error) {
+	hup, unhear := hangups()
+	defer unhear()
 	state, err := forward.OpenState(f.state, f.log)
 	if err != nil {
 		return fmt.Errorf("state directory: %w", err)
@@ -145,7 +147,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 		group.Go(func() error { return wanted.run(ctx) })
 	}
 	system := &service{log: f.log, alive: func() { engine.Destinations() }}
-	group.Go(func() error { system.reload(ctx, f.node.Reload); return nil })
+	group.Go(func() error { system.reload(ctx, hup, f.node.Reload); return nil })
 	f.log.Info("forwarding", "identity", f.config.Identity, "version", version(), "definitions", f.definitions, "state", f.state, "allowed", f.config.Allowed.String())
 	if ready != nil {
 		ready()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -51,14 +52,19 @@ func (s *service) watch(ctx context.Context, every time.Duration) {
 	}
 }
 
-// reload calls read for each SIGHUP until ctx ends. systemd is told before and after, so that systemctl reload
+// reload calls read for each hangup until ctx ends. systemd is told before and after, so that systemctl reload
 // returns when what it asked for is done.
-func (s *service) reload(ctx context.Context, read func()) {
-	hangups(ctx, func() {
-		s.tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
-		read()
-		s.tell(daemon.SdNotifyReady)
-	})
+func (s *service) reload(ctx context.Context, hup <-chan os.Signal, read func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			s.tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+			read()
+			s.tell(daemon.SdNotifyReady)
+		}
+	}
 }
 
 func (s *service) tell(state string) {

@@ -47,17 +47,10 @@ func signals(parent context.Context, errw io.Writer) (ctx context.Context, end f
 	}
 }
 
-// hangups calls reload for each SIGHUP until ctx ends.
-func hangups(ctx context.Context, reload func()) {
+// hangups are the SIGHUPs from here on, until stop is called: one that comes before anybody can do what it asks for waits,
+// and doesn't end the process.
+func hangups() (hup <-chan os.Signal, stop func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGHUP)
-	defer signal.Stop(c)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-c:
-			reload()
-		}
-	}
+	return c, func() { signal.Stop(c) }
 }
