@@ -174,7 +174,7 @@ logforward-receive
 	if out := r.must("logforward", "config", "destination"); strings.Contains(out, "now:") {
 		t.Errorf("the default configuration forwards: %s", out)
 	}
-	if out := r.must("bash", "-c", ". /usr/share/bash-completion/completions/logforward; COMP_WORDS=(logforward rec); COMP_CWORD=1; _logforward_bash_autocomplete; echo ${COMPREPLY[@]}"); out != "receive\n" {
+	if out := r.must("bash", "-c", ". /usr/share/bash-completion/completions/logforward; COMP_WORDS=(logforward rec); COMP_CWORD=1; _logforward_bash_autocomplete; echo ${COMPREPLY[@]}"); out != "receive receivers\n" {
 		t.Errorf("completion: %q", out)
 	}
 	if out := r.must("man", "-w", "logforward-forward", "logforward.cfg"); !strings.Contains(out, "man1/logforward-forward.1") || !strings.Contains(out, "man5/logforward.cfg.5") {
