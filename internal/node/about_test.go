@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"logforward/internal/control"
@@ -48,4 +50,42 @@ func TestPolicyLearnsWhatAQuestionIsAbout(t *testing.T) {
 	if r := b.node.Known(alice(), control.Request{Verb: control.VerbStatus, Log: "none"}); r.Path != "" {
 		t.Errorf("%+v", r)
 	}
+}
+
+// What policy decided on is what is done: a link that is swapped while it decides, or a definition that is, undoes the change.
+func TestWhatPolicyDecidedOnIsWhatIsDone(t *testing.T) {
+	b := newBench(t)
+	b.define("nginx.yaml", nginx)
+	b.file("access.log")
+	b.file("one.log")
+	b.file("two.log")
+	link := b.logs + "/link.log"
+	to := func(name string) {
+		t.Helper()
+		if err := os.Remove(link); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(b.logs+"/"+name, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var meanwhile func()
+	b.auth = func(context.Context, control.Caller, control.Request) error { meanwhile(); return nil }
+	b.open()
+	start := control.StartRequest{Log: "app", Path: link, Destination: "central"}
+	to("one.log")
+	meanwhile = func() { to("two.log") }
+	if _, err := b.node.Start(t.Context(), alice(), start); !errors.Is(err, control.ErrConflict) {
+		t.Errorf("a link that was swapped: %v", err)
+	}
+	meanwhile = func() {
+		b.define("nginx.yaml", strings.Replace(nginx, "access.log", "one.log", 1))
+		b.look()
+	}
+	if _, err := b.node.Pause(t.Context(), alice(), control.PauseRequest{Log: "nginx"}); !errors.Is(err, control.ErrConflict) {
+		t.Errorf("a definition that was replaced: %v", err)
+	}
+	meanwhile = func() {}
+	b.must(b.node.Pause(t.Context(), alice(), control.PauseRequest{Log: "nginx"}))
+	b.must(b.node.Start(t.Context(), alice(), start))
 }

@@ -152,7 +152,9 @@ func TestTapShowsEachByteOnceInOrder(t *testing.T) {
 	see(t, shown, web+"[truncated]", web+"behind it\n")
 	old := n.make("of the old epoch\n")
 	n.Chunk = chunk.Chunk{Epoch: 8, Predecessor: 7, File: "g"}
-	n.publish(n.make("new\n"), old)
+	n.publish(n.make("new\n"))
+	old.Position = n.Position // where it would continue the new one
+	n.publish(old)
 	n.Digest++
 	n.publish(n.make("forked\n"))
 	see(t, shown, web+"new\n", web+"[fork]forked\n")
