@@ -73,7 +73,7 @@ test-fleet: ## Test with real Choria brokers, servers and clients only
 	$(GO) test -timeout $(TEST_TIME) ./test/fleet
 
 test-machine: ## Test what happens to a node's daemon, and what its autonomous agent makes of it; some minutes
-	test/prepare
+	test/prepare machine
 	LOGFORWARD_MACHINE_TESTS=1 $(GO) test -timeout $(TEST_TIME) -parallel 4 -run 'Machine|Plugins|Quiet|Button' ./test/fleet
 
 lint: ## Look for mistakes and leftovers with staticcheck
