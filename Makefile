@@ -6,7 +6,11 @@ LDFLAGS     := $(if $(VERSION),-X main.release=$(VERSION))
 RUN_SECONDS ?= 0
 FUZZ_TIME   ?= 10s
 TEST_TIME   ?= 15m
-CHAOS_SECONDS ?= 120
+CHAOS_SECONDS ?= 60
+CHAOS_ROUNDS ?= 1
+CHAOS_SEED  ?= 0
+CHAOS_FAULT ?= *
+MUTANTS     ?= *
 SCHEDULES   ?= 20000
 STATICCHECK ?= v0.8.2
 DIST_URL    ?= http://localhost/logforward
@@ -16,7 +20,7 @@ DIST_MATCH  ?= has_file("/lib64/ld-linux-x86-64.so.2") && !has_command("logforwa
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build choria run fleet dist packages test test-fleet test-machine test-packages test-puppet lint model chaos bench fuzz docs clean
+.PHONY: help build choria run fleet dist packages test test-fleet test-machine test-packages test-puppet lint model chaos mutants bench fuzz docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,9 +86,15 @@ lint: ## Look for mistakes and leftovers with staticcheck
 model: ## Go through SCHEDULES schedules of the model of ownership and commit; LOGFORWARD_SEED repeats one
 	LOGFORWARD_SCHEDULES=$(SCHEDULES) $(GO) test -run 'TestModel|TestPlanIsBalanced' -v -timeout 2h ./internal/receive
 
-chaos: ## Faults at random for CHAOS_SECONDS; LOGFORWARD_SEED repeats a run
+chaos: bin/choria ## Every fault on the built program, with CHAOS_ROUNDS seeds from CHAOS_SEED on (0: at random), and docs/correctness.md of it; then at random for CHAOS_SECONDS
+	test/prepare
+	$(GO) run ./test/chaos --fault '$(CHAOS_FAULT)' --seed $(CHAOS_SEED) --rounds $(CHAOS_ROUNDS) --matrix docs/correctness.md
 	LOGFORWARD_CHAOS_SECONDS=$(CHAOS_SECONDS) $(GO) test -run UnderFaults -v -timeout 2h ./test/pipe
 	LOGFORWARD_RANDOM_SECONDS=$(CHAOS_SECONDS) $(GO) test -run RandomFaultsOfATeam -v -timeout 2h ./internal/receive
+
+mutants: ## Break the program on purpose, in the ways that MUTANTS names, and see make chaos find it; some minutes
+	test/prepare
+	$(GO) run ./test/chaos --mutants '$(MUTANTS)' --seed 1 --matrix docs/correctness.md
 
 bench: ## Measure: the whole pipe first, as ratios to this machine's own speed, then the parts
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/pipe

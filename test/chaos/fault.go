@@ -17,6 +17,7 @@ type fault struct {
 	why      string   // what isn't exact, and the reason
 	forks    bool     // a fork is what should be found here
 	doubles  bool     // bytes may come twice
+	leftover bool     // a receiver that lost its state leaves the uncommitted end of a file where it is
 	least    bool     // gaps of which the ledger isn't sure are at least as big as it says
 	rounds   int      // how often, in one run
 	pace     time.Duration
@@ -34,7 +35,7 @@ func pick(r *rand.Rand, names []string) string { return names[r.IntN(len(names))
 func faults() []*fault {
 	var all []*fault
 	for _, list := range [][]*fault{processFaults(), powerFaults(), stateFaults(), networkFaults(), diskFaults(), limitFaults(), clockFaults(), fileFaults(),
-		rotationFaults(), loadFaults(), teamFaults()} {
+		rotationFaults(), loadFaults(), teamFaults(), choriaFaults()} {
 		all = append(all, list...)
 	}
 	return append(all, combinations(all)...)
@@ -80,10 +81,10 @@ func combinations(all []*fault) []*fault {
 		}
 	}
 	plain := some(func(f *fault) bool {
-		return f.topology.servers == 1 && len(f.topology.volumes) == 0 && !f.topology.clock && !f.topology.namespace && len(f.causes) == 0 && !f.forks && !f.doubles
+		return f.topology.servers == 1 && len(f.topology.volumes) == 0 && !f.topology.choria && !f.topology.clock && !f.topology.namespace && len(f.causes) == 0 && !f.forks && !f.doubles
 	})
 	disks := some(func(f *fault) bool {
-		return f.topology.servers == 1 && !f.topology.clock && !f.topology.namespace && (len(f.topology.volumes) > 0 || f.group == "process" || f.group == "network")
+		return f.topology.servers == 1 && !f.topology.choria && !f.topology.clock && !f.topology.namespace && (len(f.topology.volumes) > 0 || f.group == "process" || f.group == "network")
 	})
 	teams := some(func(f *fault) bool { return f.topology.servers > 1 })
 	volumes := single
@@ -98,9 +99,9 @@ func combinations(all []*fault) []*fault {
 	}
 	slices.Sort(causes)
 	return []*fault{
-		{name: "combination", group: "combinations", about: "three at once of all that needs no disk of its own: processes, states, network, rotation, load", topology: single, rounds: 2, do: at(plain)},
+		{name: "combination", group: "combinations", about: "three at once of all that needs no disk of its own: processes, states, network, rotation, load", topology: single, rounds: 2, do: at(plain), leftover: true},
 		{name: "combination-disk", group: "combinations", about: "three at once of power failures, full and broken disks, killed processes and the network", topology: volumes, rounds: 1, do: at(disks),
 			causes: slices.Compact(causes), why: strings.Join(why, "; "), forks: true},
-		{name: "combination-team", group: "combinations", about: "three at once in a cluster of three servers with three receivers", topology: team, rounds: 1, do: at(teams)},
+		{name: "combination-team", group: "combinations", about: "three at once in a cluster of three servers with three receivers", topology: team, rounds: 1, do: at(teams), leftover: true},
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -24,6 +23,9 @@ func (s *system) stopped(r *rand.Rand, name string, do func() error) {
 
 // state is what a process of a kind keeps.
 func (s *system) state(kind, name string) string {
+	if kind == "broker" && s.choria != nil {
+		return s.choria.store()
+	}
 	if kind == "broker" {
 		return s.path(name + "/store")
 	}
@@ -150,7 +152,7 @@ func wipeTwo(a, b string) func(s *system, r *rand.Rand) {
 		s.failed(os.RemoveAll(s.state(b, two)))
 		s.start(two)
 		if a == "receiver" { // nobody is left who knows what streams there were: an operator makes them again
-			s.failed(wait(30*time.Second, func() error { return s.run("setup", "--url", s.urls(), "--partitions", fmt.Sprint(s.partitions)) }))
+			s.failed(s.setUp())
 		}
 		pause(r, 0, 300)
 		s.start(one)
@@ -158,29 +160,33 @@ func wipeTwo(a, b string) func(s *system, r *rand.Rand) {
 }
 
 // snapshot takes a node back to an earlier moment, its log files and its state, as restoring a virtual machine does. At that
-// moment, and before it is taken back, all was confirmed: what is written again by the same machine isn't the same bytes.
+// moment, and before it is taken back, all was confirmed: what is written again by the same machine isn't the same bytes. Half of the
+// time no receiver is there to be asked: the node sends, and the receiver must see for itself.
 func snapshot(s *system, r *rand.Rand) {
 	name := pick(r, s.nodeNames())
-	defer s.hold(name)()
+	receivers := s.receiverNames()
+	defer s.hold(append(receivers, name)...)()
 	quiet := func(do func(streams []*stream) error) {
 		streams, release := s.holdWriters(name)
 		defer release()
 		s.failed(wait(patience, func() error { return s.lagOf(name) }))
 		s.kill(name, syscall.SIGTERM)
 		s.failed(do(streams))
-		s.start(name)
 	}
 	taken := s.path(name + ".snapshot")
-	var lengths []int
-	quiet(func(streams []*stream) error {
+	quiet(func([]*stream) error {
 		s.event("snapshot of %s", name)
-		for _, w := range streams {
-			lengths = append(lengths, w.generations[len(w.generations)-1].size())
-		}
 		return copyTree(s.path(name), taken)
 	})
+	s.start(name)
 	pause(r, 300, 900)
+	alone := r.IntN(2) == 0
 	quiet(func(streams []*stream) error {
+		if alone {
+			for _, receiver := range receivers {
+				s.kill(receiver, syscall.SIGTERM)
+			}
+		}
 		s.event("%s is taken back to its snapshot", name)
 		for _, w := range streams {
 			w.file.Close()
@@ -200,18 +206,39 @@ func snapshot(s *system, r *rand.Rand) {
 		}
 		return nil
 	})
+	s.start(name)
+	if alone {
+		pause(r, 2500, 4000) // longer than a node waits for an answer
+		for _, receiver := range receivers {
+			s.start(receiver)
+		}
+	}
+}
+
+const leftoverWhy = "a receiver without its state can't know how much of a file is committed, and begins a new one: the old one's end stays in it, and cat leaves it out"
+
+// left notes what is left behind where a process of this kind loses what it knows.
+func (f *fault) left(kind string) {
+	if kind == "receiver" {
+		f.leftover, f.why = true, leftoverWhy
+	}
 }
 
 func stateFaults() (all []*fault) {
 	words := map[string]string{"node": "the node's state", "receiver": "the receiver's state", "broker": "the broker's store"}
 	for _, k := range kinds {
-		all = append(all, &fault{name: "wipe-" + k, group: "state", about: words[k] + " is wiped", topology: single, rounds: 2, do: wipe(k)})
+		f := &fault{name: "wipe-" + k, group: "state", about: words[k] + " is wiped", topology: single, rounds: 2, do: wipe(k)}
+		f.left(k)
+		all = append(all, f)
 	}
 	for _, k := range kinds {
-		all = append(all, &fault{name: "corrupt-" + k, group: "state", about: words[k] + ": a file is cut, emptied, zeroed or has other bytes", topology: single, rounds: 3, do: corrupt(k)})
+		f := &fault{name: "corrupt-" + k, group: "state", about: words[k] + ": a file is cut, emptied, zeroed or has other bytes", topology: single, rounds: 3, do: corrupt(k)}
+		f.left(k)
+		all = append(all, f)
 	}
 	for _, k := range kinds {
 		f := &fault{name: "rollback-" + k, group: "state", about: words[k] + " is replaced by a copy that is up to 2 s old", topology: single, rounds: 2, do: rollback(k)}
+		f.left(k)
 		if k == "node" {
 			f.doubles, f.forks = true, true
 			f.why = "what was sent between the backup and the restore comes twice where the node can't prove that it is the same: a fork, and a new epoch"
@@ -219,7 +246,7 @@ func stateFaults() (all []*fault) {
 		all = append(all, f)
 	}
 	return append(all,
-		&fault{name: "wipe-broker-receiver", group: "state", about: "the broker's store and the receiver's state are wiped together, and an operator runs setup again", topology: single, rounds: 2, do: wipeTwo("receiver", "broker"), alone: true},
+		&fault{name: "wipe-broker-receiver", group: "state", about: "the broker's store and the receiver's state are wiped together, and an operator runs setup again", topology: single, rounds: 2, do: wipeTwo("receiver", "broker"), alone: true, leftover: true, why: leftoverWhy},
 		&fault{name: "wipe-broker-node", group: "state", about: "the broker's store and a node's state are wiped together", topology: single, rounds: 2, do: wipeTwo("node", "broker"), alone: true},
 		&fault{name: "snapshot-node", group: "state", about: "a node is taken back to a snapshot, state and log files, and writes other lines then", topology: single, rounds: 1, do: snapshot, forks: true, alone: true, pace: 300 * time.Millisecond})
 }

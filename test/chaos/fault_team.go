@@ -16,7 +16,7 @@ func teamFaults() []*fault {
 		{name: "team-stop-receiver-shared", group: "team", about: "the same, with one directory for all three", topology: shared, rounds: 2, do: freeze("receiver", 1200, 2500)},
 		{name: "team-cut-receiver", group: "team", about: "one of three receivers is cut off for longer than its lease", topology: team, rounds: 2, do: cut("receiver", 2500)},
 		{name: "team-mute-receiver", group: "team", about: "connections of one of three receivers stand, and nothing comes through", topology: shared, rounds: 2, do: mute("receiver", 3000)},
-		{name: "team-wipe-receiver", group: "team", about: "the state of one of three receivers is wiped", topology: team, rounds: 2, do: wipe("receiver")},
+		{name: "team-wipe-receiver", group: "team", about: "the state of one of three receivers is wiped", topology: team, rounds: 2, do: wipe("receiver"), leftover: true, why: leftoverWhy},
 		{name: "team-kill-server", group: "team", about: "kill -9 of one of three servers", topology: team, rounds: 2, do: end("broker", syscall.SIGKILL, 0, 2000)},
 		{name: "team-kill-servers", group: "team", about: "kill -9 of all three servers at once", topology: team, rounds: 1, do: killServers},
 		{name: "team-stop-server", group: "team", about: "SIGSTOP of one of three servers", topology: team, rounds: 2, do: freeze("broker", 300, 2500)},

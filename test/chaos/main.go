@@ -60,10 +60,13 @@ func chaos() int {
 		list     = flag.Bool("list", false, "list the faults")
 		verbose  = flag.Bool("verbose", false, "tell the timeline of every run")
 		keep     = flag.Bool("keep", false, "leave the directory of a run that failed")
-		mutants  = flag.Bool("mutants", false, "break the program on purpose, in each known way, and see the oracle find it")
+		mutants  = flag.String("mutants", "", "break the program on purpose, in each known way whose name has this pattern (\"*\": all), and see the oracle find it")
+		tries    = flag.Int("tries", 12, "seeds that each mutant is tried with, at most")
+		choria   = flag.String("choria", "bin/choria", "Choria, the program, for faults of its broker (make choria)")
 		program  = flag.String("program", "", "the program to test; empty: it is built")
 	)
 	flag.Parse()
+	choriaProgram(*choria)
 	all := faults()
 	if *list {
 		for _, f := range all {
@@ -98,8 +101,8 @@ func chaos() int {
 	defer os.RemoveAll(dir)
 	c := &campaign{dir: dir, seed: *seed, rounds: *rounds, parallel: *parallel, program: *program, out: os.Stdout, verbose: *verbose,
 		options: options{seconds: *seconds, keep: *keep}}
-	if *mutants {
-		return c.mutate(*pattern, *matrix)
+	if *mutants != "" {
+		return c.mutate(*mutants, *matrix, *tries)
 	}
 	fmt.Printf("seed %d, %d faults, %d rounds, %d at a time\n", *seed, len(chosen), *rounds, *parallel)
 	results, skipped, err := c.run(chosen)
@@ -271,6 +274,8 @@ func (a *abilities) lacks(f *fault) string {
 		return a.volumes
 	case f.topology.namespace && a.namespaces != "":
 		return a.namespaces
+	case f.topology.choria && choriaPath == "":
+		return "there is no Choria: make choria builds it"
 	case strings.HasPrefix(f.name, "logrotate-") && a.logrotate != "":
 		return a.logrotate
 	}

@@ -162,10 +162,8 @@ func (m *matcher) skip(end, n int) bool {
 		}
 		for last := k; last < len(all) && (last == k || all[last].from == all[last-1].to); last++ { // those that follow may be gone as well
 			to := all[last].to
-			for back := 0; back <= min(n, m.i-all[k].from, 4*window); back++ {
-				got, want := m.c.data[m.j-back:end], m.a.written[to:]
-				most := min(len(got), window)
-				if m.i-back == to || most == 0 || len(want) < most || !bytes.Equal(got[:most], want[:most]) {
+			for back := 0; back <= min(n, m.i-all[k].from, window/2); back++ {
+				if m.i-back == to || !m.continues(to, m.j-back, end) {
 					continue
 				}
 				m.t.Unseen += int64(to - (m.i - back))
@@ -178,14 +176,20 @@ func (m *matcher) skip(end, n int) bool {
 	return false
 }
 
+// continues tells whether central bytes from j on are those that were written from i on, beyond where the two last differed.
+func (m *matcher) continues(i, j, end int) bool {
+	n := common(m.a.written[i:], m.c.data[j:min(end, j+window)])
+	return n > m.j-j && n == min(end-j, window)
+}
+
 // again goes back to where what was sent before comes once more, where that is allowed.
 func (m *matcher) again(end, n int) bool {
 	if !m.a.doubles {
 		return false
 	}
-	for back := 0; back <= min(n, 4*window); back++ {
+	for back := 0; back <= min(n, window/2); back++ {
 		part := m.c.data[m.j-back : min(end, m.j-back+window)]
-		if at := bytes.Index(m.a.written[:m.i], part); at >= 0 {
+		if at := bytes.Index(m.a.written[:m.i], part); at >= 0 && len(part) > back {
 			m.t.Doubled += int64(m.i - back - at)
 			m.t.Bytes -= int64(m.i - at)
 			m.i, m.j = at, m.j-back

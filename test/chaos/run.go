@@ -168,8 +168,10 @@ func (s *system) down(f *fault) error {
 	if len(s.bad) > 0 {
 		return broken(checkEnd, "%v", errors.Join(s.bad...))
 	}
-	_, err := s.arrived(f)
-	return err
+	if _, err := s.arrived(f); err != nil || f.leftover || s.many {
+		return err
+	}
+	return s.files()
 }
 
 // reproduce is the command that does the same again.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -35,6 +36,7 @@ type topology struct {
 	volumes   []string
 	clock     bool     // each process has a clock of its own, that can be stepped
 	namespace bool     // nodes run in a user namespace, with inotify limits of their own
+	choria    bool     // the broker is Choria's, and everybody has a token of its own
 	node      []string // settings beside the usual ones
 	receive   []string
 	setup     []string
@@ -61,6 +63,8 @@ type system struct {
 	partitions int               // at the beginning
 	report     func(line string)
 
+	choria *choria // nil: the broker isn't Choria's
+
 	mu        sync.Mutex
 	processes map[string]*proc.Process
 	locks     map[string]*sync.Mutex
@@ -78,6 +82,12 @@ func newSystem(t topology, dir, binary string, seed uint64, report func(string))
 	s := &system{topology: t, dir: dir, binary: binary, host: host, begun: time.Now(), report: report,
 		volumes: map[string]*volume{}, clocks: map[string]*os.File{}, links: map[string][]*proc.Link{},
 		processes: map[string]*proc.Process{}, locks: map[string]*sync.Mutex{}}
+	if t.choria {
+		var err error
+		if s.choria, err = newChoria(s); err != nil {
+			return s, err
+		}
+	}
 	for _, name := range append(append(s.serverNames(), s.receiverNames()...), s.nodeNames()...) {
 		s.locks[name] = new(sync.Mutex)
 		dir := s.path(name)
@@ -124,7 +134,12 @@ func (s *system) nodeNames() []string     { return names("node", s.nodes) }
 
 func (s *system) path(name string) string { return filepath.Join(s.dir, name) }
 
-func (s *system) address(server int) string { return fmt.Sprintf("%s:%d", s.host, 4222+server) }
+func (s *system) address(server int) string {
+	if s.choria != nil {
+		return s.choria.address()
+	}
+	return fmt.Sprintf("%s:%d", s.host, 4222+server)
+}
 
 // urls are those of the servers themselves.
 func (s *system) urls() string {
@@ -194,6 +209,9 @@ func (s *system) layReceivers() error {
 		}
 		lines := append([]string{"url = " + urls, "output = " + s.output(name), "state = " + s.path(name+"/state"), "receiver = " + name,
 			"rotate_size = 256KiB", "compress = zstd", "commit_interval = 100ms", "lease_interval = 200ms", "lease_timeout = 1s"}, s.receive...)
+		if s.choria != nil {
+			lines = append(lines, s.choria.receiver(name)...)
+		}
 		if err := s.write(name+".cfg", lines...); err != nil {
 			return err
 		}
@@ -219,6 +237,9 @@ func (s *system) layNodes(seed uint64) error {
 		lines := append([]string{"identity = " + s.identity(i), "state = " + s.path(name+"/state"), "policy = peers", "audit_log = " + s.path(name+".audit"),
 			"wishes = " + s.path(name+".wishes"), "socket = " + socket, "forwarders = " + definitions, "destination.central.url = " + urls,
 			"allowed_paths = " + s.path(name+"/logs/**"), "sync_interval = 1s", "poll = 100ms", "quiet = 200ms", "checkpoint_interval = 200ms"}, s.node...)
+		if s.choria != nil {
+			lines = append(lines, s.choria.node(i)...)
+		}
 		if err := s.write(name+".cfg", lines...); err != nil {
 			return err
 		}
@@ -264,6 +285,8 @@ func (s *system) launch(name string) error {
 			return err
 		}
 		args, env = []string{self}, []string{serverVariable + "=" + s.path(name+".conf")}
+	case kind == "broker" && s.choria != nil:
+		args = s.choria.command()
 	case kind == "broker":
 		args = []string{s.binary, "broker", "--listen", s.address(0), "--store", s.path(name + "/store"), "--max-store", "1GiB"}
 	case kind == "receiver":
@@ -427,8 +450,9 @@ func (s *system) up(partitions int) error {
 			return err
 		}
 	}
-	args := append([]string{"setup", "--url", s.urls(), "--partitions", fmt.Sprint(partitions), "--replicas", fmt.Sprint(s.servers)}, s.setup...)
-	if err := wait(60*time.Second, func() error { return s.run(args...) }); err != nil {
+	if s.choria != nil {
+		s.partitions = choriaPartitions // it is set up already
+	} else if err := s.setUp(); err != nil {
 		return err
 	}
 	for _, name := range append(s.receiverNames(), s.nodeNames()...) {
@@ -452,6 +476,12 @@ func (s *system) up(partitions int) error {
 	}
 	s.event("everything runs, and all logs are followed")
 	return nil
+}
+
+// setUp makes streams and buckets.
+func (s *system) setUp() error {
+	args := append([]string{"setup", "--url", s.urls(), "--partitions", fmt.Sprint(s.partitions), "--replicas", fmt.Sprint(s.servers)}, s.topology.setup...)
+	return wait(60*time.Second, func() error { return s.run(args...) })
 }
 
 // writing lets all writers write until stop is called, with a pause of less than pace between steps.
@@ -541,6 +571,61 @@ func (s *system) arrived(f *fault) (tally, error) {
 	return sum, nil
 }
 
+// files makes sure that the central files themselves, put together, are as long as what the ledger makes of them: nobody who reads them with
+// other tools finds bytes in them that are elsewhere, too.
+func (s *system) files() error {
+	for _, w := range s.streams {
+		c, _, err := s.centre(w)
+		if err != nil {
+			return err
+		}
+		total, err := sizeOf(s.outputs(), s.identity(w.node), w.log)
+		if err != nil {
+			return err
+		}
+		if total != int64(len(c.data)) {
+			return broken(checkOnce, "%s/%s: the central files hold %d bytes, and %d by the ledger", s.identity(w.node), w.log, total, len(c.data))
+		}
+	}
+	return nil
+}
+
+// sizeOf is how many bytes the files of a log have, unpacked.
+func sizeOf(outputs []string, identity, log string) (total int64, err error) {
+	slices.Sort(outputs)
+	for _, output := range slices.Compact(outputs) {
+		list, err := os.ReadDir(filepath.Join(output, identity))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return 0, err
+		}
+		for _, e := range list {
+			rest, ok := strings.CutPrefix(e.Name(), log)
+			if !ok || rest == "" || rest[0] != '@' && rest[0] != '.' || strings.HasPrefix(rest, "@ledger") || strings.HasSuffix(rest, "@new") {
+				continue // another log's, the ledger, or not whole yet
+			}
+			name, packed := strings.CutSuffix(e.Name(), ".zst")
+			if !packed {
+				st, err := e.Info()
+				if err != nil {
+					return 0, err
+				}
+				total += st.Size()
+				continue
+			}
+			f, err := receive.OpenCentral(output, filepath.Join(identity, name))
+			if err != nil {
+				return 0, err
+			}
+			n, err := io.Copy(io.Discard, f)
+			if err = errors.Join(err, f.Close()); err != nil {
+				return 0, err
+			}
+			total += n
+		}
+	}
+	return total, nil
+}
+
 // strange are the lines of all ledgers that tell of something which no promise covers.
 func (s *system) strange() (all []string) {
 	for _, w := range s.streams {
@@ -574,6 +659,9 @@ func (s *system) close() {
 	}
 	for _, v := range s.volumes {
 		s.failed(v.unmount())
+	}
+	if s.choria != nil {
+		s.failed(s.choria.site.Close())
 	}
 }
 
