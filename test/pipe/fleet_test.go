@@ -72,11 +72,7 @@ type fleet struct {
 
 func newFleet(t testing.TB) *fleet {
 	t.Helper()
-	f := &fleet{t: t, dir: t.TempDir(), processes: map[string]*process{}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	f.must(err)
-	f.port = l.Addr().(*net.TCPAddr).Port
-	f.must(l.Close())
+	f := &fleet{t: t, dir: t.TempDir(), port: freePort(t), processes: map[string]*process{}}
 	f.brokers = newLink(t, fmt.Sprintf("127.0.0.1:%d", f.port))
 	for _, d := range []string{"logs", "forwarders"} {
 		f.must(os.MkdirAll(f.path(d), 0o755))

@@ -276,8 +276,8 @@ func (m *team) compareAt(node, log int, want []byte) error {
 }
 
 func (m *team) showAll() {
-	for _, name := range []string{"r1", "r2", "r3", "node0"} {
-		b, _ := os.ReadFile(m.path(name + ".out"))
+	for _, name := range []string{"n1.out", "n1.log", "n2.out", "n2.log", "n3.out", "n3.log", "r1.out", "r2.out", "r3.out", "node0.out"} {
+		b, _ := os.ReadFile(m.path(name))
 		lines := strings.Split(string(b), "\n")
 		m.t.Logf("%s:\n%s", name, strings.Join(lines[max(0, len(lines)-50):], "\n"))
 	}
