@@ -17,7 +17,7 @@ import (
 // begin brings state, records and files of the partition's logs together, as on a takeover: it
 // is the one way back from a crash, a lost connection, a failed sync and a wiped broker.
 func (p *partition) begin(term context.Context) error {
-	complete, err := p.gather(term)
+	complete, err := p.gather(term, nil)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,11 @@ func (p *partition) begin(term context.Context) error {
 func (p *partition) settle(session context.Context) error {
 	p.reset()
 	defer p.open.closeAll()
-	complete, err := p.gather(session)
+	own, err := p.r.state.keys(p.has)
+	if err != nil {
+		return fmt.Errorf("read the state: %w", err)
+	}
+	complete, err := p.gather(session, func(key string) bool { return own[key] })
 	if err != nil {
 		return err
 	}
@@ -54,25 +58,19 @@ func (p *partition) settle(session context.Context) error {
 	return p.r.contributed(session, p.n, complete)
 }
 
-// gather reads the records of the partition's logs. complete: the bucket is marked so.
-func (p *partition) gather(term context.Context) (complete bool, err error) {
+// gather reads the records of the partition's logs, those that are wanted (nil: all). complete: the bucket is marked so.
+func (p *partition) gather(term context.Context, wanted func(key string) bool) (complete bool, err error) {
 	records, err := p.r.openRecords(term)
 	if err != nil {
 		return false, err
 	}
 	p.records = records
-	list, err := p.r.list(term, records)
+	list, complete, err := p.r.list(term, records, p.n, wanted)
 	if err != nil {
 		return false, fmt.Errorf("read the records: %w", err)
 	}
 	for _, rec := range list {
-		if rec.Key == completeKey {
-			complete = true
-			continue
-		}
-		if identity, _, err := splitKey(rec.Key); err == nil && p.r.partitionOf(identity) == p.n {
-			p.known[rec.Key] = rec
-		}
+		p.known[rec.Key] = rec
 	}
 	if !complete {
 		if err := p.r.lookForMark(term); err != nil {
@@ -85,10 +83,7 @@ func (p *partition) gather(term context.Context) (complete bool, err error) {
 // bringTogether decides what of this receiver's state is committed, and cuts its files back to that.
 // owner: it is about to work the partition.
 func (p *partition) bringTogether(term context.Context, owner bool) error {
-	locals, bad, err := p.r.state.logs(func(k string) bool { // a receiver of many partitions reads this for each
-		identity, _, err := splitKey(k)
-		return err == nil && p.r.partitionOf(identity) == p.n
-	})
+	locals, bad, err := p.r.state.logs(p.has) // a receiver of many partitions reads this for each
 	if err != nil {
 		return fmt.Errorf("read the state: %w", err)
 	}
@@ -457,6 +452,12 @@ func (p *partition) adoptRecord(k string) error {
 		p.touchAcks()
 	}
 	return nil
+}
+
+// has tells whether a log is of this partition.
+func (p *partition) has(key string) bool {
+	identity, _, err := splitKey(key)
+	return err == nil && p.r.partitionOf(identity) == p.n
 }
 
 // partitionOf is the partition of an identity in the current layout.

@@ -179,6 +179,9 @@ func (r *Receiver) commit(term context.Context, records *broker.Records, b *batc
 		}
 		return o
 	}
+	if err := term.Err(); err != nil {
+		return outcome{b, err, nil} // the sync took long, and another receiver may work the partition by now
+	}
 	if key, err := r.checkFiles(b); err != nil {
 		return outcome{b, fmt.Errorf("commit: %w", err), []string{key}}
 	}
@@ -277,6 +280,7 @@ func (r *Receiver) syncBatch(b *batch) error {
 
 // checkFiles makes sure that what was synced is what others will find.
 func (r *Receiver) checkFiles(b *batch) (key string, err error) {
+	defer r.disk.flights.end(r.disk.flights.begin(opLook))
 	for _, it := range b.items {
 		for i, h := range it.handles {
 			if err := checkName(r.config.Output, it.paths[i], h, it.sizes[i]); err != nil {

@@ -34,16 +34,19 @@ const (
 	opNames      = "name files"
 	opBegin      = "begin"
 	opBeat       = "heartbeat"
+	opLook       = "look at files"
 )
 
 // disk is every operation of this package on files. fault, where set, is asked before each
 // operation, and after it with done true: a test fails one call site, or stops the world right behind it.
 type disk struct {
-	output string // below it no link is followed
-	fault  func(op string, done bool) error
+	output  string // below it no link is followed
+	fault   func(op string, done bool) error
+	flights flights
 }
 
 func (d *disk) do(op string, f func() error) error {
+	defer d.flights.end(d.flights.begin(op))
 	if d.fault == nil {
 		return f()
 	}
