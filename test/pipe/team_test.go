@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"logforward/internal/broker"
 	"logforward/internal/receive"
 )
 
@@ -169,7 +170,7 @@ func (m *team) urlsOf(name string) (urls []string) {
 	return urls
 }
 
-func (m *team) launch(name string, env []string, args ...string) {
+func (m *fleet) launch(name string, env []string, args ...string) {
 	m.t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
 	out, err := os.OpenFile(m.path(name+".out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -208,6 +209,7 @@ func (m *team) startAll(partitions int) {
 	for i := range teamServers {
 		m.startServer(i)
 	}
+	m.leader()
 	m.setup("--partitions", fmt.Sprint(partitions), "--replicas", "3")
 	for i := range teamReceivers {
 		m.startReceiver(i)
@@ -215,6 +217,25 @@ func (m *team) startAll(partitions int) {
 	for i := range m.nodes {
 		m.startNode(i)
 	}
+}
+
+// leader waits until the servers have chosen who makes streams.
+func (m *team) leader() {
+	m.t.Helper()
+	m.eventually("a leader", patience, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		nc, err := broker.Connect(ctx, broker.Options{URLs: strings.Split(m.urls(), ",")})
+		if err != nil {
+			return err
+		}
+		defer nc.Close()
+		js, err := broker.JetStream(nc, "")
+		if err == nil {
+			_, err = js.AccountInfo(ctx)
+		}
+		return err
+	})
 }
 
 // urls are those of the servers themselves.
