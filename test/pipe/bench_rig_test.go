@@ -126,8 +126,8 @@ func copyBlocks(from, to string, block int, synced bool) (time.Duration, error) 
 }
 
 // publishRaw publishes a file's bytes in messages of 512 KiB to a stream of a broker of its own, with the client library alone, and gives the time
-// until the last one is acknowledged.
-func (f *fleet) publishRaw(file string) time.Duration {
+// until the last one is acknowledged, and what that broker took.
+func (f *fleet) publishRaw(file string) (time.Duration, usage) {
 	f.t.Helper()
 	port := freePort(f.t)
 	f.launch("raw", nil, binary, "broker", "--listen", fmt.Sprintf("127.0.0.1:%d", port), "--store", f.path("raw-store"))
@@ -155,6 +155,7 @@ func (f *fleet) publishRaw(file string) time.Duration {
 	f.must(err)
 	defer src.Close()
 	unix.Sync()
+	before := f.usage("raw")
 	begin := time.Now()
 	var acks []jetstream.PubAckFuture
 	for {
@@ -174,7 +175,8 @@ func (f *fleet) publishRaw(file string) time.Duration {
 	case <-ctx.Done():
 		f.must(ctx.Err())
 	}
-	took := time.Since(begin)
+	took, spent := time.Since(begin), f.usage("raw")
+	spent.cpu -= before.cpu
 	for _, a := range acks {
 		select {
 		case <-a.Ok():
@@ -182,7 +184,7 @@ func (f *fleet) publishRaw(file string) time.Duration {
 			f.must(err)
 		}
 	}
-	return took
+	return took, spent
 }
 
 // --- what processes take

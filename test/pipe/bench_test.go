@@ -47,12 +47,13 @@ func forwardOne(b *testing.B) {
 	synced, err := copyBlocks(file, f.path("copy"), 1<<20, true)
 	f.must(err)
 	f.must(os.Remove(f.path("copy")))
-	published := f.publishRaw(file)
+	published, raw := f.publishRaw(file)
 
 	took, confirmed := f.forward(b, "big", size)
 	speed := func(d time.Duration) float64 { return float64(size) / d.Seconds() / 1e6 }
 	b.ReportMetric(speed(took), "MB/s")
 	b.ReportMetric(speed(confirmed), "confirmed-MB/s")
+	b.ReportMetric(raw.cpu.Seconds()/(float64(size)/(1<<30)), "raw-broker-CPU-s/GiB")
 	for name, d := range map[string]time.Duration{"cp": copied, "dd-fsync": synced, "raw-publish": published} {
 		b.ReportMetric(speed(d), name+"-MB/s")
 		b.ReportMetric(d.Seconds()/took.Seconds(), "of-"+name)

@@ -294,7 +294,7 @@ func BenchmarkPeersLatency(b *testing.B) {
 // BenchmarkCrash kills one process with SIGKILL when half of a file is central, starts it again after a second, and tells what has become of
 // the lines when nothing happens any more.
 func BenchmarkCrash(b *testing.B) {
-	const quiet = 8 * time.Second
+	const quiet = 5 * time.Second
 	for _, role := range []string{"receive", "send"} {
 		for _, p := range peers {
 			b.Run(map[string]string{"receive": "receiver", "send": "sender"}[role]+"/"+p.name, func(b *testing.B) {
