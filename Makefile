@@ -8,6 +8,7 @@ FUZZ_TIME   ?= 10s
 TEST_TIME   ?= 15m
 CHAOS_SECONDS ?= 120
 SCHEDULES   ?= 20000
+HOURS       ?= 1
 STATICCHECK ?= v0.8.2
 DIST_URL    ?= http://localhost/logforward
 DIST_KEY    ?= plugins.seed
@@ -16,7 +17,7 @@ DIST_MATCH  ?= has_file("/lib64/ld-linux-x86-64.so.2") && !has_command("logforwa
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build choria run fleet dist packages test test-fleet test-machine test-packages test-puppet lint model chaos bench fuzz docs clean
+.PHONY: help build choria run fleet dist packages test test-fleet test-machine test-packages test-puppet lint model chaos bench bench-page bench-parts bench-peers soak fuzz docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,7 @@ test: ## Vet and test everything, with the race detector
 	test/prepare
 	$(GO) vet ./...
 	$(GO) test -race -timeout $(TEST_TIME) ./...
+	cd test/report && $(GO) vet . && $(GO) test .
 
 packages: ## Build dist/*.deb and *.rpm for amd64 and arm64; VERSION=1.2.3 as above
 	cd packaging/build && $(GO) run . -version '$(VERSION)'
@@ -86,9 +88,23 @@ chaos: ## Faults at random for CHAOS_SECONDS; LOGFORWARD_SEED repeats a run
 	LOGFORWARD_CHAOS_SECONDS=$(CHAOS_SECONDS) $(GO) test -run UnderFaults -v -timeout 2h ./test/pipe
 	LOGFORWARD_RANDOM_SECONDS=$(CHAOS_SECONDS) $(GO) test -run RandomFaultsOfATeam -v -timeout 2h ./internal/receive
 
-bench: ## Measure: the whole pipe first, as ratios to this machine's own speed, then the parts
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/pipe
+bench: bin/report ## Measure everything beside this machine's own limits, in a quarter of an hour, and write docs/performance.md; BENCH=regexp or QUICK=1: less, into bin/
+	bin/report $(if $(BENCH)$(QUICK),-to bin) $(if $(BENCH),-bench '$(BENCH)') $(if $(QUICK),-quick)
+
+bench-page: bin/report ## Make docs/performance.md anew of docs/performance/bench.txt
+	bin/report -render
+
+bench-parts: ## Measure the parts, each by itself
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./internal/... ./agent
+
+bench-peers: ## Get rsyslog and syslog-ng from Debian into bin/peers, for make bench to compare with; installs nothing
+	test/peers/install
+
+bin/report: $(wildcard test/report/*.go test/report/*.tmpl) test/report/go.mod test/report/go.sum
+	cd test/report && $(GO) build -buildvcs=false -o ../../$@ .
+
+soak: ## Load and faults for HOURS (0.05 is three minutes); memory, descriptors, goroutines and disk mustn't grow; LOGFORWARD_SEED repeats a run
+	LOGFORWARD_SOAK_HOURS=$(HOURS) $(GO) test -run '^TestSoak$$' -v -timeout 0 ./test/pipe
 
 fuzz: ## Fuzz each parser for FUZZ_TIME
 	@set -e; for dir in $$($(GO) list -f '{{.Dir}}' ./...); do \
