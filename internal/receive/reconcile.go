@@ -10,13 +10,20 @@ import (
 	"logforward/internal/chunk"
 )
 
-// reconcile decides, for a log of this receiver's state, what is committed.
-func (p *partition) reconcile(term context.Context, l *log, done map[string]*closed, owner bool) error {
+// positions is the positions bucket as a begin uses it; [broker.Records] says what its methods promise. The model that goes through
+// thousands of schedules has one of its own.
+type positions interface {
+	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)
+	Update(key string, value []byte, expected uint64, done func(revision uint64, err error))
+}
+
+// reconcile decides, for a log of this receiver's state, what is committed. whole: what is prepared is still on disk.
+func (p *partition) reconcile(term context.Context, bucket positions, l *log, whole bool, done map[string]*closed, owner bool) error {
 	lo := &l.local
 	for first := true; ; first = false {
 		known, found := p.known[l.key]
 		if !first || !found {
-			value, rev, err := p.records.Get(term, l.key)
+			value, rev, err := bucket.Get(term, l.key)
 			if err != nil && !errors.Is(err, broker.ErrNotFound) {
 				return err
 			}
@@ -30,7 +37,7 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 				rec = new(record)
 			}
 		}
-		changed := rec.bringForward(p.r.config.Name, lo, p.whole(lo.Prepared), p.r.now())
+		changed := rec.bringForward(p.r.config.Name, lo, whole, p.r.now())
 		l.rec, l.rev = *rec, known.Revision
 		if !changed && (lo.Prepared == nil || !owner && decided(rec, known.Revision, p.r.config.Name, lo.Prepared)) {
 			break
@@ -41,7 +48,7 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 		if err != nil {
 			return err
 		}
-		rev, err := p.update(term, l.key, value, l.rev)
+		rev, err := update(term, bucket, l.key, value, l.rev)
 		if errors.Is(err, broker.ErrWrongRevision) {
 			continue
 		}
@@ -144,13 +151,13 @@ func (lo *local) closed(key string, done map[string]*closed) {
 }
 
 // update writes one record and waits for the outcome.
-func (p *partition) update(ctx context.Context, key string, value []byte, expected uint64) (uint64, error) {
+func update(ctx context.Context, bucket positions, key string, value []byte, expected uint64) (uint64, error) {
 	type result struct {
 		rev uint64
 		err error
 	}
 	done := make(chan result, 1)
-	p.records.Update(key, value, expected, func(rev uint64, err error) { done <- result{rev, err} })
+	bucket.Update(key, value, expected, func(rev uint64, err error) { done <- result{rev, err} })
 	select {
 	case r := <-done:
 		if broker.OutcomeUnknown(r.err) {
