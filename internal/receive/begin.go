@@ -442,6 +442,7 @@ func (p *partition) adoptRecord(k string) error {
 		return err
 	}
 	l.rec, l.cur = *rec, newCursor(rec.Place)
+	l.cur.forked = rec.Forked
 	// What its writer has learnt may be told at once; the rest when this receiver has
 	// written a record of its own on top, behind which the writer can't cut back.
 	if rec.Learnt != nil {

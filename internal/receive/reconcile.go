@@ -65,12 +65,13 @@ func (p *partition) reconcile(term context.Context, bucket positions, l *log, wh
 		// Otherwise Prepared stays until reopen has set its bytes aside.
 	}
 	l.cur = newCursor(lo.Committed.Place)
-	l.cur.forked = lo.Committed.Forked
+	l.cur.forked = lo.Committed.Forked || l.rec.Forked && same(&l.rec.Place, &lo.Committed.Place)
 	if further(&l.rec.Place, &lo.Committed.Place) {
 		if l.rec.Learnt != nil {
 			l.heard = *l.rec.Learnt
 		}
 		l.cur = newCursor(l.rec.Place)
+		l.cur.forked = l.rec.Forked
 		l.dirty = true // so that what the record says is learnt, and told
 		p.touchAcks()
 	}
@@ -88,7 +89,7 @@ func (rec *record) bringForward(name string, lo *local, whole bool, now time.Tim
 		// The range is on disk, and what the record says is what it continues, or less. So the commit is
 		// carried through: to cut it back would lose it if the record had it, and was lost.
 		rec.merge(lo.Ranges)
-		rec.Place = m.Place
+		rec.Place, rec.Forked = m.Place, m.Forked
 		if further(&lo.Committed.Place, firstPlace(rec.Learnt)) {
 			place := lo.Committed.Place
 			rec.Learnt = &place
@@ -98,7 +99,7 @@ func (rec *record) bringForward(name string, lo *local, whole bool, now time.Tim
 	case further(&lo.Committed.Place, &rec.Place):
 		place := lo.Committed.Place // what is committed here wins
 		rec.merge(lo.Ranges)
-		rec.Place, rec.Learnt = place, &place
+		rec.Place, rec.Learnt, rec.Forked = place, &place, lo.Committed.Forked
 		rec.extend(name, &lo.Committed, now)
 		return true
 	}
