@@ -97,7 +97,7 @@ func (p *partition) bringTogether(term context.Context, owner bool) error {
 			continue // it was split before
 		}
 		l := p.add(&log{key: k, identity: identity, name: name, from: unplaced, local: *lo})
-		if err := p.reconcile(term, l, done, owner); err != nil {
+		if err := p.reconcile(term, p.records, l, p.whole(lo.Prepared), done, owner); err != nil {
 			return fmt.Errorf("%s/%s: %w", identity, name, err)
 		}
 		if l.rec.beyond(p.r.config.Name, &l.local) {
@@ -442,6 +442,7 @@ func (p *partition) adoptRecord(k string) error {
 		return err
 	}
 	l.rec, l.cur = *rec, newCursor(rec.Place)
+	l.cur.forked = rec.Forked
 	// What its writer has learnt may be told at once; the rest when this receiver has
 	// written a record of its own on top, behind which the writer can't cut back.
 	if rec.Learnt != nil {

@@ -140,7 +140,7 @@ func (p *partition) item(l *log) (*item, error) {
 			}
 		}
 	}
-	it.rec.Place = m.Place
+	it.rec.Place, it.rec.Forked = m.Place, m.Forked
 	if learnt := *l.learnt(); learnt.Epoch != 0 {
 		it.rec.Learnt = &learnt
 	}

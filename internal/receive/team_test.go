@@ -288,6 +288,9 @@ func (s *site) settles(identity, log string) {
 		if len(s.works()) > 0 || lo.Prepared != nil {
 			return false, fmt.Sprintf("works %v, %+v", s.works(), lo)
 		}
+		if lo.Committed.File == "" {
+			return true, "" // it was closed
+		}
 		st, err := os.Stat(filepath.Join(s.config.Output, lo.Committed.File))
 		s.must(err)
 		return st.Size() == lo.Committed.Size, fmt.Sprintf("%d bytes, %d committed", st.Size(), lo.Committed.Size)
