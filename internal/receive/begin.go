@@ -196,9 +196,9 @@ func (p *partition) reopen(l *log) error {
 	}
 	lo.Opening = ""
 	if m.File != "" {
-		f := &file{name: m.File, size: m.Size, opened: m.Opened, base: p.r.naming.base(l.identity, l.name, m.Opened)}
+		f := &file{name: m.File, size: m.Size, opened: m.Opened, base: p.r.naming.base(l.identity, l.name, m.Opened), unread: true}
 		switch err := p.cut(l, f); {
-		case errors.Is(err, errDamagedFile):
+		case errors.Is(err, errDamagedFile), errors.Is(err, errUnreadable):
 			p.damaged(l, m.File, m.From, m.Size, err)
 			m.File = ""
 		case err != nil:
@@ -367,25 +367,7 @@ func (p *partition) cut(l *log, f *file) error {
 		}
 		p.r.logger.Info("file cut back to what is committed", "file", f.name, "from", st.Size(), "to", f.size)
 	}
-	f.newline, err = p.endsLine(f)
-	return err
-}
-
-// endsLine reads a file's last byte.
-func (p *partition) endsLine(f *file) (bool, error) {
-	if f.size == 0 {
-		return true, nil
-	}
-	h, err := p.open.use(f)
-	if err != nil {
-		return false, err
-	}
-	var b [1]byte
-	if _, err := h.ReadAt(b[:], f.size-1); err != nil {
-		// A bad sector, say. One file's shall not stop its partition.
-		return false, fmt.Errorf("read the end of %s: %w: %w", f.name, err, errDamagedFile)
-	}
-	return b[0] == '\n', nil
+	return nil
 }
 
 // setAside keeps bytes that were on disk with an outcome that nobody knows: should every other
@@ -400,7 +382,7 @@ func (p *partition) setAside(l *log, name string, from, to int64) error {
 				return fmt.Errorf("set aside: %w", err)
 			}
 		}
-		src, err := openBelow(p.r.config.Output, name, os.O_RDONLY, 0)
+		src, err := openBelow(p.r.config.Output, name, os.O_RDONLY, 0, 0)
 		if err != nil {
 			return fmt.Errorf("set aside: %w", err)
 		}

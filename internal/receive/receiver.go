@@ -117,7 +117,7 @@ type Receiver struct {
 	naming       naming
 	disk         disk
 	state        *state
-	syncfs       *os.File // nil: the kernel's syncfs reports no write errors (before 5.8)
+	syncfs       *fileSystem // nil: files are synced one by one
 	identity     broker.Identity
 	metrics      *metrics
 	decompressor *chunk.Decompressor
@@ -212,9 +212,8 @@ func (r *Receiver) Open(ctx context.Context) (err error) {
 	if r.quarantined, err = dirSize(filepath.Join(r.config.State, "quarantine")); err != nil {
 		return fmt.Errorf("quarantine: %w", err)
 	}
-	if reportsWriteErrors() {
-		// Opened before the first write: an error is reported to those who were there.
-		if r.syncfs, err = os.Open(r.config.Output); err != nil {
+	if reportsWriteErrors() && syncsWhole(r.config.Output) {
+		if r.syncfs, err = openFileSystem(r.config.Output, &r.disk); err != nil {
 			return fmt.Errorf("output directory: %w", err)
 		}
 	}
