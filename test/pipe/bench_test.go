@@ -107,7 +107,7 @@ func (f *fleet) usage(name string) (u usage) {
 func benchFleet(b *testing.B) *fleet {
 	f := newFleet(b)
 	f.write("forward.cfg", fmt.Sprintf("identity = %s\nstate = %s\nsocket = %s\nforwarders = %s\ndestination.central.url = nats://127.0.0.1:%d\nallowed_paths = %s\n",
-		identity, f.path("node"), f.socket(), f.path("forwarders"), f.port, f.path("logs/**")))
+		identity, f.path("node"), f.socket(), f.path("forwarders"), f.port, f.path("logs/**"))+os.Getenv("LOGFORWARD_BENCH_FORWARD"))
 	f.write("receive.cfg", fmt.Sprintf("url = nats://127.0.0.1:%d\noutput = %s\nstate = %s\nreceiver = r1\nrotate_size = 0\ncompress = none\n", f.port, f.path("received"), f.path("centre")))
 	f.start("broker")
 	f.setup("--partitions", "1")
@@ -118,12 +118,15 @@ func benchFleet(b *testing.B) *fleet {
 }
 
 // BenchmarkThroughput forwards one file of 180-byte lines from its beginning until all of it is confirmed.
-func BenchmarkThroughput(b *testing.B) {
+func BenchmarkThroughput(b *testing.B) { throughput(b, lines) }
+
+// throughput forwards a file that fill makes, of so many bytes.
+func throughput(b *testing.B, fill func(path string, n int) error) {
 	for b.Loop() {
 		f := benchFleet(b)
 		size := mebibytes(b) << 20
 		file := f.path("logs/big.log")
-		f.must(lines(file, size))
+		f.must(fill(file, size))
 		copied, err := copyFile(file, f.path("copy"))
 		f.must(err)
 		f.must(os.Remove(f.path("copy")))
