@@ -20,7 +20,7 @@ import (
 	"logforward/test/proc"
 )
 
-// binary is the program under test, built once.
+// binary is the program under test, built once, or the one that LOGFORWARD_TEST_BINARY names: so two builds can be compared.
 var binary string
 
 func TestMain(m *testing.M) { os.Exit(build(m)) }
@@ -31,6 +31,9 @@ func build(m *testing.M) int {
 	}
 	if os.Getenv("LOGFORWARD_TEST_NOBODY") != "" {
 		return m.Run() // this program again, as another user, for a test that needs no binary
+	}
+	if binary = os.Getenv("LOGFORWARD_TEST_BINARY"); binary != "" {
+		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "logforward-pipe-")
 	if err != nil {
