@@ -43,6 +43,9 @@ var suites = []suite{
 	{"test/pipe", "Crash", 1, 6 * time.Minute},
 }
 
+// kept are the lines of a benchmark's output that are results: logs name directories of this machine.
+var kept = regexp.MustCompile(`^(Benchmark\S+\s+\d+\s.*|(goos|goarch|pkg|cpu): .*|\s*--- (FAIL|SKIP): \S+)\s*$`)
+
 // failedFact begins the name of the line that says that a suite failed.
 const failedFact = "failed-"
 
@@ -129,9 +132,15 @@ func (s suite) run(out io.Writer, program, scratch string, quick bool) error {
 	cmd.Dir, cmd.Env = s.dir, env
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
-	both := io.MultiWriter(out, os.Stdout)
+	var said bytes.Buffer
+	both := io.MultiWriter(&said, os.Stdout)
 	cmd.Stdout, cmd.Stderr = both, both
 	err := cmd.Run()
+	for line := range strings.Lines(said.String()) {
+		if kept.MatchString(line) {
+			fmt.Fprint(out, line)
+		}
+	}
 	if ctx.Err() != nil {
 		err = errors.Join(err, fmt.Errorf("not done within %s", s.timeout))
 	}
