@@ -66,11 +66,15 @@ type soakLog struct {
 }
 
 type rotatedFile struct {
-	path string
-	end  int64 // the log's size up to this file's end
+	path  string
+	end   int64     // the log's size up to this file's end
+	since time.Time // when all of it was first seen to be confirmed; zero: it isn't
 }
 
-// step writes, and removes files all of which is central.
+// keptFor is how long a file stays when all of it is confirmed: longer than a node needs to note that in its checkpoint.
+const keptFor = 30 * time.Second
+
+// step writes, and removes files all of which has been central for a while.
 func (l *soakLog) step() error {
 	before := l.writer.rotated
 	if err := l.writer.step(); err != nil {
@@ -82,9 +86,14 @@ func (l *soakLog) step() error {
 	l.writer.written = l.writer.written[:0]
 	l.writer.mu.Unlock()
 	if l.writer.rotated != before {
-		l.rotated = append(l.rotated, rotatedFile{fmt.Sprintf("%s.%d", l.writer.path, l.writer.rotated), l.size})
+		l.rotated = append(l.rotated, rotatedFile{path: fmt.Sprintf("%s.%d", l.writer.path, l.writer.rotated), end: l.size})
 	}
-	for len(l.rotated) > 3 && l.rotated[0].end <= l.confirmed.Load() {
+	for i := range l.rotated {
+		if r := &l.rotated[i]; r.since.IsZero() && r.end <= l.confirmed.Load() {
+			r.since = time.Now()
+		}
+	}
+	for len(l.rotated) > 0 && !l.rotated[0].since.IsZero() && time.Since(l.rotated[0].since) > keptFor {
 		if err := os.Remove(l.rotated[0].path); err != nil {
 			return err
 		}
@@ -99,6 +108,13 @@ func newSoak(t *testing.T, number uint64) *soak {
 	t.Helper()
 	f := newFleet(t)
 	s := &soak{fleet: f, links: map[string]*link{"nodes": f.brokers}, metrics: map[string]int{}, random: rand.New(rand.NewPCG(number, 99))}
+	t.Cleanup(func() {
+		for name := range s.metrics {
+			if b, err := os.ReadFile(s.path(name + ".out")); err == nil && t.Failed() {
+				t.Logf("%s:\n%s", name, b[max(0, len(b)-6000):])
+			}
+		}
+	})
 	s.metrics["broker"] = freePort(t)
 	f.brokerArgs = []string{"--metrics-listen", fmt.Sprintf("127.0.0.1:%d", s.metrics["broker"])}
 	for _, name := range []string{"r1", "r2"} {
@@ -278,7 +294,7 @@ func (s *soak) sample(into map[string]*series) {
 		s.must(err)
 		rotated += float64(len(found))
 	}
-	add("rotated files that aren't confirmed yet", rotated, 60)
+	add("rotated files on the nodes", rotated, 100)
 }
 
 // scrape reads a process's metrics that have no labels.
