@@ -317,7 +317,8 @@ func quantiles(b *testing.B, seen []time.Duration) {
 
 var pipeline = []string{"forward", "broker", "receive"}
 
-// benchFleet makes a fleet with the settings that users get, not those of the fault tests, beside those given for forwarder and receiver.
+// benchFleet makes a fleet with the settings that users get, not those of the fault tests, beside those given for forwarder and receiver. The forwarder
+// isn't started.
 func benchFleet(b *testing.B, settings map[string]string) *fleet {
 	b.Helper()
 	f := newFleet(b)
@@ -325,7 +326,6 @@ func benchFleet(b *testing.B, settings map[string]string) *fleet {
 	f.start("broker")
 	f.setup("--partitions", "1")
 	f.start("receive")
-	f.startForward()
 	return f
 }
 

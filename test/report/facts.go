@@ -21,7 +21,7 @@ func facts(w io.Writer) error {
 		}
 	}
 	fact("measured", time.Now().UTC().Format("2006-01-02 15:04 MST"))
-	fact("commit", output("git", "rev-parse", "--short=12", "HEAD"))
+	fact("commit", output("git", "describe", "--always", "--dirty", "--abbrev=12"))
 	fact("go", strings.TrimPrefix(runtime.Version(), "go"))
 	fact("cores", fmt.Sprint(runtime.NumCPU()))
 	fact("memory", memory())

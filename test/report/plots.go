@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"image/color"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,7 +141,6 @@ func addLine(p *plot.Plot, i int, name string, points plotter.XYs) error {
 func latencyPlot(r *results) ([]byte, error) {
 	p := plot.New()
 	p.Title.Text, p.Y.Label.Text = "From a line's write to the central file, 5,000 lines/s", "ms"
-	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Legend.Top, p.Legend.Left = true, true
 	at := []string{"p50", "p90", "p99", "p99.9", "max"}
 	names := map[string]string{"logforward": "Latency"}
@@ -161,14 +161,16 @@ func latencyPlot(r *results) ([]byte, error) {
 		}
 	}
 	p.NominalX(at...)
-	p.Y.Min, p.Y.Max = max(p.Y.Min, 0.01), max(p.Y.Max, 1)*3
+	if p.Y.Min > 0 && p.Y.Max < math.Inf(1) && p.Y.Max > p.Y.Min {
+		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+		p.Y.Max *= 10 // room for the legend
+	}
 	return svg(p, 520, 320)
 }
 
 func chunkPlot(r *results) ([]byte, error) {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text, p.Y.Min = "Cost against the size of messages", "chunk_size, KiB", "CPU seconds per GiB", 0
-	p.X.Scale = plot.LogScale{}
 	p.Legend.Top = true
 	var ticks plot.ConstantTicks
 	for i, part := range []string{"", "broker-", "forward-", "receive-"} {
@@ -194,8 +196,9 @@ func chunkPlot(r *results) ([]byte, error) {
 			return nil, err
 		}
 	}
-	p.X.Tick.Marker = ticks
-	p.X.Min, p.Y.Max = max(p.X.Min, 1), max(p.Y.Max, 1)
+	if len(ticks) > 1 {
+		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, ticks
+	}
 	return svg(p, 520, 300)
 }
 

@@ -119,7 +119,7 @@ func TestTargets(t *testing.T) {
 	for _, tc := range []struct {
 		unit, value, met string
 	}{
-		{"of-cp", "0.15", "yes"}, {"of-cp", "0.1499", "**no**, 1 times the target"}, {"of-cp", "0.075", "**no**, 0.50 times the target"},
+		{"of-cp", "0.15", "yes"}, {"of-cp", "0.149", "**no**, 0.993 times the target"}, {"of-cp", "0.075", "**no**, 0.500 times the target"},
 		{"CPU-s/GiB", "5", "yes"}, {"CPU-s/GiB", "6", "**no**, 1.20 times the target"},
 	} {
 		r, err := read(strings.NewReader("BenchmarkThroughput/files=1-2 1 "+tc.value+" "+tc.unit+"\n"), "test")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,9 @@ var suites = []suite{
 	{"test/pipe", "Crash", 1, 6 * time.Minute},
 }
 
+// kept are the lines of a benchmark's output that are results: logs name directories of this machine.
+var kept = regexp.MustCompile(`^(Benchmark\S+\s+\d+\s.*|(goos|goarch|pkg|cpu): .*|\s*--- (FAIL|SKIP): \S+)\s*$`)
+
 // failedFact begins the name of the line that says that a suite failed.
 const failedFact = "failed-"
 
@@ -51,17 +55,27 @@ func measureAll(path, match string, quick bool) error {
 	if err != nil {
 		return err
 	}
+	var known bytes.Buffer
+	if err := facts(&known); err != nil { // before anything here changes
+		return err
+	}
 	out, err := os.Create(path)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	if err := facts(out); err != nil {
+	if _, err := out.Write(known.Bytes()); err != nil {
 		return err
 	}
 	if quick {
 		fmt.Fprintln(out, "load: small, to see whether it works: these are no figures")
 	}
+	// What a program that is ended by force leaves goes with this. It is short, for the paths of sockets.
+	scratch, err := os.MkdirTemp("", "lf")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
 	programs := map[string]string{}
 	begin := time.Now()
 	for _, s := range suites {
@@ -76,7 +90,7 @@ func measureAll(path, match string, quick bool) error {
 			programs[s.dir] = program
 		}
 		fmt.Printf("%5.0fs  %s\n", time.Since(begin).Seconds(), s.bench)
-		if err := s.run(out, program, quick); err != nil {
+		if err := s.run(out, program, scratch, quick); err != nil {
 			fmt.Printf("        FAILED: %v\n", err)
 			fmt.Fprintf(out, "%s%s: %v\n", failedFact, strings.ToLower(regexp.MustCompile(`[^A-Za-z0-9]+`).ReplaceAllString(s.bench, "-")), err)
 		}
@@ -100,15 +114,15 @@ func compile(dir string) (string, error) {
 	return program, nil
 }
 
-func (s suite) run(out io.Writer, program string, quick bool) error {
-	ctx, cancel := context.WithTimeout(context.Background(), s.timeout+10*time.Second) // go's own timeout shows where it hung
+func (s suite) run(out io.Writer, program, scratch string, quick bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout+20*time.Second) // go's own timeout shows where it hung
 	defer cancel()
 	exact := strings.Split("Benchmark"+s.bench, "/")
 	for i, part := range exact {
 		exact[i] = "^" + part + "$"
 	}
 	count := s.count
-	env := os.Environ()
+	env := append(os.Environ(), "TMPDIR="+scratch)
 	if quick {
 		count = 1
 		env = append(env, "LOGFORWARD_BENCH_MIB=64")
@@ -118,9 +132,15 @@ func (s suite) run(out io.Writer, program string, quick bool) error {
 	cmd.Dir, cmd.Env = s.dir, env
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
-	both := io.MultiWriter(out, os.Stdout)
+	var said bytes.Buffer
+	both := io.MultiWriter(&said, os.Stdout)
 	cmd.Stdout, cmd.Stderr = both, both
 	err := cmd.Run()
+	for line := range strings.Lines(said.String()) {
+		if kept.MatchString(line) {
+			fmt.Fprint(out, line)
+		}
+	}
 	if ctx.Err() != nil {
 		err = errors.Join(err, fmt.Errorf("not done within %s", s.timeout))
 	}
