@@ -631,9 +631,10 @@ func TestTeamAcknowledgesNothingBeforeTheCommit(t *testing.T) {
 	r2.must(r2.stopReceiver())
 	n.waitConfirmed()
 	n.same()
-	if left := s.waiting(); left != 0 {
-		t.Errorf("%d messages left behind the commit", left)
-	}
+	eventually(t, "acknowledge all behind the commit", func() (bool, string) {
+		left := s.waiting()
+		return left == 0, fmt.Sprintf("%d messages left", left)
+	})
 }
 
 // No clock takes part in who works what: with clocks that are years apart, and jump, nobody is taken for dead, and nobody takes over.
