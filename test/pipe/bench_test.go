@@ -115,6 +115,7 @@ func BenchmarkLatency(b *testing.B) {
 		f.startForward()
 		f.define("app")
 		f.latency(b, f.path("logs/app.log"), filepath.Join(f.path("received"), identity, "app.log"), pipeline)
+		f.watches(b)
 		f.end(pipeline...)
 	}
 }
@@ -157,6 +158,16 @@ func (f *fleet) latency(b *testing.B, file, central string, names []string) {
 	}
 	m.report(b, 1, "CPU-s")
 	quantiles(b, seen)
+}
+
+// watches fails where the forwarder had to poll, because inotify's limits were reached: then the figures are those of polling.
+func (f *fleet) watches(b *testing.B) {
+	b.Helper()
+	said, err := os.ReadFile(f.path("forward.out"))
+	f.must(err)
+	if bytes.Contains(said, []byte("inotify can't watch")) {
+		b.Fatal("the forwarder polls, for inotify's limits are reached: raise fs.inotify.max_user_watches")
+	}
 }
 
 func writeLine(w io.Writer, at time.Time) error {
@@ -213,6 +224,7 @@ func BenchmarkIdle(b *testing.B) {
 		for _, n := range pipeline {
 			b.ReportMetric(float64(f.usage(n).resident)/1e6, n+"-resident-MB")
 		}
+		f.watches(b)
 		f.end(pipeline...)
 	}
 }

@@ -52,7 +52,7 @@ func correctness(path string) ([]recovery, error) {
 func (p *page) text() ([]byte, error) {
 	t, err := template.New("performance.md.tmpl").Funcs(template.FuncMap{
 		"fig": p.figure, "span": p.span, "below": p.variants, "fact": p.fact, "targets": p.targets, "peers": p.peers,
-		"share": p.share, "number": number, "deref": func(v *float64) float64 { return *v },
+		"share": p.share, "busy": p.busy, "number": number, "of": of, "deref": func(v *float64) float64 { return *v },
 	}).ParseFS(texts, "*.tmpl")
 	if err != nil {
 		return nil, err
@@ -138,6 +138,22 @@ func (p *page) share(name, part, whole string) string {
 		return p.miss(name + " " + part + " of " + whole)
 	}
 	return fmt.Sprintf("%.0f %%", 100*a/b)
+}
+
+// busy is how many cores a load keeps busy while its bytes are on the way.
+func (p *page) busy(name string) string {
+	cost, ok := p.value(name, "CPU-s/GiB")
+	speed, ok2 := p.value(name, "confirmed-MB/s")
+	if !ok || !ok2 {
+		return p.miss(name + " CPU-s/GiB and confirmed-MB/s")
+	}
+	return number(cost * speed * 1e6 / (1 << 30))
+}
+
+// of is the value in key=value.
+func of(variant string) string {
+	_, value, _ := strings.Cut(variant, "=")
+	return value
 }
 
 // number has about three digits.

@@ -69,6 +69,7 @@ func bars(title, unit string, figures []measure, r *results) ([]byte, error) {
 		p.Add(chart, numbers)
 		p.Y.Max = slices.Max(values) * 1.12
 		p.NominalX(names...)
+		p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 	}
 	return svg(p, vg.Length(110+85*len(values)), 260)
 }
@@ -104,6 +105,7 @@ func stacked(title, unit string, runs []measure, parts []string, r *results) ([]
 	}
 	p.Y.Max = max(tallest, 1) * 1.35 // room for the legend
 	p.NominalX(names...)
+	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 	return svg(p, vg.Length(110+85*len(runs)), 280)
 }
 
@@ -205,7 +207,8 @@ func chunkPlot(r *results) ([]byte, error) {
 func recoveryPlot(r *results) ([]byte, error) {
 	var figures []measure
 	for _, fault := range r.below("Recovery") {
-		figures = append(figures, measure{strings.ReplaceAll(strings.Replace(fault, "-", "\n", 1), "kill\n9-", "kill -9\n"), "Recovery/" + fault, "recovery-s"})
+		label := strings.ReplaceAll(strings.Replace(strings.Replace(fault, "kill-9-", "kill 9-", 1), "-", "\n", 1), "-", " ")
+		figures = append(figures, measure{strings.Replace(label, "kill 9", "kill -9", 1), "Recovery/" + fault, "recovery-s"})
 	}
 	return bars("Recovery after one fault", "s", figures, r)
 }
