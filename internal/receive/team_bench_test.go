@@ -39,7 +39,7 @@ func load(b testing.TB, s *site, logs, chunks int, data []byte) {
 			identity := fmt.Sprintf("node%d", l/4)
 			c := chunk.Chunk{Epoch: 1, Position: uint64(n * len(data)), Length: uint64(len(data)), Checksum: sum, Digest: digest, File: "f", Offset: int64(n * len(data)), Data: data}
 			waiting.Add(1)
-			s.pub.Publish(chunk.Subject{Prefix: "logs", Partition: chunk.Partition(identity, s.partitions), Identity: identity, Log: fmt.Sprint("log", l%4)}.String(), c.Header(false), data, func(a broker.Ack) {
+			s.pub.Publish(chunk.Subject{Prefix: "logs", Partition: chunk.Partition(identity, s.partitions), Identity: identity, Log: fmt.Sprint("log", l%4)}.String(), c.Header(chunk.Plain), data, func(a broker.Ack) {
 				if a.Err != nil {
 					b.Error(a.Err)
 				}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,11 +46,23 @@ func environment(t testing.TB, name string, def int) int {
 
 const lineLength = 180
 
+// words are what a line is filled with: a line shrinks as those of programs do, to about a third.
+var words = strings.Fields("GET POST 200 404 user session request failed connection reset timeout upstream cache miss hit retry worker queue " +
+	"started finished accepted denied token expired from to for with at in id= pid= addr= status= bytes= ms= /api/v1/orders /api/v1/users /static/app.js " +
+	"10.1.4.17 10.3.200.9 192.168.7.31 nginx postgres kafka billing search INFO WARN ERROR DEBUG Mozilla/5.0 curl/8.9.1 Firefox/128.0")
+
 // line writes the line of a number into b, which has its length. No two are alike.
 func line(b []byte, number int) {
-	copy(b, fmt.Sprintf("%016d %016x ", number, uint64(number)*0x9e3779b97f4a7c15))
-	for i := 34; i < lineLength-1; i++ {
-		b[i] = 'x'
+	state := uint64(number) * 0x9e3779b97f4a7c15
+	at := copy(b, fmt.Sprintf("%016d %016x ", number, state))
+	for at < lineLength-1 {
+		state = state*6364136223846793005 + 1442695040888963407
+		word := words[state>>33%uint64(len(words))]
+		at += copy(b[at:lineLength-1], word)
+		if strings.HasSuffix(word, "=") {
+			at += copy(b[at:lineLength-1], strconv.FormatUint(state>>40, 10))
+		}
+		at += copy(b[at:lineLength-1], " ")
 	}
 	b[lineLength-1] = '\n'
 }
@@ -58,6 +71,13 @@ func line(b []byte, number int) {
 func lines(path string, n int) error {
 	buf := make([]byte, lineLength)
 	return written(path, n, func(i int) []byte { line(buf, i); return buf })
+}
+
+// noise writes n random bytes, as lines of 4 KiB or so.
+func noise(path string, n int) error {
+	r := rand.NewChaCha8([32]byte{1})
+	buf := make([]byte, 4096)
+	return written(path, n, func(int) []byte { _, _ = r.Read(buf); return buf })
 }
 
 // accesses writes n bytes of lines as web servers have them: they shrink like real ones.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -30,14 +31,19 @@ func BenchmarkChunkSize(b *testing.B) {
 	}
 }
 
-// BenchmarkCompression is what compression on the way costs, and saves, with lines of a web server.
+// BenchmarkCompression is what compression on the way costs, and saves, with lines of a web server and with bytes that can't be made smaller.
 func BenchmarkCompression(b *testing.B) {
-	for _, how := range []string{"none", "zstd"} {
-		b.Run(how, func(b *testing.B) {
+	for _, name := range []string{"none", "s2", "zstd", "none-random", "s2-random"} {
+		how, random := strings.CutSuffix(name, "-random")
+		content := accesses
+		if random {
+			content = noise
+		}
+		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				f := benchFleet(b, map[string]string{"forward": fmt.Sprintf("destination.central.compression = %s\n", how)})
 				size := smaller(b) << 20
-				f.must(accesses(f.path("logs/big.log"), size))
+				f.must(content(f.path("logs/big.log"), size))
 				took, _ := f.forward(b, "big", size)
 				b.ReportMetric(float64(size)/took.Seconds()/1e6, "MB/s")
 				b.ReportMetric(float64(f.usage("forward").written)/float64(size), "written-B/B")

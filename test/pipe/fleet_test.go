@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,19 +17,23 @@ import (
 
 	"logforward/internal/control"
 	"logforward/internal/receive"
+	"logforward/test/proc"
 )
 
-// binary is the program under test, built once.
+// binary is the program under test, built once, or the one that LOGFORWARD_TEST_BINARY names: so two builds can be compared.
 var binary string
 
 func TestMain(m *testing.M) { os.Exit(build(m)) }
 
 func build(m *testing.M) int {
 	if config := os.Getenv("LOGFORWARD_TEST_SERVER"); config != "" {
-		return serve(config)
+		return proc.Serve(config)
 	}
 	if os.Getenv("LOGFORWARD_TEST_NOBODY") != "" {
 		return m.Run() // this program again, as another user, for a test that needs no binary
+	}
+	if binary = os.Getenv("LOGFORWARD_TEST_BINARY"); binary != "" {
+		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "logforward-pipe-")
 	if err != nil {
@@ -51,10 +54,8 @@ const identity = "web1.example.net"
 
 // process is one run of the binary. Its output is kept for when a test fails.
 type process struct {
-	name    string
-	cmd     *exec.Cmd
-	started time.Time
-	done    chan struct{}
+	*proc.Process
+	cmd *exec.Cmd
 }
 
 // fleet is a broker, a receiver and a forwarder on one directory.
@@ -72,11 +73,7 @@ type fleet struct {
 
 func newFleet(t testing.TB) *fleet {
 	t.Helper()
-	f := &fleet{t: t, dir: t.TempDir(), processes: map[string]*process{}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	f.must(err)
-	f.port = l.Addr().(*net.TCPAddr).Port
-	f.must(l.Close())
+	f := &fleet{t: t, dir: t.TempDir(), port: freePort(t), processes: map[string]*process{}}
 	f.brokers = newLink(t, fmt.Sprintf("127.0.0.1:%d", f.port))
 	for _, d := range []string{"logs", "forwarders"} {
 		f.must(os.MkdirAll(f.path(d), 0o755))
@@ -150,20 +147,16 @@ func (f *fleet) start(name string) {
 	case "forward":
 		args = []string{"forward", "--config", f.path("forward.cfg")}
 	}
-	cmd := exec.Command(binary, args...)
-	out, err := os.OpenFile(f.path(name+".out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	f.launch(name, nil, append([]string{binary}, args...)...)
+}
+
+// launch runs a program as one of the fleet's processes.
+func (f *fleet) launch(name string, env []string, args ...string) {
+	f.t.Helper()
+	p, err := proc.Launch(name, f.path(name+".out"), env, nil, args...)
 	f.must(err)
-	defer out.Close()
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	f.must(cmd.Start())
-	p := &process{name, cmd, time.Now(), make(chan struct{})}
-	go func() {
-		cmd.Wait()
-		close(p.done)
-	}()
 	f.mu.Lock()
-	f.processes[name] = p
+	f.processes[name] = &process{p, p.Cmd}
 	f.mu.Unlock()
 }
 
@@ -176,17 +169,8 @@ func (f *fleet) kill(name string, sig syscall.Signal) {
 	if p == nil {
 		return
 	}
-	p.cmd.Process.Signal(sig)
-	select {
-	case <-p.done:
-	case <-time.After(30 * time.Second):
-		f.t.Errorf("%s doesn't end on %s", name, sig)
-		p.cmd.Process.Signal(syscall.SIGQUIT)
-		<-p.done
-	}
-	young := time.Since(p.started) < time.Second // it may not have got as far as to catch signals
-	if sig == syscall.SIGTERM && p.cmd.ProcessState.ExitCode() != 0 && !(young && p.cmd.ProcessState.ExitCode() == -1) {
-		f.t.Errorf("%s: exit code %d on SIGTERM", name, p.cmd.ProcessState.ExitCode())
+	if err := p.End(sig); err != nil {
+		f.t.Error(err)
 	}
 }
 
@@ -295,122 +279,22 @@ func (f *fleet) showLogs() {
 
 // link is a TCP proxy that can be cut: established connections break and new ones are refused.
 type link struct {
+	*proc.Link
 	address string
-	target  string
-	l       net.Listener
-
-	mu    sync.Mutex
-	cut   bool
-	muted [2]bool // to the target, and from it: connections stay, and nothing comes through
-	conns map[net.Conn]bool
-	wg    sync.WaitGroup
 }
 
 func newLink(t testing.TB, target string) *link {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	k, err := proc.NewLink(target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &link{address: l.Addr().String(), target: target, l: l, conns: map[net.Conn]bool{}}
-	k.wg.Go(k.accept)
-	t.Cleanup(func() {
-		l.Close()
-		k.set(true)
-		k.wg.Wait()
-	})
-	return k
-}
-
-func (k *link) accept() {
-	for {
-		c, err := k.l.Accept()
-		if err != nil {
-			return
-		}
-		k.wg.Go(func() { k.pass(c) })
-	}
-}
-
-func (k *link) pass(c net.Conn) {
-	defer c.Close()
-	if !k.add(c) {
-		return
-	}
-	defer k.remove(c)
-	s, err := net.DialTimeout("tcp", k.target, 5*time.Second)
-	if err != nil {
-		return
-	}
-	defer s.Close()
-	if !k.add(s) {
-		return
-	}
-	defer k.remove(s)
-	done := make(chan struct{}, 2)
-	copyTo := func(dst, src net.Conn, way int) {
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := src.Read(buf)
-			for k.silent(src, way) {
-				time.Sleep(5 * time.Millisecond) // of looking; it isn't what is waited for
-			}
-			if n > 0 {
-				if _, err := dst.Write(buf[:n]); err != nil {
-					break
-				}
-			}
-			if err != nil {
-				break
-			}
-		}
-		c.Close()
-		s.Close()
-		done <- struct{}{}
-	}
-	go copyTo(s, c, 0)
-	go copyTo(c, s, 1)
-	<-done
-	<-done
-}
-
-// silent tells whether nothing comes through this way on a connection that stands.
-func (k *link) silent(c net.Conn, way int) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.muted[way] && !k.cut && k.conns[c]
+	t.Cleanup(k.Close)
+	return &link{k, k.Address}
 }
 
 // mute lets nothing through to the target, from it, or either, while connections stay.
-func (k *link) mute(to, from bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.muted = [2]bool{to, from}
-}
-
-func (k *link) add(c net.Conn) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !k.cut {
-		k.conns[c] = true
-	}
-	return !k.cut
-}
-
-func (k *link) remove(c net.Conn) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.conns, c)
-}
+func (k *link) mute(to, from bool) { k.Mute(to, from) }
 
 // set cuts the link, or lets it work again.
-func (k *link) set(cut bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.cut = cut
-	if cut {
-		for c := range k.conns {
-			c.Close()
-		}
-	}
-}
+func (k *link) set(cut bool) { k.Cut(cut) }

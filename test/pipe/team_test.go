@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -16,34 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-
 	"logforward/internal/broker"
 	"logforward/internal/receive"
 )
-
-// serve is this program as one server of a NATS cluster.
-func serve(config string) int {
-	o, err := server.ProcessConfigFile(config)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	o.NoSigs = true
-	s, err := server.NewServer(o)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	s.ConfigureLogger()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	go s.Start()
-	<-ctx.Done()
-	s.Shutdown()
-	s.WaitForShutdown()
-	return 0
-}
 
 const (
 	teamServers   = 3
@@ -170,25 +144,6 @@ func (m *team) urlsOf(name string) (urls []string) {
 	return urls
 }
 
-func (m *fleet) launch(name string, env []string, args ...string) {
-	m.t.Helper()
-	cmd := exec.Command(args[0], args[1:]...)
-	out, err := os.OpenFile(m.path(name+".out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	m.must(err)
-	defer out.Close()
-	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, append(os.Environ(), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	m.must(cmd.Start())
-	p := &process{name, cmd, time.Now(), make(chan struct{})}
-	go func() {
-		cmd.Wait()
-		close(p.done)
-	}()
-	m.mu.Lock()
-	m.processes[name] = p
-	m.mu.Unlock()
-}
-
 func (m *team) startServer(i int) {
 	self, err := os.Executable()
 	m.must(err)
@@ -297,8 +252,8 @@ func (m *team) compareAt(node, log int, want []byte) error {
 }
 
 func (m *team) showAll() {
-	for _, name := range []string{"r1", "r2", "r3", "node0"} {
-		b, _ := os.ReadFile(m.path(name + ".out"))
+	for _, name := range []string{"n1.out", "n1.log", "n2.out", "n2.log", "n3.out", "n3.log", "r1.out", "r2.out", "r3.out", "node0.out"} {
+		b, _ := os.ReadFile(m.path(name))
 		lines := strings.Split(string(b), "\n")
 		m.t.Logf("%s:\n%s", name, strings.Join(lines[max(0, len(lines)-50):], "\n"))
 	}

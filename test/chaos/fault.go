@@ -1,0 +1,104 @@
+package main
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// fault is one row of the matrix: what is done to a system, and what may become of the bytes.
+type fault struct {
+	name     string
+	group    string
+	about    string // what happens
+	topology topology
+	causes   []string // of gaps that are true here
+	why      string   // what isn't exact, and the reason
+	forks    bool     // a fork is what should be found here
+	rounds   int      // how often, in one run
+	pace     time.Duration
+	alone    bool // it can't be a part of combinations
+	do       func(s *system, r *rand.Rand)
+}
+
+func pause(r *rand.Rand, least, most int) {
+	time.Sleep(time.Duration(least+r.IntN(most-least)) * time.Millisecond)
+}
+
+func pick(r *rand.Rand, names []string) string { return names[r.IntN(len(names))] }
+
+// faults are all there are, in the order of the matrix.
+func faults() []*fault {
+	var all []*fault
+	for _, list := range [][]*fault{processFaults(), powerFaults(), stateFaults(), networkFaults(), diskFaults(), limitFaults(), clockFaults(), fileFaults(),
+		rotationFaults(), loadFaults(), teamFaults()} {
+		all = append(all, list...)
+	}
+	return append(all, combinations(all)...)
+}
+
+func byName(all []*fault, name string) *fault {
+	i := slices.IndexFunc(all, func(f *fault) bool { return f.name == name })
+	if i < 0 {
+		return nil
+	}
+	return all[i]
+}
+
+// combinations run several of the others at once. What they may touch at the same time is kept apart by hold.
+func combinations(all []*fault) []*fault {
+	some := func(chosen func(f *fault) bool) (list []*fault) {
+		for _, f := range all {
+			if !f.alone && chosen(f) {
+				list = append(list, f)
+			}
+		}
+		return list
+	}
+	at := func(list []*fault) func(s *system, r *rand.Rand) {
+		return func(s *system, r *rand.Rand) {
+			done := make(chan struct{})
+			const together = 3
+			for range together {
+				mine := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+				go func() {
+					defer func() { done <- struct{}{} }()
+					for range 2 {
+						pause(mine, 0, 400)
+						f := list[mine.IntN(len(list))]
+						s.event("# %s", f.name)
+						f.do(s, mine)
+					}
+				}()
+			}
+			for range together {
+				<-done
+			}
+		}
+	}
+	plain := some(func(f *fault) bool {
+		return f.topology.servers == 1 && len(f.topology.volumes) == 0 && !f.topology.clock && !f.topology.namespace && len(f.causes) == 0 && !f.forks
+	})
+	disks := some(func(f *fault) bool {
+		return f.topology.servers == 1 && !f.topology.clock && !f.topology.namespace && (len(f.topology.volumes) > 0 || f.group == "process" || f.group == "network")
+	})
+	teams := some(func(f *fault) bool { return f.topology.servers > 1 })
+	volumes := single
+	volumes.volumes = []string{"node", "broker", "receiver"}
+	causes := []string{}
+	var why []string
+	for _, f := range disks {
+		causes = append(causes, f.causes...)
+		if f.why != "" && !slices.Contains(why, f.why) {
+			why = append(why, f.why)
+		}
+	}
+	slices.Sort(causes)
+	return []*fault{
+		{name: "combination", group: "combinations", about: "three at once of all that needs no disk of its own: processes, states, network, rotation, load", topology: single, rounds: 2, do: at(plain)},
+		{name: "combination-disk", group: "combinations", about: "three at once of power failures, full and broken disks, killed processes and the network", topology: volumes, rounds: 1, do: at(disks),
+			causes: slices.Compact(causes), why: strings.Join(why, "; "), forks: true},
+		{name: "combination-team", group: "combinations", about: "three at once in a cluster of three servers with three receivers", topology: team, rounds: 1, do: at(teams)},
+	}
+}

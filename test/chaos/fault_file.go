@@ -1,0 +1,262 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"compress/gzip"
+)
+
+// behind runs something with a log's writer while its node is frozen, and the log has so much that the node hasn't read. mu is held.
+func behind(do func(s *system, r *rand.Rand, w *stream) error) func(s *system, r *rand.Rand) {
+	return func(s *system, r *rand.Rand) {
+		name := pick(r, s.nodeNames())
+		defer s.hold(name)()
+		streams, release := s.holdWriters(name)
+		defer release()
+		w := streams[r.IntN(len(streams))]
+		s.event("freeze %s", name)
+		s.signal(name, syscall.SIGSTOP)
+		s.failed(w.append(w.some(50 + r.IntN(400))))
+		if s.failed(do(s, r, w)) {
+			return
+		}
+		s.failed(w.append(w.some(1 + r.IntN(100))))
+		s.event("%s goes on", name)
+		s.signal(name, syscall.SIGCONT)
+	}
+}
+
+func truncateUnread(s *system, r *rand.Rand, w *stream) error {
+	s.event("%s of node%d is truncated before it was read", w.log, w.node+1)
+	return w.truncate()
+}
+
+func removeUnread(s *system, r *rand.Rand, w *stream) error {
+	s.event("%s of node%d is removed before it was read", w.log, w.node+1)
+	if err := os.Remove(w.path); err != nil {
+		return err
+	}
+	return w.reopened()
+}
+
+// rewrite writes other bytes over those that were sent and aren't confirmed, and makes the broker lose them.
+func rewrite(s *system, r *rand.Rand) {
+	defer s.hold(s.everybody()...)()
+	name := pick(r, s.nodeNames())
+	streams, release := s.holdWriters(name)
+	defer release()
+	w := streams[r.IntN(len(streams))]
+	s.failed(wait(patience, func() error { return s.lagOf(name) }))
+	for _, receiver := range s.receiverNames() {
+		s.kill(receiver, syscall.SIGKILL)
+	}
+	at := len(w.written)
+	s.failed(w.append(w.some(50 + r.IntN(100))))
+	time.Sleep(400 * time.Millisecond) // so that the node sends it; where it didn't, the other bytes are the first
+	sent := len(w.written) - at
+	g := w.generations[len(w.generations)-1]
+	other := make([]byte, 0, sent)
+	for len(other) < sent {
+		other = append(other, w.some(1)...)
+	}
+	f, err := os.OpenFile(w.path, os.O_WRONLY, 0)
+	if s.failed(err) {
+		return
+	}
+	_, err = f.WriteAt(other[:sent], int64(g.size()-sent))
+	s.failed(errors.Join(err, f.Close()))
+	s.event("%d bytes of %s of node%d are written over; the broker loses the first ones", sent, w.log, w.node+1)
+	for _, broker := range s.serverNames() {
+		s.kill(broker, syscall.SIGKILL)
+		s.failed(os.RemoveAll(s.state("broker", broker)))
+		s.start(broker)
+	}
+	for _, receiver := range s.receiverNames() {
+		s.start(receiver)
+	}
+}
+
+func fileFaults() []*fault {
+	held := single
+	held.node = []string{"held_deleted = 8KiB"}
+	return []*fault{
+		{name: "truncate", group: "files", about: "a file is truncated before it was read", topology: single, rounds: 3, do: behind(truncateUnread), alone: true,
+			causes: []string{"truncated"}, why: "what was truncated away unread is gone: a gap, of at least as many bytes as the node had seen"},
+		{name: "remove", group: "files", about: "a file is removed before it was read", topology: single, rounds: 3, do: behind(removeUnread)},
+		{name: "remove-beyond", group: "files", about: "a file is removed before it was read, with more in it than held_deleted", topology: held, rounds: 3, do: behind(removeUnread), alone: true,
+			causes: []string{"deleted beyond the budget", "can't be read again"}, why: "what exceeds the budget is let go: a gap of exactly that size"},
+		{name: "rewrite", group: "files", about: "bytes that were sent and aren't confirmed are written over, and the broker loses them", topology: single, rounds: 1, do: rewrite, alone: true,
+			causes: []string{"changed since it was read"}, why: "the first bytes are nowhere any more, and the others stand where they stood: a gap of exactly that size"},
+	}
+}
+
+// logrotate rotates all logs of a node with the real one, while they are written. Its writers reopen their files a while later. Half of the
+// time the node is frozen meanwhile, so that it is behind.
+func logrotate(options string) func(s *system, r *rand.Rand) {
+	return func(s *system, r *rand.Rand) {
+		name := pick(r, s.nodeNames())
+		defer s.hold(name)()
+		var mine []*stream
+		for _, w := range s.streams {
+			if s.nodeNames()[w.node] == name {
+				mine = append(mine, w)
+			}
+		}
+		frozen := r.IntN(2) == 0
+		if frozen {
+			s.event("freeze %s", name)
+			s.signal(name, syscall.SIGSTOP)
+			pause(r, 50, 600)
+		}
+		conf := s.path(name + ".logrotate")
+		text := fmt.Sprintf("%s {\nsu root root\nrotate 1000\n%s\n}\n", s.path(name+"/logs/*.log"), strings.ReplaceAll(options, "; ", "\n"))
+		if s.failed(os.WriteFile(conf, []byte(text), 0o644)) || s.failed(os.Chmod(s.path(name+"/logs"), 0o755)) {
+			return
+		}
+		if strings.Contains(options, "olddir") {
+			s.failed(os.MkdirAll(s.path(name+"/logs/old"), 0o755))
+		}
+		for _, w := range mine {
+			if strings.Contains(options, "dateext") {
+				w.mu.Lock()
+				s.failed(w.older())
+				w.mu.Unlock()
+			}
+		}
+		if _, err := command(logrotateProgram, "-f", "-s", s.path(name+".rotated"), conf); s.failed(err) {
+			return
+		}
+		s.event("logrotate of %s: %s", name, options)
+		switch {
+		case strings.HasPrefix(options, "copytruncate"):
+			for _, w := range mine {
+				s.afterCopytruncate(w, options)
+			}
+		case strings.HasPrefix(options, "copy"):
+		default:
+			pause(r, 0, 300) // until whoever writes has been told
+			for _, w := range mine {
+				s.afterRename(w, options)
+			}
+		}
+		if frozen {
+			pause(r, 0, 400)
+			s.event("%s goes on", name)
+			s.signal(name, syscall.SIGCONT)
+		}
+	}
+}
+
+const logrotateProgram = "/usr/sbin/logrotate"
+
+// afterCopytruncate finds out what was lost to logrotate itself: the copy has the beginning, the file what was written since it was truncated.
+func (s *system) afterCopytruncate(w *stream, options string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	copied, err := readRotated(w.path+".1", options)
+	if s.failed(err) {
+		return
+	}
+	lost, err := w.copied(copied)
+	s.failed(err)
+	if lost > 0 {
+		s.event("%s of node%d: %d bytes were written between copy and truncation", w.log, w.node+1, lost)
+	}
+}
+
+// afterRename lets a writer reopen. What it wrote after logrotate had compressed its file is lost to logrotate.
+func (s *system) afterRename(w *stream, options string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g := w.generations[len(w.generations)-1]
+	if strings.Contains(options, "compress") && !strings.Contains(options, "delaycompress") {
+		path := w.path + ".1"
+		if strings.Contains(options, "dateext") {
+			path = newest(w.path + "-*.gz")
+		}
+		kept, err := readRotated(strings.TrimSuffix(path, ".gz"), options)
+		if s.failed(err) {
+			return
+		}
+		if lost := w.doubt(g, len(kept), "written to a file that logrotate had compressed and removed"); lost > 0 {
+			s.event("%s of node%d: %d bytes were written to a file that logrotate had removed", w.log, w.node+1, lost)
+		}
+	}
+	s.failed(w.reopened())
+}
+
+func newest(pattern string) (path string) {
+	list, _ := filepath.Glob(pattern)
+	var when time.Time
+	for _, p := range list {
+		if st, err := os.Stat(p); err == nil && !st.ModTime().Before(when) {
+			path, when = p, st.ModTime()
+		}
+	}
+	return path
+}
+
+func readRotated(path, options string) ([]byte, error) {
+	if !strings.Contains(options, "compress") || strings.Contains(options, "delaycompress") {
+		return os.ReadFile(path)
+	}
+	f, err := os.Open(path + ".gz")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(z)
+}
+
+func rotationFaults() (all []*fault) {
+	own := &fault{name: "rotate", group: "rotation", about: "files are renamed every few steps, and late lines go to the old ones", topology: single, rounds: 3,
+		do: func(s *system, r *rand.Rand) {
+			for range 5 {
+				w := s.streams[r.IntN(len(s.streams))]
+				w.mu.Lock()
+				s.event("rotate %s of node%d", w.log, w.node+1)
+				s.failed(w.rotate(r.IntN(2) == 0))
+				w.mu.Unlock()
+				pause(r, 0, 150)
+			}
+		}}
+	all = append(all, own)
+	between := "what is written between copy and truncation is lost by logrotate: nobody can see it"
+	late := "what is written to a file after logrotate has compressed and removed it is in no file any more; the node reads it as long as it has the file open"
+	for _, m := range []struct{ name, options, why string }{
+		{"create", "create", ""},
+		{"nocreate", "nocreate; missingok", ""},
+		{"copy", "copy", ""},
+		{"copytruncate", "copytruncate", between},
+		{"copytruncate-compress", "copytruncate; compress", between},
+		{"compress", "create; compress", late},
+		{"delaycompress", "create; compress; delaycompress", ""},
+		{"dateext", "create; dateext; dateformat -%s", ""},
+		{"dateext-compress", "create; dateext; dateformat -%s; compress", late},
+		{"olddir", "create; olddir old", ""},
+	} {
+		all = append(all, &fault{name: "logrotate-" + m.name, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: single, rounds: 3,
+			why: m.why, alone: true, do: logrotate(m.options)})
+	}
+	return all
+}
+
+// logrotateMissing tells why the real one can't be run; empty: it can.
+func logrotateMissing() string {
+	if _, err := exec.LookPath(logrotateProgram); err != nil {
+		return "logrotate isn't installed"
+	}
+	return ""
+}

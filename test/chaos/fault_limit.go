@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// descriptors lets a process open no more files than it has open, or hardly any, for a while. Meanwhile its connections break and its logs
+// are rotated.
+func descriptors(kind string) func(s *system, r *rand.Rand) {
+	return func(s *system, r *rand.Rand) {
+		name := pick(r, s.names(kind))
+		defer s.hold(name)()
+		pid := s.process(name).Cmd.Process.Pid
+		open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		if s.failed(err) {
+			return
+		}
+		var before unix.Rlimit
+		if s.failed(unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &before)) {
+			return
+		}
+		few := unix.Rlimit{Cur: uint64(max(8, len(open)-4+r.IntN(6))), Max: before.Max}
+		s.event("%s has %d descriptors, and may have %d", name, len(open), few.Cur)
+		if s.failed(unix.Prlimit(pid, unix.RLIMIT_NOFILE, &few, nil)) {
+			return
+		}
+		pause(r, 200, 600)
+		if kind != "broker" && r.IntN(2) == 0 {
+			s.event("its connections break")
+			for _, k := range s.links[name] {
+				k.Cut(true)
+				k.Cut(false)
+			}
+		}
+		for _, w := range s.streams {
+			if kind == "node" && s.nodeNames()[w.node] == name {
+				w.mu.Lock()
+				s.failed(w.rotate(true))
+				w.mu.Unlock()
+			}
+		}
+		pause(r, 400, 1500)
+		s.failed(unix.Prlimit(pid, unix.RLIMIT_NOFILE, &before, nil))
+		s.event("%s may have %d again", name, before.Cur)
+	}
+}
+
+// watches takes a node's inotify away: it may make no more watches, or no instance when it starts.
+func watches(s *system, r *rand.Rand) {
+	name := pick(r, s.nodeNames())
+	defer s.hold(name)()
+	set := func(what string, n int) error {
+		pid := fmt.Sprint(s.process(name).Cmd.Process.Pid)
+		_, err := command("nsenter", "--target", pid, "--user", "--preserve-credentials", "sh", "-c", fmt.Sprintf("echo %d > /proc/sys/user/max_inotify_%s", n, what))
+		return err
+	}
+	what := pick(r, []string{"watches", "instances"})
+	s.event("%s may have no more inotify %s", name, what)
+	if s.failed(set(what, 0)) {
+		return
+	}
+	for _, w := range s.streams {
+		if s.nodeNames()[w.node] == name {
+			w.mu.Lock()
+			s.failed(w.rotate(true))
+			w.mu.Unlock()
+		}
+	}
+	pause(r, 500, 1500)
+	if s.failed(set(what, 1<<16)) {
+		return
+	}
+	s.event("it may again")
+	if r.IntN(2) == 0 {
+		s.kill(name, syscall.SIGKILL)
+		s.start(name)
+	}
+}
+
+func limitFaults() (all []*fault) {
+	for _, k := range kinds {
+		all = append(all, &fault{name: "fds-" + k, group: "limits", about: "the " + k + " can open no more files for up to 2 s", topology: single, rounds: 3, do: descriptors(k)})
+	}
+	t := single
+	t.namespace = true
+	return append(all, &fault{name: "inotify-node", group: "limits", about: "a node can make no more inotify watches or instances while its logs rotate", topology: t, rounds: 3, do: watches})
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"io"
+	"math/rand/v2"
+	"syscall"
+	"time"
+
+	"logforward/test/proc"
+)
+
+func readAll(r io.Reader) ([]byte, error) { return io.ReadAll(r) }
+
+// burst lets a log's writer write as fast as it can.
+func burst(kilobytes int) func(s *system, r *rand.Rand) {
+	return func(s *system, r *rand.Rand) {
+		w := s.streams[r.IntN(len(s.streams))]
+		s.event("%s of node%d is written as fast as can be", w.log, w.node+1)
+		for n := 0; n < kilobytes<<10; {
+			w.mu.Lock()
+			b := w.some(400)
+			err := w.append(b)
+			w.mu.Unlock()
+			if s.failed(err) {
+				return
+			}
+			n += len(b)
+		}
+	}
+}
+
+// slowReceiver lets a receiver run for a tenth of the time only, on a slow network.
+func slowReceiver(s *system, r *rand.Rand) {
+	name := pick(r, s.receiverNames())
+	defer s.hold(name)()
+	s.event("%s is slow", name)
+	for _, k := range s.links[name] {
+		k.Slow(256 << 10)
+	}
+	for range 12 {
+		s.signal(name, syscall.SIGSTOP)
+		time.Sleep(90 * time.Millisecond)
+		s.signal(name, syscall.SIGCONT)
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, k := range s.links[name] {
+		k.Slow(0)
+	}
+	s.event("%s is as fast as it was", name)
+}
+
+func loadFaults() []*fault {
+	narrow := single
+	narrow.node = []string{"rate = 600KiB/s"}
+	full := single
+	full.setup = []string{"--max-bytes", "300KiB"}
+	many := topology{servers: 1, receivers: 1, nodes: 4, logs: 500, many: true}
+	slow := linked("node", 800, 1500, func(_ *rand.Rand, k *proc.Link) { k.Slow(100 << 10) }, func(k *proc.Link) { k.Slow(0) }, "slow network for")
+	kill := end("node", syscall.SIGKILL, 0, 300)
+	killReceiver := end("receiver", syscall.SIGKILL, 0, 300)
+	return []*fault{
+		{name: "fast-writer", group: "load", about: "a writer that is faster than the pipe: its log may send 600 KiB/s", topology: narrow, rounds: 2, do: burst(1200)},
+		{name: "full-stream", group: "load", about: "a writer that is faster than the pipe: the stream takes 300 KiB, and the receiver is frozen", topology: full, rounds: 2,
+			do: func(s *system, r *rand.Rand) {
+				name := pick(r, s.receiverNames())
+				defer s.hold(name)()
+				s.event("SIGSTOP %s", name)
+				s.signal(name, syscall.SIGSTOP)
+				burst(1200)(s, r)
+				pause(r, 200, 900)
+				s.event("SIGCONT %s", name)
+				s.signal(name, syscall.SIGCONT)
+			}},
+		{name: "slow-receiver", group: "load", about: "a receiver that is slower than the pipe: it runs a tenth of the time, on 256 KiB/s", topology: single, rounds: 2, do: slowReceiver},
+		{name: "slow-node", group: "load", about: "a network of 100 KiB/s between a node and the broker", topology: single, rounds: 2, do: slow},
+		{name: "many-logs", group: "load", about: "2,000 small logs of 4 nodes; a node and the receiver are killed", topology: many, rounds: 2, alone: true,
+			do: func(s *system, r *rand.Rand) {
+				pause(r, 300, 900)
+				kill(s, r)
+				killReceiver(s, r)
+			}},
+	}
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"time"
+)
+
+var kinds = []string{"node", "receiver", "broker"}
+
+func (s *system) names(kind string) []string {
+	switch kind {
+	case "node":
+		return s.nodeNames()
+	case "receiver":
+		return s.receiverNames()
+	}
+	return s.serverNames()
+}
+
+// end ends one process of a kind and starts it again, at once or later.
+func end(kind string, sig syscall.Signal, least, most int) func(s *system, r *rand.Rand) {
+	return func(s *system, r *rand.Rand) {
+		name := pick(r, s.names(kind))
+		defer s.hold(name)()
+		s.kill(name, sig)
+		if most > 0 && r.IntN(2) == 0 {
+			pause(r, least, most)
+		}
+		s.start(name)
+	}
+}
+
+// freeze stops a process for a while, as a paused virtual machine is.
+func freeze(kind string, least, most int) func(s *system, r *rand.Rand) {
+	return func(s *system, r *rand.Rand) {
+		name := pick(r, s.names(kind))
+		defer s.hold(name)()
+		s.event("SIGSTOP %s", name)
+		s.signal(name, syscall.SIGSTOP)
+		pause(r, least, most)
+		s.event("SIGCONT %s", name)
+		s.signal(name, syscall.SIGCONT)
+	}
+}
+
+func processFaults() (all []*fault) {
+	for _, k := range kinds {
+		all = append(all, &fault{name: "kill-" + k, group: "process", about: "kill -9 of the " + k + ", and a start", topology: single, rounds: 4, do: end(k, syscall.SIGKILL, 0, 800)})
+	}
+	all = append(all, &fault{name: "kill-all", group: "process", about: "kill -9 of every process at once, started in another order", topology: single, rounds: 2, do: killAll})
+	for _, k := range kinds {
+		all = append(all, &fault{name: "stop-" + k, group: "process", about: "SIGSTOP of the " + k + " for up to 1.5 s", topology: single, rounds: 3, do: freeze(k, 100, 1500)})
+	}
+	for _, k := range kinds {
+		all = append(all, &fault{name: "restart-" + k, group: "process", about: "the " + k + " is stopped in order and started", topology: single, rounds: 3, do: end(k, syscall.SIGTERM, 0, 800)})
+	}
+	return all
+}
+
+func (s *system) everybody() (list []string) {
+	for _, k := range kinds {
+		list = append(list, s.names(k)...)
+	}
+	return list
+}
+
+func killAll(s *system, r *rand.Rand) {
+	all := s.everybody()
+	defer s.hold(all...)()
+	for _, name := range all {
+		s.signal(name, syscall.SIGKILL)
+	}
+	for _, i := range r.Perm(len(all)) {
+		s.kill(all[i], syscall.SIGKILL)
+	}
+	for _, i := range r.Perm(len(all)) {
+		s.start(all[i])
+		pause(r, 0, 200)
+	}
+}
+
+// stopStep changes the clock of one process, now and again.
+func stepClock(kind string) func(s *system, r *rand.Rand) {
+	return func(s *system, r *rand.Rand) {
+		name := pick(r, s.names(kind))
+		defer s.hold(name)()
+		steps := []time.Duration{-48 * time.Hour, -time.Hour, -3 * time.Second, 5 * time.Second, time.Hour, 40 * 24 * time.Hour, 0}
+		s.step(name, steps[r.IntN(len(steps))])
+		pause(r, 0, 300)
+		if r.IntN(3) == 0 { // what it wrote with the one clock is read with another
+			s.kill(name, syscall.SIGKILL)
+			s.start(name)
+		}
+	}
+}
+
+func clockFaults() (all []*fault) {
+	t := single
+	t.clock = true
+	for _, k := range kinds {
+		all = append(all, &fault{name: "clock-" + k, group: "clock", alone: true, topology: t, rounds: 5, do: stepClock(k),
+			about: fmt.Sprintf("the clock of the %s steps, by seconds, hours and days, either way; sometimes a kill -9 on top", k)})
+	}
+	return all
+}

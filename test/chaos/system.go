@@ -1,0 +1,679 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"logforward/internal/control"
+	"logforward/internal/receive"
+	"logforward/test/proc"
+)
+
+// topology is what runs.
+type topology struct {
+	servers   int // 1: logforward's own broker; 3: a NATS cluster with three copies of all
+	receivers int
+	nodes     int
+	logs      int  // of each node
+	many      bool // logs come from a glob, and are written once in a while
+	shared    bool // receivers write to one directory
+	volumes   []string
+	clock     bool     // each process has a clock of its own, that can be stepped
+	namespace bool     // nodes run in a user namespace, with inotify limits of their own
+	node      []string // settings beside the usual ones
+	receive   []string
+	setup     []string
+}
+
+// single is a broker, a receiver and two nodes.
+var single = topology{servers: 1, receivers: 1, nodes: 2, logs: 3}
+
+// team is a cluster of three servers, three receivers and three nodes.
+var team = topology{servers: 3, receivers: 3, nodes: 3, logs: 3}
+
+// system is a topology that runs on one directory, and the record of what happens to it.
+type system struct {
+	topology
+	dir     string
+	binary  string
+	host    string // loopback address of its own
+	begun   time.Time
+	volumes map[string]*volume
+	clocks  map[string]*os.File
+	links   map[string][]*proc.Link // of each receiver and node, to each server
+	streams []*stream
+	control []*control.Client // of each node
+	report  func(line string)
+
+	mu        sync.Mutex
+	processes map[string]*proc.Process
+	locks     map[string]*sync.Mutex
+	timeline  []string
+	errs      []error // of the runner and the machine
+	bad       []error // ends that weren't in order
+}
+
+var hosts atomic.Uint32
+
+// newSystem lays everything down, and starts nothing.
+func newSystem(t topology, dir, binary string, seed uint64, report func(string)) (*system, error) {
+	// An address that nobody else listens at, and that no connection comes from: a server that is down leaves its port free.
+	host := fmt.Sprintf("127.%d.%d.%d", 64+hosts.Add(1)%128, os.Getpid()>>8&0xff, 2+os.Getpid()&0xff%250)
+	s := &system{topology: t, dir: dir, binary: binary, host: host, begun: time.Now(), report: report,
+		volumes: map[string]*volume{}, clocks: map[string]*os.File{}, links: map[string][]*proc.Link{},
+		processes: map[string]*proc.Process{}, locks: map[string]*sync.Mutex{}}
+	for _, name := range append(append(s.serverNames(), s.receiverNames()...), s.nodeNames()...) {
+		s.locks[name] = new(sync.Mutex)
+		dir := s.path(name)
+		kind := strings.TrimRight(name, "0123456789")
+		if slices.Contains(t.volumes, kind) {
+			v, err := newVolume(dir, 192<<20)
+			if err != nil {
+				return s, err
+			}
+			s.volumes[name] = v
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return s, err
+		}
+		if t.clock {
+			f, err := os.Create(s.path(name + ".clock"))
+			if err != nil {
+				return s, err
+			}
+			if _, err := f.Write(make([]byte, 8)); err != nil {
+				return s, err
+			}
+			s.clocks[name] = f
+		}
+	}
+	for _, lay := range []func() error{s.layServers, s.layReceivers, func() error { return s.layNodes(seed) }} {
+		if err := lay(); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+func names(kind string, n int) (list []string) {
+	for i := range n {
+		list = append(list, fmt.Sprintf("%s%d", kind, i+1))
+	}
+	return list
+}
+
+func (s *system) serverNames() []string   { return names("broker", s.servers) }
+func (s *system) receiverNames() []string { return names("receiver", s.receivers) }
+func (s *system) nodeNames() []string     { return names("node", s.nodes) }
+
+func (s *system) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *system) address(server int) string { return fmt.Sprintf("%s:%d", s.host, 4222+server) }
+
+// urls are those of the servers themselves.
+func (s *system) urls() string {
+	var list []string
+	for i := range s.servers {
+		list = append(list, "nats://"+s.address(i))
+	}
+	return strings.Join(list, ",")
+}
+
+// through makes a client's links and gives their URLs.
+func (s *system) through(name string) (string, error) {
+	var urls []string
+	for i := range s.servers {
+		k, err := proc.NewLink(s.address(i))
+		if err != nil {
+			return "", err
+		}
+		s.links[name] = append(s.links[name], k)
+		urls = append(urls, "nats://"+k.Address)
+	}
+	return strings.Join(urls, ", "), nil
+}
+
+func (s *system) write(name string, lines ...string) error {
+	return os.WriteFile(s.path(name), []byte(strings.Join(lines, "\n")+"\n"), 0o644)
+}
+
+func (s *system) layServers() error {
+	if s.servers == 1 {
+		return nil
+	}
+	var routes []string
+	for i := range s.servers {
+		routes = append(routes, fmt.Sprintf("nats://%s:%d", s.host, 6222+i))
+	}
+	for i, name := range s.serverNames() {
+		err := s.write(name+".conf", fmt.Sprintf("server_name: %s\nlisten: %q\nlog_file: %q", name, s.address(i), s.path(name+".log")),
+			fmt.Sprintf("jetstream { store_dir: %q, max_file_store: 10GB, max_memory_store: 1GB }", s.path(name+"/store")),
+			fmt.Sprintf("cluster { name: chaos, listen: \"%s:%d\", no_advertise: true, routes: [ %s ] }", s.host, 6222+i, strings.Join(routes, ", ")))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *system) output(receiver string) string {
+	if s.shared {
+		return s.path("received")
+	}
+	return s.path(receiver + "/received")
+}
+
+func (s *system) outputs() (list []string) {
+	for _, r := range s.receiverNames() {
+		list = append(list, s.output(r))
+	}
+	return list
+}
+
+func (s *system) layReceivers() error {
+	for _, name := range s.receiverNames() {
+		urls, err := s.through(name)
+		if err != nil {
+			return err
+		}
+		lines := append([]string{"url = " + urls, "output = " + s.output(name), "state = " + s.path(name+"/state"), "receiver = " + name,
+			"rotate_size = 256KiB", "compress = zstd", "commit_interval = 100ms", "lease_interval = 200ms", "lease_timeout = 1s"}, s.receive...)
+		if err := s.write(name+".cfg", lines...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *system) identity(node int) string { return fmt.Sprintf("web%d.example.net", node+1) }
+
+func (s *system) layNodes(seed uint64) error {
+	for i, name := range s.nodeNames() {
+		urls, err := s.through(name)
+		if err != nil {
+			return err
+		}
+		logs, definitions := s.path(name+"/logs"), s.path(name+".d")
+		for _, d := range []string{logs, definitions} {
+			if err := os.MkdirAll(d, 0o755); err != nil {
+				return err
+			}
+		}
+		socket := s.path(name + ".s") // a unix socket's path has at most 107 bytes
+		lines := append([]string{"identity = " + s.identity(i), "state = " + s.path(name+"/state"), "policy = peers", "audit_log = " + s.path(name+".audit"),
+			"wishes = " + s.path(name+".wishes"), "socket = " + socket, "forwarders = " + definitions, "destination.central.url = " + urls,
+			"allowed_paths = " + s.path(name+"/logs/**"), "sync_interval = 1s", "poll = 100ms", "quiet = 200ms", "checkpoint_interval = 200ms"}, s.node...)
+		if err := s.write(name+".cfg", lines...); err != nil {
+			return err
+		}
+		c := control.NewClient(socket)
+		c.Timeout = 5 * time.Second
+		s.control = append(s.control, c)
+		if s.many {
+			err := s.write(name+".d/many.yaml", "log: many", "path: "+logs+"/*.log", "destination: central", "start: beginning")
+			if err != nil {
+				return err
+			}
+		}
+		for j := range s.logs {
+			log := fmt.Sprintf("app%d", j+1)
+			path := filepath.Join(logs, log+".log")
+			if s.many {
+				log = "many." + log + ".log"
+			} else if err := s.write(name+".d/"+log+".yaml", "log: "+log, "path: "+path, "destination: central", "start: beginning"); err != nil {
+				return err
+			}
+			w := newStream(i, log, path, seed)
+			if s.many {
+				w.rotates, w.lines = 0, 2
+			}
+			s.streams = append(s.streams, w)
+		}
+	}
+	return nil
+}
+
+// launch starts one of the processes by its name.
+func (s *system) launch(name string) error {
+	var args, env []string
+	attr := new(syscall.SysProcAttr)
+	kind := strings.TrimRight(name, "0123456789")
+	switch {
+	case kind == "broker" && s.servers > 1:
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		args, env = []string{self}, []string{serverVariable + "=" + s.path(name+".conf")}
+	case kind == "broker":
+		args = []string{s.binary, "broker", "--listen", s.address(0), "--store", s.path(name + "/store"), "--max-store", "1GiB"}
+	case kind == "receiver":
+		args = []string{s.binary, "receive", "--config", s.path(name + ".cfg")}
+	case kind == "node":
+		args = []string{s.binary, "forward", "--config", s.path(name + ".cfg")}
+		if s.namespace {
+			one := []syscall.SysProcIDMap{{Size: 1}}
+			attr.Cloneflags, attr.UidMappings, attr.GidMappings = syscall.CLONE_NEWUSER, one, one
+		}
+	}
+	if s.clock {
+		env = append(env, clockVariable+"="+s.path(name+".clock"))
+	}
+	p, err := proc.Launch(name, s.path(name+".out"), env, attr, args...)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.processes[name] = p
+	s.mu.Unlock()
+	return nil
+}
+
+// start does so, and notes it.
+func (s *system) start(name string) {
+	s.event("start %s", name)
+	s.failed(s.launch(name))
+}
+
+func (s *system) process(name string) *proc.Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.processes[name]
+}
+
+// kill sends a signal and waits for the end.
+func (s *system) kill(name string, sig syscall.Signal) {
+	s.mu.Lock()
+	p := s.processes[name]
+	delete(s.processes, name)
+	s.mu.Unlock()
+	if p == nil {
+		return
+	}
+	s.event("%s %s", signalName(sig), name)
+	if err := p.End(sig); err != nil {
+		s.mu.Lock()
+		s.bad = append(s.bad, err)
+		s.mu.Unlock()
+	}
+}
+
+func signalName(sig syscall.Signal) string {
+	switch sig {
+	case syscall.SIGKILL:
+		return "kill -9"
+	case syscall.SIGTERM:
+		return "stop"
+	}
+	return sig.String()
+}
+
+func (s *system) signal(name string, sig syscall.Signal) {
+	if p := s.process(name); p != nil {
+		p.Signal(sig)
+	}
+}
+
+// event notes something in the timeline.
+func (s *system) event(format string, args ...any) {
+	line := fmt.Sprintf("%8.3fs %s", time.Since(s.begun).Seconds(), fmt.Sprintf(format, args...))
+	s.mu.Lock()
+	s.timeline = append(s.timeline, line)
+	s.mu.Unlock()
+	if s.report != nil {
+		s.report(line)
+	}
+}
+
+// failed notes an error of the machine or the runner: it says nothing of the system.
+func (s *system) failed(err error) bool {
+	if err == nil {
+		return false
+	}
+	s.event("! %v", err)
+	s.mu.Lock()
+	s.errs = append(s.errs, err)
+	s.mu.Unlock()
+	return true
+}
+
+// hold keeps other faults from the named processes until the returned function is called.
+func (s *system) hold(names ...string) func() {
+	names = slices.Clone(names)
+	slices.Sort(names)
+	for _, n := range names {
+		s.locks[n].Lock()
+	}
+	return func() {
+		for _, n := range names {
+			s.locks[n].Unlock()
+		}
+	}
+}
+
+// holdWriters keeps all writers of a node from writing.
+func (s *system) holdWriters(node string) (mine []*stream, release func()) {
+	for _, w := range s.streams {
+		if s.nodeNames()[w.node] == node {
+			w.mu.Lock()
+			mine = append(mine, w)
+		}
+	}
+	return mine, func() {
+		for _, w := range mine {
+			w.mu.Unlock()
+		}
+	}
+}
+
+// step sets a process's clock: so much beside the machine's.
+func (s *system) step(name string, by time.Duration) {
+	s.event("clock of %s is %+d s off", name, int64(by.Seconds()))
+	_, err := s.clocks[name].WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(int64(by.Seconds()))), 0)
+	s.failed(err)
+}
+
+func (s *system) run(args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, s.binary, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%v: %w: %s", args, err, out)
+	}
+	return nil
+}
+
+// wait repeats a check until it succeeds; the error is its last one.
+func wait(within time.Duration, check func() error) error {
+	deadline := time.Now().Add(within)
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not within %s: %w", within, err)
+		}
+		time.Sleep(30 * time.Millisecond) // of looking
+	}
+}
+
+// up starts everything, and the writers, and waits until each log is followed: a file that is rotated away before anybody
+// ever looked at it isn't.
+func (s *system) up(partitions int) error {
+	for _, name := range s.serverNames() {
+		if err := s.launch(name); err != nil {
+			return err
+		}
+	}
+	args := append([]string{"setup", "--url", s.urls(), "--partitions", fmt.Sprint(partitions), "--replicas", fmt.Sprint(s.servers)}, s.setup...)
+	if err := wait(60*time.Second, func() error { return s.run(args...) }); err != nil {
+		return err
+	}
+	for _, name := range append(s.receiverNames(), s.nodeNames()...) {
+		if err := s.launch(name); err != nil {
+			return err
+		}
+	}
+	for _, w := range s.streams {
+		if err := w.begin(); err != nil {
+			return err
+		}
+		w.mu.Lock()
+		err := w.append(w.some(2))
+		w.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	if err := wait(60*time.Second, func() error { _, err := s.arrived(nil); return err }); err != nil {
+		return fmt.Errorf("at the beginning: %w", err)
+	}
+	s.event("everything runs, and all logs are followed")
+	return nil
+}
+
+// writing lets all writers write until stop is called, with a pause of less than pace between steps.
+func (s *system) writing(seed uint64, pace time.Duration) (stop func()) {
+	var tasks sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	for i, w := range s.streams {
+		if s.many {
+			break
+		}
+		random := rand.New(rand.NewPCG(seed, uint64(7000+i)))
+		tasks.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(time.Duration(random.Int64N(int64(pace)))):
+				}
+				if s.failed(w.step()) {
+					return
+				}
+			}
+		})
+	}
+	if s.many { // one writer for all
+		random := rand.New(rand.NewPCG(seed, 6999))
+		tasks.Go(func() {
+			for ctx.Err() == nil {
+				if s.failed(s.streams[random.IntN(len(s.streams))].step()) {
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	return func() {
+		cancel()
+		tasks.Wait()
+	}
+}
+
+// lag is nil when all nodes say that everything is confirmed.
+func (s *system) lag() error {
+	for _, name := range s.nodeNames() {
+		if err := s.lagOf(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *system) lagOf(node string) error {
+	st, err := s.control[slices.Index(s.nodeNames(), node)].Status(context.Background(), control.StatusRequest{})
+	if err != nil {
+		return err
+	}
+	if len(st.Logs) != s.logs {
+		return fmt.Errorf("%s follows %d logs of %d", node, len(st.Logs), s.logs)
+	}
+	for _, l := range st.Logs {
+		if l.LagBytes != 0 || l.State != "idle" || l.Files < 1 {
+			return fmt.Errorf("%s: %s is %s, %d bytes behind: %s", node, l.Log, l.State, l.LagBytes, l.Error)
+		}
+	}
+	return nil
+}
+
+// centre reads what is central of a log.
+func (s *system) centre(w *stream) (*central, []string, error) {
+	return readCentre(s.outputs(), s.identity(w.node), w.log)
+}
+
+// arrived compares all logs.
+func (s *system) arrived(causes []string) (tally, error) {
+	var sum tally
+	for _, w := range s.streams {
+		c, _, err := s.centre(w)
+		if err != nil {
+			return sum, fmt.Errorf("%s/%s: %w", s.identity(w.node), w.log, err)
+		}
+		t, err := judge(w.account(causes), c)
+		if err != nil {
+			return sum, fmt.Errorf("%s/%s: %w", s.identity(w.node), w.log, err)
+		}
+		sum.add(&t)
+	}
+	return sum, nil
+}
+
+// strange are the lines of all ledgers that tell of something which no promise covers.
+func (s *system) strange() (all []string) {
+	for _, w := range s.streams {
+		_, strange, err := s.centre(w)
+		if err != nil {
+			all = append(all, err.Error())
+		}
+		for _, x := range strange {
+			all = append(all, fmt.Sprintf("%s/%s: %s", s.identity(w.node), w.log, x))
+		}
+	}
+	return all
+}
+
+// close ends everything and removes what was mounted.
+func (s *system) close() {
+	for _, name := range slices.Sorted(maps.Keys(s.processes)) {
+		s.signal(name, syscall.SIGCONT)
+		s.kill(name, syscall.SIGKILL)
+	}
+	for _, w := range s.streams {
+		w.close()
+	}
+	for _, links := range s.links {
+		for _, k := range links {
+			k.Close()
+		}
+	}
+	for _, f := range s.clocks {
+		f.Close()
+	}
+	for _, v := range s.volumes {
+		s.failed(v.unmount())
+	}
+}
+
+// tails are the last lines of what the processes said.
+func (s *system) tails(lines int) string {
+	var b strings.Builder
+	for _, name := range append(append(s.serverNames(), s.receiverNames()...), s.nodeNames()...) {
+		out, err := os.ReadFile(s.path(name + ".out"))
+		if err != nil {
+			continue
+		}
+		all := strings.Split(strings.TrimSpace(string(out)), "\n")
+		fmt.Fprintf(&b, "--- %s\n%s\n", name, strings.Join(all[max(0, len(all)-lines):], "\n"))
+	}
+	return b.String()
+}
+
+// readCentre puts a log together: its bytes, and where its gaps lie in them. strange are lines of its ledgers that tell of
+// forks and damage.
+func readCentre(outputs []string, identity, log string) (c *central, strange []string, err error) {
+	var buf bytes.Buffer
+	missing, err := receive.Cat(&buf, outputs, identity, log)
+	if errors.Is(err, receive.ErrNoLedger) {
+		return new(central), nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if missing > 0 {
+		return nil, nil, broken(checkGap, "%d central files that the ledger names are missing", missing)
+	}
+	c = &central{data: buf.Bytes()}
+	extents, err := receive.Extents(outputs, identity, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	have := map[uint64][][2]uint64{}
+	for _, x := range extents {
+		if x.End < 0 {
+			st, err := os.Stat(filepath.Join(x.Output, x.File))
+			if err != nil {
+				continue // renamed at this moment: the sum tells
+			}
+			x.End = st.Size()
+		}
+		have[x.Epoch] = append(have[x.Epoch], [2]uint64{x.From, x.From + uint64(x.End-x.Offset)})
+	}
+	type place struct{ epoch, from, to uint64 }
+	seen := map[place]bool{}
+	for _, output := range slices.Compact(slices.Clone(outputs)) {
+		names, err := receive.Ledgers(output, identity, log)
+		if errors.Is(err, receive.ErrNoLedger) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, name := range names {
+			entries, err := receive.Ledger(filepath.Join(output, name))
+			if err != nil {
+				return nil, nil, err
+			}
+			for _, e := range entries {
+				switch e.Event {
+				case receive.EventGap:
+					at := place{e.Epoch, e.From, e.To}
+					if seen[at] {
+						continue // of a receiver that was stopped before it knew that another had gone on
+					}
+					seen[at] = true
+					c.holes = append(c.holes, hole{before(have, e.Epoch, e.From), *e.Bytes, e.Exact, e.Cause})
+				case receive.EventFork, receive.EventDamage:
+					strange = append(strange, fmt.Sprintf("%s of %d to %d: %s", e.Event, e.From, e.To, e.Cause))
+				}
+			}
+		}
+	}
+	if n := before(have, ^uint64(0), 0); n != len(c.data) {
+		return nil, nil, fmt.Errorf("the ledger tells of %d bytes, and %d are there", n, len(c.data))
+	}
+	slices.SortStableFunc(c.holes, func(a, b hole) int { return a.at - b.at })
+	return c, strange, nil
+}
+
+// before is how many bytes lie before a position, in all ranges together.
+func before(have map[uint64][][2]uint64, epoch, position uint64) (n int) {
+	for e, list := range have {
+		if e > epoch {
+			continue
+		}
+		slices.SortFunc(list, func(a, b [2]uint64) int {
+			if a[0] < b[0] {
+				return -1
+			}
+			return 1
+		})
+		at := uint64(0)
+		for _, x := range list {
+			to := x[1]
+			if e == epoch {
+				to = min(to, position)
+			}
+			if from := max(at, x[0]); from < to {
+				n += int(to - from)
+				at = to
+			}
+		}
+	}
+	return n
+}

@@ -1,0 +1,64 @@
+package proc
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// Process is one run of a program. Its output goes to a file.
+type Process struct {
+	Name    string
+	Cmd     *exec.Cmd
+	Started time.Time
+	Done    chan struct{} // closed when it has ended
+}
+
+// Launch starts a program. Its output is appended to a file; it dies with this process. attr may be nil.
+func Launch(name, output string, env []string, attr *syscall.SysProcAttr, args ...string) (*Process, error) {
+	cmd := exec.Command(args[0], args[1:]...)
+	out, err := os.OpenFile(output, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, append(os.Environ(), env...)
+	if attr == nil {
+		attr = new(syscall.SysProcAttr)
+	}
+	attr.Pdeathsig = syscall.SIGKILL
+	cmd.SysProcAttr = attr
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p := &Process{name, cmd, time.Now(), make(chan struct{})}
+	go func() {
+		cmd.Wait()
+		close(p.Done)
+	}()
+	return p, nil
+}
+
+// Signal sends a signal, and doesn't wait for anything.
+func (p *Process) Signal(sig syscall.Signal) { p.Cmd.Process.Signal(sig) }
+
+// End sends a signal and waits for the end. The error tells of a process that doesn't end, or that ends
+// on SIGTERM with a failure.
+func (p *Process) End(sig syscall.Signal) error {
+	p.Signal(sig)
+	select {
+	case <-p.Done:
+	case <-time.After(30 * time.Second):
+		p.Signal(syscall.SIGQUIT) // its stacks go to its output
+		<-p.Done
+		return fmt.Errorf("%s doesn't end on %s", p.Name, sig)
+	}
+	code := p.Cmd.ProcessState.ExitCode()
+	young := time.Since(p.Started) < time.Second // it may not have got as far as to catch signals
+	if sig == syscall.SIGTERM && code != 0 && !(young && code == -1) {
+		return fmt.Errorf("%s: exit code %d on SIGTERM", p.Name, code)
+	}
+	return nil
+}
