@@ -46,7 +46,6 @@ func BenchmarkCompression(b *testing.B) {
 				f.must(content(f.path("logs/big.log"), size))
 				took, _ := f.forward(b, "big", size)
 				b.ReportMetric(float64(size)/took.Seconds()/1e6, "MB/s")
-				b.ReportMetric(float64(f.usage("forward").written)/float64(size), "written-B/B")
 				equal(f, f.path("logs/big.log"), f.path("received"), "big")
 				f.end(pipeline...)
 			}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"hash"
 	"io/fs"
@@ -120,7 +119,7 @@ func newSoak(t *testing.T, number uint64) *soak {
 	for _, name := range []string{"r1", "r2"} {
 		s.links[name] = newLink(t, fmt.Sprintf("127.0.0.1:%d", f.port))
 		s.metrics[name] = freePort(t)
-		f.write(name+".cfg", fmt.Sprintf("url = nats://%s\noutput = %s\nstate = %s\nreceiver = %s\nrotate_size = 4MiB\ncompress = zstd\nmetrics_listen = 127.0.0.1:%d\n",
+		f.write(name+".cfg", fmt.Sprintf("url = nats://%s\noutput = %s\nstate = %s\nreceiver = %s\nrotate_size = 1MiB\ncompress = zstd\nmetrics_listen = 127.0.0.1:%d\n",
 			s.links[name].address, f.path("received-"+name), f.path("state-"+name), name, s.metrics[name]))
 	}
 	for i := range soakNodes {
@@ -281,7 +280,8 @@ func (s *soak) sample(into map[string]*series) {
 		if err != nil {
 			continue // frozen just now
 		}
-		add(process+" resident MB", m["process_resident_memory_bytes"]/1e6, 12)
+		add(process+" resident MB", m["process_resident_memory_bytes"]/1e6, 32)
+		add(process+" heap's next goal MB", m["go_memstats_next_gc_bytes"]/1e6, 40) // a multiple of what lives, two to nine times: a leak shows here first
 		add(process+" descriptors", m["process_open_fds"], 30)
 		add(process+" goroutines", m["go_goroutines"], 30)
 	}
@@ -316,8 +316,10 @@ func scrape(port int) (map[string]float64, error) {
 	if err := lines.Err(); err != nil {
 		return nil, err
 	}
-	if values["go_goroutines"] == 0 || values["process_open_fds"] == 0 || values["process_resident_memory_bytes"] == 0 {
-		return nil, errors.New("metrics of the process are missing")
+	for _, name := range []string{"go_goroutines", "process_open_fds", "process_resident_memory_bytes", "go_memstats_next_gc_bytes"} {
+		if values[name] == 0 {
+			return nil, fmt.Errorf("no metric %s", name)
+		}
 	}
 	return values, nil
 }

@@ -52,7 +52,7 @@ func correctness(path string) ([]recovery, error) {
 func (p *page) text() ([]byte, error) {
 	t, err := template.New("performance.md.tmpl").Funcs(template.FuncMap{
 		"fig": p.figure, "span": p.span, "below": p.variants, "fact": p.fact, "targets": p.targets, "peers": p.peers,
-		"share": p.share, "number": number, "deref": func(v *float64) float64 { return *v },
+		"share": p.share, "busy": p.busy, "number": number, "of": of, "deref": func(v *float64) float64 { return *v },
 	}).ParseFS(texts, "*.tmpl")
 	if err != nil {
 		return nil, err
@@ -71,10 +71,12 @@ func (p *page) Facts() map[string]string { return p.facts }
 func (p *page) Recovery() []recovery { return p.recovery }
 
 // Loads and LoadNames are what throughput was measured with, and the benchmarks' names of that.
-func (p *page) Loads() []string { return []string{"one file of 1 GiB", "200 files", "10,000 files"} }
+func (p *page) Loads() []string {
+	return []string{"one file of 1 GiB", "the same, not compressed", "200 files", "10,000 files"}
+}
 
 func (p *page) LoadNames() []string {
-	return []string{"Throughput/files=1", "Throughput/files=200", "Throughput/files=10000"}
+	return []string{"Throughput/files=1", "Throughput/plain", "Throughput/files=200", "Throughput/files=10000"}
 }
 
 // PeersMeasured tells whether there were others to compare with.
@@ -140,6 +142,22 @@ func (p *page) share(name, part, whole string) string {
 	return fmt.Sprintf("%.0f %%", 100*a/b)
 }
 
+// busy is how many cores a load keeps busy while its bytes are on the way.
+func (p *page) busy(name string) string {
+	cost, ok := p.value(name, "CPU-s/GiB")
+	speed, ok2 := p.value(name, "confirmed-MB/s")
+	if !ok || !ok2 {
+		return p.miss(name + " CPU-s/GiB and confirmed-MB/s")
+	}
+	return number(cost * speed * 1e6 / (1 << 30))
+}
+
+// of is the value in key=value.
+func of(variant string) string {
+	_, value, _ := strings.Cut(variant, "=")
+	return value
+}
+
 // number has about three digits.
 func number(v float64) string {
 	switch {
@@ -180,7 +198,7 @@ func (p *page) peers(benchmark string) (list []comparison) {
 	for _, name := range []string{"logforward", "rsyslog-relp", "rsyslog-tcp", "syslog-ng", "syslog-ng-disk"} {
 		list = append(list, comparison{name, slices.Contains(measured, name)})
 	}
-	if len(measured) == 0 {
+	if len(measured) == 0 && (p.PeersMeasured() || benchmark != "PeersLatency") { // of others alone
 		p.miss(benchmark)
 	}
 	return list

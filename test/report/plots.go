@@ -69,6 +69,7 @@ func bars(title, unit string, figures []measure, r *results) ([]byte, error) {
 		p.Add(chart, numbers)
 		p.Y.Max = slices.Max(values) * 1.12
 		p.NominalX(names...)
+		p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 	}
 	return svg(p, vg.Length(110+85*len(values)), 260)
 }
@@ -104,6 +105,7 @@ func stacked(title, unit string, runs []measure, parts []string, r *results) ([]
 	}
 	p.Y.Max = max(tallest, 1) * 1.35 // room for the legend
 	p.NominalX(names...)
+	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 	return svg(p, vg.Length(110+85*len(runs)), 280)
 }
 
@@ -111,14 +113,14 @@ func throughputPlot(r *results) ([]byte, error) {
 	const one = "Throughput/files=1"
 	return bars("Throughput", "MB/s", []measure{
 		{"cp", one, "cp-MB/s"}, {"dd, fsynced", one, "dd-fsync-MB/s"}, {"raw publish", one, "raw-publish-MB/s"},
-		{"1 file", one, "MB/s"}, {"200 files", "Throughput/files=200", "MB/s"}, {"10,000 files", "Throughput/files=10000", "MB/s"},
+		{"1 file", one, "MB/s"}, {"not compressed", "Throughput/plain", "MB/s"}, {"200 files", "Throughput/files=200", "MB/s"}, {"10,000 files", "Throughput/files=10000", "MB/s"},
 	}, r)
 }
 
 func cpuPlot(r *results) ([]byte, error) {
 	const unit = "CPU-s/GiB"
 	return stacked("Cost by process", "CPU seconds per GiB", []measure{
-		{"1 file", "Throughput/files=1", unit}, {"200 files", "Throughput/files=200", unit}, {"10,000 files", "Throughput/files=10000", unit},
+		{"1 file", "Throughput/files=1", unit}, {"not compressed", "Throughput/plain", unit}, {"200 files", "Throughput/files=200", unit}, {"10,000 files", "Throughput/files=10000", unit},
 		{"zstd", "Compression/zstd", unit}, {"3 copies", "Replicas/copies=3", unit}, {"2 sites", "Sites/sites=2", unit},
 	}, []string{"forward", "broker", "receive"}, r)
 }
@@ -205,7 +207,8 @@ func chunkPlot(r *results) ([]byte, error) {
 func recoveryPlot(r *results) ([]byte, error) {
 	var figures []measure
 	for _, fault := range r.below("Recovery") {
-		figures = append(figures, measure{strings.ReplaceAll(strings.Replace(fault, "-", "\n", 1), "kill\n9-", "kill -9\n"), "Recovery/" + fault, "recovery-s"})
+		label := strings.ReplaceAll(strings.Replace(strings.Replace(fault, "kill-9-", "kill 9-", 1), "-", "\n", 1), "-", " ")
+		figures = append(figures, measure{strings.Replace(label, "kill 9", "kill -9", 1), "Recovery/" + fault, "recovery-s"})
 	}
 	return bars("Recovery after one fault", "s", figures, r)
 }

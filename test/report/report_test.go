@@ -114,6 +114,23 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+// TestWithoutPeers: a machine needn't have the others.
+func TestWithoutPeers(t *testing.T) {
+	r := sample(t)
+	r.order = slices.DeleteFunc(r.order, func(name string) bool { return strings.Contains(name, "syslog") })
+	p := &page{results: r}
+	text, err := p.text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.missed(); err != nil {
+		t.Error(err)
+	}
+	if !bytes.Contains(text, []byte("make bench-peers")) || !bytes.Contains(text, []byte("| rsyslog-tcp | not measured |")) {
+		t.Errorf("%s", text)
+	}
+}
+
 // TestTargets: on the limit is met, beyond it isn't.
 func TestTargets(t *testing.T) {
 	for _, tc := range []struct {
