@@ -12,6 +12,7 @@ CHAOS_SEED  ?= 0
 CHAOS_FAULT ?= *
 MUTANTS     ?= *
 SCHEDULES   ?= 20000
+HOURS       ?= 1
 STATICCHECK ?= v0.8.2
 DIST_URL    ?= http://localhost/logforward
 DIST_KEY    ?= plugins.seed
@@ -20,7 +21,7 @@ DIST_MATCH  ?= has_file("/lib64/ld-linux-x86-64.so.2") && !has_command("logforwa
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build choria run fleet dist packages test test-fleet test-machine test-packages test-puppet lint model chaos mutants bench fuzz docs clean
+.PHONY: help build choria run fleet dist packages test test-fleet test-machine test-packages test-puppet lint model chaos mutants bench bench-page bench-parts bench-peers soak fuzz docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +61,7 @@ test: ## Vet and test everything, with the race detector
 	test/prepare
 	$(GO) vet ./...
 	$(GO) test -race -timeout $(TEST_TIME) ./...
+	cd test/report && $(GO) vet . && $(GO) test .
 
 packages: ## Build dist/*.deb and *.rpm for amd64 and arm64; VERSION=1.2.3 as above
 	cd packaging/build && $(GO) run . -version '$(VERSION)'
@@ -96,9 +98,23 @@ mutants: ## Break the program on purpose, in the ways that MUTANTS names, and se
 	test/prepare
 	$(GO) run ./test/chaos --mutants '$(MUTANTS)' --seed 1 --matrix docs/correctness.md
 
-bench: ## Measure: the whole pipe first, as ratios to this machine's own speed, then the parts
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/pipe
+bench: bin/report ## Measure everything beside this machine's own limits, in a quarter of an hour, and write docs/performance.md; BENCH=regexp or QUICK=1: less, into bin/
+	bin/report $(if $(BENCH)$(QUICK),-to bin) $(if $(BENCH),-bench '$(BENCH)') $(if $(QUICK),-quick)
+
+bench-page: bin/report ## Make docs/performance.md anew of docs/performance/bench.txt
+	bin/report -render
+
+bench-parts: ## Measure the parts, each by itself
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./internal/... ./agent
+
+bench-peers: ## Get rsyslog and syslog-ng from Debian into bin/peers, for make bench to compare with; installs nothing
+	test/peers/install
+
+bin/report: $(wildcard test/report/*.go test/report/*.tmpl) test/report/go.mod test/report/go.sum
+	cd test/report && $(GO) build -buildvcs=false -o ../../$@ .
+
+soak: ## Load and faults for HOURS (0.05 is three minutes); memory, descriptors, goroutines and disk mustn't grow; LOGFORWARD_SEED repeats a run
+	LOGFORWARD_SOAK_HOURS=$(HOURS) $(GO) test -run '^TestSoak$$' -v -timeout 0 ./test/pipe
 
 fuzz: ## Fuzz each parser for FUZZ_TIME
 	@set -e; for dir in $$($(GO) list -f '{{.Dir}}' ./...); do \

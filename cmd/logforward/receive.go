@@ -80,6 +80,6 @@ func receiveConfig(v *values, log *slog.Logger) (receive.Config, error) {
 		RetainCount: int(v.Number("retain_count")), RetainAge: v.Duration("retain_age"), RetainSize: v.Number("retain_size"), Compress: v.Text("compress"),
 		CommitInterval: v.Duration("commit_interval"), CommitBytes: v.Number("commit_bytes"), MaxOpenFiles: int(v.Number("max_open_files")),
 		MaxLogs: int(v.Number("max_logs_per_identity")), QuarantineSize: v.Number("quarantine_size"), FetchBytes: int(v.Number("fetch_bytes")),
-		LeaseInterval: v.Duration("lease_interval"), LeaseTimeout: v.Duration("lease_timeout"), Logger: log,
+		LeaseInterval: v.Duration("lease_interval"), LeaseTimeout: v.Duration("lease_timeout"), DiskTimeout: v.Duration("disk_timeout"), Logger: log,
 	}, nil
 }

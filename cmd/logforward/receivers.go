@@ -150,6 +150,8 @@ func receiverState(r *receive.ReceiverView) string {
 	switch {
 	case r.Left:
 		state = "stopped"
+	case r.Hung:
+		state = "DISK HANGS"
 	case !r.Alive:
 		state = "DEAD"
 	case r.Leaving:

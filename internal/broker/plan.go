@@ -227,7 +227,11 @@ func usable(ctx context.Context, js jetstream.JetStream) error {
 	if v := js.Conn().ConnectedServerVersion(); v != "" && !atLeast(v, 2, 10) {
 		return fmt.Errorf("the broker is NATS %s: 2.10 or later is needed", v)
 	}
-	if _, err := js.AccountInfo(ctx); err != nil {
+	err := Insist(ctx, func(ctx context.Context) error {
+		_, err := js.AccountInfo(ctx)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("ask for JetStream: %w", apiError(err))
 	}
 	return nil

@@ -3,7 +3,6 @@ package broker_test
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"logforward/internal/broker"
+	"logforward/internal/freeport"
 )
 
 func TestPublishReportsWhereItWasStored(t *testing.T) {
@@ -535,12 +535,8 @@ func TestPublishFromDone(t *testing.T) {
 
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return address

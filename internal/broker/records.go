@@ -94,15 +94,20 @@ const (
 
 // List reads all keys that have values, sorted by their revisions.
 func (r *Records) List(ctx context.Context) ([]Record, error) {
+	return r.ListOf(ctx, func(string) bool { return true })
+}
+
+// ListOf is List of the keys that are wanted; nothing else is kept. It may ask for a key several times.
+func (r *Records) ListOf(ctx context.Context, wanted func(key string) bool) ([]Record, error) {
 	for try := 1; ; try++ {
-		list, err := r.listOnce(ctx)
+		list, err := r.listOnce(ctx, wanted)
 		if !errors.Is(err, ErrTimeout) || ctx.Err() != nil || try == listTries {
 			return list, err
 		}
 	}
 }
 
-func (r *Records) listOnce(ctx context.Context) ([]Record, error) {
+func (r *Records) listOnce(ctx context.Context, wanted func(key string) bool) ([]Record, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	silence := time.AfterFunc(listSilence, cancel)
@@ -129,7 +134,9 @@ func (r *Records) listOnce(ctx context.Context) ([]Record, error) {
 			if entry == nil {
 				return list, nil
 			}
-			list = append(list, Record{Key: entry.Key(), Value: entry.Value(), Revision: entry.Revision()})
+			if wanted(entry.Key()) {
+				list = append(list, Record{Key: entry.Key(), Value: entry.Value(), Revision: entry.Revision()})
+			}
 		case <-ctx.Done():
 			return nil, quiet(len(list), ctx.Err())
 		}

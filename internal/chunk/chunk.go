@@ -9,7 +9,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
+)
+
+// Encoding is how a payload is compressed, as it stands in [HeaderEncoding].
+type Encoding string
+
+const (
+	Plain Encoding = ""
+	S2    Encoding = "s2"   // block format: takes less time than it saves broker and receiver
+	Zstd  Encoding = "zstd" // smaller, for several times the work
 )
 
 // Header names.
@@ -37,9 +47,8 @@ const (
 	// CompressFrom is the least number of bytes for which compression is tried.
 	CompressFrom = 1 << 10
 
-	encodingZstd = "zstd"
-	maxFile      = 128
-	maxGap       = 1 << 10
+	maxFile = 128
+	maxGap  = 1 << 10
 )
 
 // ErrMalformed is wrapped by every error of [Decode]: the message can never be
@@ -81,8 +90,8 @@ func (c *Chunk) DigestAfter() Digest {
 	return c.Digest.Extend(c.Checksum, c.Length)
 }
 
-// Header writes the chunk's headers. encoded says that the payload is what [Compressor.Compress] gave.
-func (c *Chunk) Header(encoded bool) map[string][]string {
+// Header writes the chunk's headers; encoding is that of the payload.
+func (c *Chunk) Header(encoding Encoding) map[string][]string {
 	// One backing array for all values: this runs once per message.
 	v := [10]string{
 		strconv.FormatUint(c.Epoch, 10) + " " + strconv.FormatUint(c.Predecessor, 10),
@@ -93,13 +102,13 @@ func (c *Chunk) Header(encoded bool) map[string][]string {
 		strconv.FormatUint(c.Round, 10),
 		c.File,
 		strconv.FormatInt(c.Offset, 10),
-		encodingZstd,
+		string(encoding),
 	}
 	h := make(map[string][]string, len(v))
 	for i, name := range [...]string{HeaderEpoch, HeaderPosition, HeaderLength, HeaderChecksum, HeaderDigest, HeaderRound, HeaderFile, HeaderOffset} {
 		h[name] = v[i : i+1 : i+1]
 	}
-	if encoded {
+	if encoding != Plain {
 		h[HeaderEncoding] = v[8:9:9]
 	}
 	if c.Gap != nil {
@@ -173,11 +182,8 @@ func (d *Decompressor) Decode(header map[string][]string, payload []byte) (*Chun
 	}
 	c.Data = payload
 	if encoded {
-		if encoding != encodingZstd {
-			return nil, fmt.Errorf("%w: encoding %.40q is not known", ErrMalformed, encoding)
-		}
 		var err error
-		if c.Data, err = d.decompress(payload, int(c.Length)); err != nil {
+		if c.Data, err = d.decompress(Encoding(encoding), payload, int(c.Length)); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 		}
 	}
@@ -288,25 +294,43 @@ func (r *reader) gap() *Gap {
 	return g
 }
 
-// Compressor makes zstd payloads at the fastest level. It may be used by several goroutines.
-type Compressor struct{ enc *zstd.Encoder }
-
-// NewCompressor makes a compressor; its memory is taken at first use.
-func NewCompressor() (*Compressor, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithWindowSize(512<<10))
-	if err != nil {
-		return nil, fmt.Errorf("zstd: %w", err)
-	}
-	return &Compressor{enc}, nil
+// Compressor makes payloads of one encoding. It may be used by several goroutines.
+type Compressor struct {
+	encoding Encoding
+	zstd     *zstd.Encoder
 }
 
-// Compress appends data, compressed, to dst[:0]. false: it isn't worth it, send data as it is.
-func (c *Compressor) Compress(dst, data []byte) ([]byte, bool) {
-	if len(data) < CompressFrom {
-		return nil, false
+// NewCompressor makes a compressor; its memory is taken at first use.
+func NewCompressor(encoding Encoding) (*Compressor, error) {
+	switch encoding {
+	case S2:
+		return &Compressor{encoding: S2}, nil
+	case Zstd:
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithWindowSize(512<<10))
+		if err != nil {
+			return nil, fmt.Errorf("zstd: %w", err)
+		}
+		return &Compressor{Zstd, enc}, nil
 	}
-	out := c.enc.EncodeAll(data, dst[:0])
-	return out, len(out) < len(data)-len(data)/16
+	return nil, fmt.Errorf("encoding %q is not known", encoding)
+}
+
+// Compress appends data, compressed, to dst[:0], and tells the encoding. Plain: it isn't worth it, send data as it is;
+// what is returned then is only memory for the next call.
+func (c *Compressor) Compress(dst, data []byte) ([]byte, Encoding) {
+	if len(data) < CompressFrom {
+		return dst, Plain
+	}
+	var out []byte
+	if c.encoding == S2 {
+		out = s2.Encode(dst[:cap(dst)], data)
+	} else {
+		out = c.zstd.EncodeAll(data, dst[:0])
+	}
+	if len(out) >= len(data)-len(data)/16 {
+		return out, Plain
+	}
+	return out, c.encoding
 }
 
 // Decompressor decodes chunks. It may be used by several goroutines.
@@ -324,10 +348,28 @@ func NewDecompressor() (*Decompressor, error) {
 // Close frees the decoder.
 func (d *Decompressor) Close() { d.dec.Close() }
 
-func (d *Decompressor) decompress(payload []byte, length int) ([]byte, error) {
-	out, err := d.dec.DecodeAll(payload, make([]byte, 0, length))
-	if err != nil {
-		return nil, fmt.Errorf("zstd payload of %d bytes: %w", len(payload), err)
+func (d *Decompressor) decompress(encoding Encoding, payload []byte, length int) ([]byte, error) {
+	switch encoding {
+	case S2:
+		// Asked first: the block says how much it wants.
+		n, err := s2.DecodedLen(payload)
+		if err == nil && n != length {
+			err = fmt.Errorf("%d bytes are in it, the header says %d", n, length)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("s2 payload of %d bytes: %w", len(payload), err)
+		}
+		out, err := s2.Decode(nil, payload)
+		if err != nil {
+			return nil, fmt.Errorf("s2 payload of %d bytes: %w", len(payload), err)
+		}
+		return out, nil
+	case Zstd:
+		out, err := d.dec.DecodeAll(payload, make([]byte, 0, length))
+		if err != nil {
+			return nil, fmt.Errorf("zstd payload of %d bytes: %w", len(payload), err)
+		}
+		return out, nil
 	}
-	return out, nil
+	return nil, fmt.Errorf("encoding %.40q is not known", encoding)
 }

@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,21 +12,32 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 )
 
-func coders(t testing.TB) (*Compressor, *Decompressor) {
+// pack compresses data, which must be worth it.
+func pack(t testing.TB, encoding Encoding, data []byte) []byte {
 	t.Helper()
-	c, err := NewCompressor()
+	c, err := NewCompressor(encoding)
 	if err != nil {
 		t.Fatal(err)
 	}
+	packed, got := c.Compress(nil, data)
+	if got != encoding {
+		t.Fatalf("%s: %d bytes were packed to %d as %q", encoding, len(data), len(packed), got)
+	}
+	return packed
+}
+
+func decoder(t testing.TB) *Decompressor {
+	t.Helper()
 	d, err := NewDecompressor()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.Close)
-	return c, d
+	return d
 }
 
 func sample(data string) *Chunk {
@@ -43,24 +55,24 @@ func equal(a, b *Chunk) bool {
 }
 
 func TestChunkRoundTrip(t *testing.T) {
-	comp, dec := coders(t)
+	dec := decoder(t)
 	gap := &Chunk{Epoch: 1, Position: 0, Length: 1 << 40, File: "f", Gap: &Gap{Cause: "truncated \"<&>\" \x00\xff" + strings.Repeat("x", 500), Bytes: -1, Time: time.Unix(1e9, 0).UTC(), Path: strings.Repeat("/é", 300)}}
 	long := sample(strings.Repeat("GET / HTTP/1.1 200\n", 10_000))
-	packed, ok := comp.Compress(nil, long.Data)
-	if !ok || len(packed) > len(long.Data)/10 {
-		t.Fatalf("%d bytes packed to %d", len(long.Data), len(packed))
-	}
 	for name, test := range map[string]struct {
-		c       *Chunk
-		encoded bool
-		payload []byte
+		c        *Chunk
+		encoding Encoding
+		payload  []byte
 	}{
-		"plain": {sample("one line\n"), false, []byte("one line\n")},
-		"bytes": {sample("\x00\xff\xfe\r\n"), false, []byte("\x00\xff\xfe\r\n")},
-		"zstd":  {long, true, packed},
-		"gap":   {gap, false, nil},
+		"plain": {sample("one line\n"), Plain, []byte("one line\n")},
+		"bytes": {sample("\x00\xff\xfe\r\n"), Plain, []byte("\x00\xff\xfe\r\n")},
+		"s2":    {long, S2, pack(t, S2, long.Data)},
+		"zstd":  {long, Zstd, pack(t, Zstd, long.Data)},
+		"gap":   {gap, Plain, nil},
 	} {
-		h := test.c.Header(test.encoded)
+		if test.encoding != Plain && len(test.payload) > len(long.Data)/10 {
+			t.Errorf("%s: %d bytes packed to %d", name, len(long.Data), len(test.payload))
+		}
+		h := test.c.Header(test.encoding)
 		got, err := dec.Decode(h, test.payload)
 		if err != nil || !equal(got, test.c) {
 			t.Errorf("%s: %+v, %v", name, got, err)
@@ -73,29 +85,38 @@ func TestChunkRoundTrip(t *testing.T) {
 			t.Errorf("%s: headers take %d bytes", name, room)
 		}
 	}
-	if _, ok := comp.Compress(nil, make([]byte, CompressFrom-1)); ok {
-		t.Error("a short chunk was compressed")
-	}
 	noise := make([]byte, 1<<16)
 	for i := range noise {
 		noise[i] = byte(rand.Uint32())
 	}
-	if _, ok := comp.Compress(nil, noise); ok {
-		t.Error("noise was called worth compressing")
+	for _, encoding := range []Encoding{S2, Zstd} {
+		comp, err := NewCompressor(encoding)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got := comp.Compress(nil, make([]byte, CompressFrom-1)); got != Plain {
+			t.Errorf("%s: a short chunk was compressed", encoding)
+		}
+		if _, got := comp.Compress(nil, noise); got != Plain {
+			t.Errorf("%s: noise was called worth compressing", encoding)
+		}
+	}
+	if _, err := NewCompressor("br"); err == nil {
+		t.Error("an unknown encoding was taken")
 	}
 }
 
 // A message cut at any byte, in any header or the payload, is malformed or says the same.
 func TestDecodeCutAtEveryByte(t *testing.T) {
-	comp, dec := coders(t)
+	dec := decoder(t)
 	long := sample(strings.Repeat("a line of some length\n", 100))
-	packed, _ := comp.Compress(nil, long.Data)
 	gap := &Chunk{Epoch: 2, Predecessor: 1, Position: 9, Length: 5, File: "f", Gap: &Gap{Cause: "gone", Bytes: 5, Exact: true, Time: time.Unix(1e9, 0).UTC()}}
 	for name, test := range map[string]struct {
-		c       *Chunk
-		encoded bool
-		payload []byte
-	}{"plain": {sample("some bytes\n"), false, []byte("some bytes\n")}, "zstd": {long, true, packed}, "gap": {gap, false, nil}} {
+		c        *Chunk
+		encoding Encoding
+		payload  []byte
+	}{"plain": {sample("some bytes\n"), Plain, []byte("some bytes\n")}, "s2": {long, S2, pack(t, S2, long.Data)},
+		"zstd": {long, Zstd, pack(t, Zstd, long.Data)}, "gap": {gap, Plain, nil}} {
 		check := func(where string, h map[string][]string, payload []byte) {
 			t.Helper()
 			got, err := dec.Decode(h, payload)
@@ -107,21 +128,21 @@ func TestDecodeCutAtEveryByte(t *testing.T) {
 			}
 		}
 		for i := range test.payload {
-			got, err := dec.Decode(test.c.Header(test.encoded), test.payload[:i])
+			got, err := dec.Decode(test.c.Header(test.encoding), test.payload[:i])
 			if err == nil {
 				t.Fatalf("%s: payload cut to %d of %d was taken: %+v", name, i, len(test.payload), got)
 			}
-			check(fmt.Sprintf("payload cut at %d", i), test.c.Header(test.encoded), test.payload[:i])
+			check(fmt.Sprintf("payload cut at %d", i), test.c.Header(test.encoding), test.payload[:i])
 		}
-		for header, v := range test.c.Header(test.encoded) {
+		for header, v := range test.c.Header(test.encoding) {
 			for i := range v[0] {
-				h := test.c.Header(test.encoded)
+				h := test.c.Header(test.encoding)
 				h[header] = []string{v[0][:i]}
 				check(fmt.Sprintf("%s cut at %d", header, i), h, test.payload)
 				h[header] = []string{v[0][i+1:]}
 				check(fmt.Sprintf("%s cut before %d", header, i), h, test.payload)
 			}
-			h := test.c.Header(test.encoded)
+			h := test.c.Header(test.encoding)
 			h[header] = append(h[header], v[0])
 			if _, err := dec.Decode(h, test.payload); !errors.Is(err, ErrMalformed) {
 				t.Errorf("%s: %s stands twice: %v", name, header, err)
@@ -141,7 +162,7 @@ func TestDecodeCutAtEveryByte(t *testing.T) {
 }
 
 func TestDecodeRefusesLies(t *testing.T) {
-	_, dec := coders(t)
+	dec := decoder(t)
 	bomb, err := zstd.NewWriter(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +172,7 @@ func TestDecodeRefusesLies(t *testing.T) {
 	exact := bomb.EncodeAll(zeros[:MaxLength], nil)
 	twice := append(bytes.Clone(exact), exact...)
 	set := func(pairs ...string) map[string][]string {
-		h := sample("bytes").Header(false)
+		h := sample("bytes").Header(Plain)
 		for i := 0; i < len(pairs); i += 2 {
 			h[pairs[i]] = []string{pairs[i+1]}
 		}
@@ -160,6 +181,12 @@ func TestDecodeRefusesLies(t *testing.T) {
 	full := []string{HeaderEncoding, "zstd", HeaderLength, fmt.Sprint(MaxLength), HeaderChecksum, Sum(zeros[:MaxLength]).String()}
 	if _, err := dec.Decode(set(full...), exact); err != nil {
 		t.Errorf("the longest chunk: %v", err)
+	}
+	block := s2.Encode(nil, zeros)
+	full2 := []string{HeaderEncoding, "s2", HeaderLength, fmt.Sprint(MaxLength), HeaderChecksum, Sum(zeros[:MaxLength]).String()}
+	exact2 := s2.Encode(nil, zeros[:MaxLength])
+	if _, err := dec.Decode(set(full2...), exact2); err != nil {
+		t.Errorf("the longest chunk as s2: %v", err)
 	}
 	plain := []byte("bytes")
 	for name, test := range map[string]struct {
@@ -196,6 +223,14 @@ func TestDecodeRefusesLies(t *testing.T) {
 		"zstd bomb that says so":    {set(HeaderEncoding, "zstd", HeaderLength, fmt.Sprint(len(zeros))), huge},
 		"small length, large bytes": {set(HeaderEncoding, "zstd", HeaderLength, "5"), exact},
 		"two frames":                {set(full...), twice},
+		"no s2":                     {set(HeaderEncoding, "s2"), plain},
+		"no s2 at all":              {set(HeaderEncoding, "s2"), nil},
+		"s2 bomb":                   {set(full2...), block},
+		"s2 bomb that says so":      {set(HeaderEncoding, "s2", HeaderLength, fmt.Sprint(len(zeros))), block},
+		"s2 claims more":            {set(full2...), append(binary.AppendUvarint(nil, MaxLength), exact2[4:len(exact2)-1]...)},
+		"s2 of 4 GiB":               {set(full2...), binary.AppendUvarint(nil, 1<<32)},
+		"s2 small length":           {set(HeaderEncoding, "s2", HeaderLength, "5"), exact2},
+		"two blocks":                {set(full2...), append(bytes.Clone(exact2), exact2...)},
 		"gap with bytes":            {set(HeaderGap, `{"cause":"x"}`, HeaderChecksum, "0000000000000000"), plain},
 		"gap with a checksum":       {set(HeaderGap, `{"cause":"x"}`), nil},
 		"gap with an encoding":      {set(HeaderGap, `{"cause":"x"}`, HeaderChecksum, "0000000000000000", HeaderEncoding, "zstd"), nil},
@@ -211,8 +246,8 @@ func TestDecodeRefusesLies(t *testing.T) {
 }
 
 func TestGapTextsCantLeaveTheirField(t *testing.T) {
-	_, dec := coders(t)
-	h := (&Chunk{Epoch: 1, Length: 1, File: "f", Gap: &Gap{Cause: "x"}}).Header(false)
+	dec := decoder(t)
+	h := (&Chunk{Epoch: 1, Length: 1, File: "f", Gap: &Gap{Cause: "x"}}).Header(Plain)
 	h[HeaderGap] = []string{`{"cause":"a\u001b[2Jb\nc","path":"` + strings.Repeat("p", 300) + `"}`}
 	c, err := dec.Decode(h, nil)
 	if err != nil {
@@ -224,14 +259,13 @@ func TestGapTextsCantLeaveTheirField(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	comp, dec := coders(f)
+	dec := decoder(f)
 	long := sample(strings.Repeat("a line\n", 500))
-	packed, _ := comp.Compress(nil, long.Data)
 	for _, x := range []struct {
 		h map[string][]string
 		p []byte
-	}{{sample("x\n").Header(false), []byte("x\n")}, {long.Header(true), packed},
-		{(&Chunk{Epoch: 1, Length: 1, File: "f", Gap: &Gap{Cause: "x"}}).Header(false), nil}} {
+	}{{sample("x\n").Header(Plain), []byte("x\n")}, {long.Header(Zstd), pack(f, Zstd, long.Data)}, {long.Header(S2), pack(f, S2, long.Data)},
+		{(&Chunk{Epoch: 1, Length: 1, File: "f", Gap: &Gap{Cause: "x"}}).Header(Plain), nil}} {
 		var text strings.Builder
 		for _, k := range slices.Sorted(maps.Keys(x.h)) {
 			fmt.Fprintf(&text, "%s: %s\n", k, x.h[k][0])
@@ -254,7 +288,7 @@ func FuzzDecode(f *testing.F) {
 		if c.Gap == nil && (uint64(len(c.Data)) != c.Length || c.Length > MaxLength || Sum(c.Data) != c.Checksum) || c.Length == 0 || c.End() > MaxPosition || c.Epoch == 0 {
 			t.Fatalf("%+v", c)
 		}
-		again, err := dec.Decode(c.Header(false), c.Data)
+		again, err := dec.Decode(c.Header(Plain), c.Data)
 		if err != nil || !equal(c, again) {
 			t.Fatalf("%+v, then %+v, %v", c, again, err)
 		}
@@ -262,15 +296,14 @@ func FuzzDecode(f *testing.F) {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	comp, dec := coders(b)
+	dec := decoder(b)
 	line := strings.Repeat("2026-01-01T00:00:00Z host daemon[1234]: a message of usual length\n", 8000)[:512<<10]
 	for _, size := range []int{10 << 10, 512 << 10} {
 		c := sample(line[:size])
-		packed, _ := comp.Compress(nil, c.Data)
 		for name, x := range map[string]struct {
 			h map[string][]string
 			p []byte
-		}{"plain": {c.Header(false), c.Data}, "zstd": {c.Header(true), packed}} {
+		}{"plain": {c.Header(Plain), c.Data}, "s2": {c.Header(S2), pack(b, S2, c.Data)}, "zstd": {c.Header(Zstd), pack(b, Zstd, c.Data)}} {
 			b.Run(fmt.Sprintf("%s/%d", name, size), func(b *testing.B) {
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
@@ -288,6 +321,6 @@ func BenchmarkHeader(b *testing.B) {
 	c := sample("some bytes\n")
 	b.ReportAllocs()
 	for b.Loop() {
-		c.Header(true)
+		c.Header(Zstd)
 	}
 }

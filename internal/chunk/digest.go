@@ -2,8 +2,9 @@ package chunk
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
-	"strconv"
+	"strings"
 
 	"github.com/minio/crc64nvme"
 )
@@ -31,10 +32,16 @@ func AfterGap(end uint64) Digest {
 	return Sum(b[:])
 }
 
-func (d Digest) String() string { return fmt.Sprintf("%016x", uint64(d)) }
+func (d Digest) String() string { return string(d.hex()) }
+
+func (d Digest) hex() []byte {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(d))
+	return hex.AppendEncode(make([]byte, 0, 16), b[:])
+}
 
 // MarshalText writes 16 hex digits.
-func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+func (d Digest) MarshalText() ([]byte, error) { return d.hex(), nil }
 
 // UnmarshalText takes what MarshalText writes and nothing else.
 func (d *Digest) UnmarshalText(b []byte) error {
@@ -47,11 +54,16 @@ func (d *Digest) UnmarshalText(b []byte) error {
 
 // ParseDigest takes exactly 16 lower-case hex digits.
 func ParseDigest(s string) (Digest, error) {
-	v, err := strconv.ParseUint(s, 16, 64)
-	if err != nil || len(s) != 16 || Digest(v).String() != s {
+	var d uint64
+	wrong := len(s) != 16
+	for i := 0; i < len(s) && !wrong; i++ {
+		digit := strings.IndexByte("0123456789abcdef", s[i])
+		d, wrong = d<<4|uint64(digit), digit < 0
+	}
+	if wrong {
 		return 0, fmt.Errorf("%.40q is no digest of 16 lower-case hex digits", s)
 	}
-	return Digest(v), nil
+	return Digest(d), nil
 }
 
 // The arithmetic of polynomials over GF(2) modulo the CRC's polynomial, bits

@@ -32,7 +32,7 @@
 //	Lf-Round     how often the forwarder has gone back in this log
 //	Lf-File      id of the generation, printable ASCII without spaces, at most 128 bytes
 //	Lf-Offset    offset of the first byte in that generation
-//	Lf-Encoding  optional: "zstd". Absent: the payload is plain
+//	Lf-Encoding  optional: "s2" (one block) or "zstd". Absent: the payload is plain
 //	Lf-Gap       optional: this range is lost; JSON of [Gap]. The payload is empty
 //
 // Headers that this version doesn't know are ignored. The payload is the raw

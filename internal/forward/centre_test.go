@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -17,6 +16,7 @@ import (
 
 	"logforward/internal/broker"
 	"logforward/internal/chunk"
+	"logforward/internal/freeport"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -74,7 +74,7 @@ type got struct {
 func newCentre(t testing.TB) *centre {
 	t.Helper()
 	c := &centre{
-		t: t, log: testLog(t), store: filepath.Join(t.TempDir(), "store"), listen: freePort(t),
+		t: t, log: testLog(t), store: filepath.Join(t.TempDir(), "store"), listen: freeAddress(t),
 		layout: chunk.Layout{ID: "layout-1", Prefix: "logs", Partitions: 1},
 		logs:   make(map[string]*got), met: make(map[string]chunk.HelloLog),
 	}
@@ -83,13 +83,13 @@ func newCentre(t testing.TB) *centre {
 	return c
 }
 
-func freePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 func (c *centre) start() {

@@ -30,7 +30,8 @@ const (
 // Compression of payloads.
 const (
 	CompressionNone = "none"
-	CompressionZstd = "zstd"
+	CompressionS2   = string(chunk.S2)
+	CompressionZstd = string(chunk.Zstd)
 )
 
 // Config of an [Engine]. Identity, Destinations and State are required.
@@ -124,8 +125,8 @@ func (c *Config) check() error {
 		if d.Commit == "" {
 			d.Commit = Confirmed
 		}
-		if d.Compression != CompressionNone && d.Compression != CompressionZstd {
-			return fmt.Errorf("destination %s: compression %q is neither %s nor %s", name, d.Compression, CompressionNone, CompressionZstd)
+		if d.Compression != CompressionNone && d.Compression != CompressionS2 && d.Compression != CompressionZstd {
+			return fmt.Errorf("destination %s: compression %q is none of %s, %s, %s", name, d.Compression, CompressionNone, CompressionS2, CompressionZstd)
 		}
 		if d.Commit != Confirmed && d.Commit != Stored {
 			return fmt.Errorf("destination %s: commit %q is neither %s nor %s", name, d.Commit, Confirmed, Stored)

@@ -101,17 +101,21 @@ func TestForwardCommitStoredNeedsNoReceiver(t *testing.T) {
 }
 
 func TestForwardCompresses(t *testing.T) {
-	c := newCentre(t)
-	n := newNode(t, c)
-	n.change = func(cfg *Config) {
-		d := cfg.Destinations["central"]
-		d.Compression = CompressionZstd
-		cfg.Destinations["central"] = d
+	for _, how := range []string{CompressionNone, CompressionS2, CompressionZstd} {
+		t.Run(how, func(t *testing.T) {
+			c := newCentre(t)
+			n := newNode(t, c)
+			n.change = func(cfg *Config) {
+				d := cfg.Destinations["central"]
+				d.Compression = how
+				cfg.Destinations["central"] = d
+			}
+			want := lines(seeded(t), 20000)
+			n.append("app", want)
+			n.start(n.log("app"))
+			n.delivered("app", want)
+		})
 	}
-	want := lines(seeded(t), 20000)
-	n.append("app", want)
-	n.start(n.log("app"))
-	n.delivered("app", want)
 }
 
 func TestForwardChangedDestinationLosesAndDoublesNothing(t *testing.T) {

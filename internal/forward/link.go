@@ -119,8 +119,8 @@ func (l *link) connect(ctx context.Context) error {
 		return err
 	}
 	t := &stream{identity: l.identity, publisher: publisher}
-	if l.destination.Compression == CompressionZstd {
-		if t.compressor, err = chunk.NewCompressor(); err != nil {
+	if l.destination.Compression != CompressionNone {
+		if t.compressor, err = chunk.NewCompressor(chunk.Encoding(l.destination.Compression)); err != nil {
 			_ = publisher.Close()
 			nc.Close()
 			return err

@@ -29,22 +29,18 @@ type stream struct {
 
 func (s *stream) publish(layout *chunk.Layout, log string, c *chunk.Chunk, done func(error)) {
 	subject := subjectOf(layout, s.identity, log)
-	payload, encoded := c.Data, false
+	payload, encoding := c.Data, chunk.Plain
 	if s.compressor != nil && c.Gap == nil {
 		scratch, _ := s.scratch.Get().(*[]byte)
 		if scratch == nil {
 			scratch = new([]byte)
 		}
 		defer s.scratch.Put(scratch)
-		var out []byte
-		if out, encoded = s.compressor.Compress(*scratch, c.Data); out != nil {
-			*scratch = out
-		}
-		if encoded {
-			payload = out
+		if *scratch, encoding = s.compressor.Compress(*scratch, c.Data); encoding != chunk.Plain {
+			payload = *scratch
 		}
 	}
-	s.publisher.Publish(subject, nats.Header(c.Header(encoded)), payload, func(a broker.Ack) { done(a.Err) })
+	s.publisher.Publish(subject, nats.Header(c.Header(encoding)), payload, func(a broker.Ack) { done(a.Err) })
 }
 
 func subjectOf(layout *chunk.Layout, identity, log string) string {

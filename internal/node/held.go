@@ -9,16 +9,19 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bmatcuk/doublestar/v4"
+
 	"logforward/internal/control"
 	"logforward/internal/forward"
+	"logforward/internal/tail"
 )
 
 // Policy bounds for how long an operator may hold a log, or forward one. Who asks again before the time is over, or
 // right after it, would get round that. So it is remembered for each caller when they held what, and a request's
 // time counts together with that, until the log was free of this caller's word for as long as it had been held.
 //
-// Stop, drain and pause count together: those of this log, of its forwarder, and of all. Starts of one path count
-// together, under whatever name and by whatever links.
+// Stop, drain and pause count together: those of this log, of its forwarder, and of all. Starts whose paths may lead to
+// one file count together, under whatever names, globs and links.
 
 // bucketHeld holds them: key → spans.
 const bucketHeld = "node.held"
@@ -34,7 +37,13 @@ const (
 	maxSpans = 16
 	// maxHeld bounds the keys; beyond it those that count least are forgotten.
 	maxHeld = 5000
+	// maxElsewhere is how many files of one start, behind links, are remembered by their names; more count as if they were all files.
+	maxElsewhere = 100
+	// maxCompared bounds the comparing of a start with those before it, in steps of [mayShare].
+	maxCompared = 500_000
 )
+
+const everyFile = "/**"
 
 // held remembers which caller's words held when. It is not for several goroutines.
 type held struct {
@@ -42,8 +51,7 @@ type held struct {
 	dirty map[string]bool   // keys that aren't on disk as they are known
 }
 
-// heldKey says whose words count together. scope is a log, empty for all; for a start it is the path, with its symbolic links
-// resolved.
+// heldKey says whose words count together. scope is a log, empty for all; for a start it is a glob: see [startScope].
 func heldKey(verb, scope, caller string) string {
 	if verb == verbDrain {
 		verb = control.VerbStop
@@ -68,29 +76,57 @@ func loadHeld(state *forward.State) (*held, error) {
 
 // note compares a record with the one that takes its place. scope is its log, or empty.
 func (h *held) note(scope string, old, next *record, now time.Time) {
-	type word struct {
-		scope string
-		*control.Override
-	}
-	words := func(r *record) []word {
-		all := []word{{scope, r.Stop}, {scope, r.Pause}, {scope, r.Resume}, {}}
-		if r.Wish != nil {
-			all[3] = word{cmp.Or(r.Wish.Real, r.Wish.Path), &r.Wish.Override}
+	before, after := words(scope, old), words(scope, next)
+	for key, o := range before {
+		if !same(o, after[key]) {
+			h.end(key, now)
 		}
-		return all
 	}
-	before, after := words(old), words(next)
-	for i := range before {
-		if same(before[i].Override, after[i].Override) && before[i].scope == after[i].scope {
+	for key, o := range after {
+		if !same(o, before[key]) {
+			h.begin(key, now, o.Until)
+		}
+	}
+}
+
+// words are what operators said in a record, by what they count for.
+func words(scope string, r *record) map[string]*control.Override {
+	all := map[string]*control.Override{}
+	for _, o := range []*control.Override{r.Stop, r.Pause, r.Resume} {
+		if o != nil {
+			all[heldKey(o.Verb, scope, o.By)] = o
+		}
+	}
+	if w := r.Wish; w != nil {
+		for _, scope := range w.scopes() {
+			all[heldKey(w.Verb, scope, w.By)] = &w.Override
+		}
+	}
+	return all
+}
+
+// startScope is what a start is for, as a glob; real is where its path leads, or empty.
+func startScope(path, real string) string {
+	if isGlob(path) {
+		return cmp.Or(real, path)
+	}
+	return tail.QuoteGlob(cmp.Or(real, path))
+}
+
+// scopes are what a start holds: its path, and the files elsewhere that it was led to.
+func (w *wish) scopes() []string {
+	path := startScope(w.Path, w.Real)
+	all := []string{path}
+	for _, file := range w.Files {
+		if ok, err := doublestar.Match(path, file); ok && err == nil {
 			continue
 		}
-		if o := before[i]; o.Override != nil {
-			h.end(heldKey(o.Verb, o.scope, o.By), now)
+		if len(all) > maxElsewhere {
+			return []string{path, everyFile}
 		}
-		if o := after[i]; o.Override != nil {
-			h.begin(heldKey(o.Verb, o.scope, o.By), now, o.Until)
-		}
+		all = append(all, tail.QuoteGlob(file))
 	}
+	return all
 }
 
 func same(a, b *control.Override) bool {
@@ -181,6 +217,49 @@ func heldFor(spans []span, now time.Time) (total time.Duration) {
 	return total
 }
 
+// start is when a caller's starts of one scope held.
+type start struct {
+	scope string
+	spans []span
+}
+
+// starts are a caller's.
+func (h *held) starts(caller string) (all []start) {
+	prefix, suffix := control.VerbStart+"\x00", "\x00"+caller
+	for key, spans := range h.known {
+		if len(key) > len(prefix)+len(suffix) && strings.HasPrefix(key, prefix) && strings.HasSuffix(key, suffix) {
+			all = append(all, start{key[len(prefix) : len(key)-len(suffix)], spans})
+		}
+	}
+	return all
+}
+
+// before are the starts of a start's caller before it; none where it has no end.
+func (h *held) before(w *wish) (all []start) {
+	if w.Until.IsZero() {
+		return nil
+	}
+	for _, s := range h.starts(w.By) {
+		spans := slices.DeleteFunc(slices.Clone(s.spans), func(s span) bool { return !s.From.Before(w.Since) })
+		if len(spans) > 0 {
+			all = append(all, start{s.scope, spans})
+		}
+	}
+	return all
+}
+
+// heldBefore is for how long starts held what may be the files of a scope, up to now, as far as it still counts.
+func heldBefore(starts []start, scope string, now time.Time) time.Duration {
+	budget := maxCompared
+	var all []span
+	for _, s := range starts {
+		if mayShare(s.scope, scope, &budget) {
+			all = append(all, s.spans...)
+		}
+	}
+	return heldFor(all, now)
+}
+
 // total is for how long a request's word would hold in all; 0: it has no time, or there was none before it.
 func (n *Node) total(c control.Caller, r control.Request, now time.Time) time.Duration {
 	if r.For <= 0 {
@@ -203,7 +282,7 @@ func (n *Node) total(c control.Caller, r control.Request, now time.Time) time.Du
 	var before time.Duration
 	switch f, at := n.plan.find(r.Log); {
 	case r.Verb == control.VerbStart:
-		before = of(cmp.Or(r.Real, r.Path))
+		before = heldBefore(n.operators.held.starts(c.Name), startScope(r.Path, r.Real), now)
 	case r.All:
 		before = of("")
 		for log := range n.operators.records { // what was held by itself would be held on

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +82,9 @@ func TestNobodyExtendsTheirOwnTime(t *testing.T) {
 		"a start under another name":   {{0, start("app", "app.log", 4), true}, {3 * h, start("new", "app.log", 4), false}, {0, start("new", "new.log", 4), true}},
 		"a start by a link":            {{0, start("app", "app.log", 4), true}, {3 * h, start("new", "link.log", 4), false}},
 		"a start without that link":    {{0, start("app", "link.log", 4), true}, {3 * h, start("new", "app.log", 4), false}},
+		"a start by a glob":            {{0, start("app", "app.log", 4), true}, {4 * h, start("new", "a*.log", 1), false}, {0, start("new", "a*.txt", 4), true}},
+		"a start by another glob":      {{0, start("app", "a*.log", 4), true}, {4 * h, start("new", "ap[p].log", 1), false}, {0, start("new", "{x,app}.log", 1), false}, {0, start("new", "**/*pp.log", 1), false}, {0, start("new", "b*.log", 4), true}},
+		"a start without that glob":    {{0, start("app", "ap[p].lo[g]", 4), true}, {4 * h, start("new", "app.log", 1), false}, {0, start("new", "web/a.log", 4), true}},
 		"a start after its end":        {{0, start("app", "app.log", 4), true}, {4 * h, start("app", "app.log", 1), false}, {4 * h, start("app", "app.log", 4), true}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,5 +140,50 @@ func TestHeldTimesAreBounded(t *testing.T) {
 	}
 	if heldFor(h.known["long"], now) < 3*time.Hour {
 		t.Error("the longest was forgotten")
+	}
+}
+
+// A glob that leads to a file by a link finds what the file's own time is.
+func TestNobodyExtendsTheirOwnTimeByALink(t *testing.T) {
+	b := newBench(t)
+	b.auth, b.files = limited(4*time.Hour), limited(4*time.Hour)
+	real := b.file("day1/app.log")
+	b.file("web/other.log")
+	for _, link := range []string{"current", "latest"} {
+		if err := os.Symlink(real, b.logs+"/web/"+link+".log"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.open()
+	permit := func(log string) error {
+		t.Helper()
+		has := b.wheel.has()
+		i := slices.IndexFunc(has, func(s string) bool { return strings.HasPrefix(s, log+".") })
+		if i < 0 {
+			t.Fatalf("%s isn't in %q", log, has)
+		}
+		name, _, _ := strings.Cut(has[i], " ")
+		return b.node.Permit(name, real)
+	}
+	start := func(log, path string, hours control.Duration) (control.Reply, error) {
+		return b.node.Start(t.Context(), alice(), control.StartRequest{Log: log, Path: b.logs + "/" + path, Destination: "central", For: hours * hour})
+	}
+	b.must(start("one", "w*/cur*.log", 4))
+	if err := permit("one"); err != nil {
+		t.Fatal(err)
+	}
+	b.look() // writes down what was found
+	b.now = b.now.Add(4 * time.Hour)
+	b.look()
+	if _, err := start("two", "day1/app.log", 1); err == nil {
+		t.Error("the file that the glob led to is started once more by its name")
+	}
+	b.must(start("three", "w*/late*.log", 4))
+	if err := permit("three"); err == nil {
+		t.Error("the file that the glob led to is opened once more by another glob")
+	}
+	b.open()
+	if err := permit("three"); err == nil {
+		t.Error("and it is after a restart")
 	}
 }

@@ -40,6 +40,8 @@ type decision struct {
 	caller  control.Caller
 	request control.Request // the start, for a path that is still to be filled in
 	allowed map[string]bool // real paths that were decided on
+	since   time.Time
+	before  []start // of this caller, before since; none where the start has no end
 }
 
 type refusal struct {
@@ -79,11 +81,16 @@ func (n *Node) scopesOf(p *plan) {
 			continue
 		}
 		d := newDecision(f.wish)
+		reused := false
 		for _, m := range f.members { // what one of its logs was permitted since is kept, whichever is still there
 			if old := n.scopes.known[m.log]; old != nil && old.caller.Name == d.caller.Name && old.request == d.request {
-				d = old.decision
+				reused = old.since.Equal(d.since)
+				old.since, d = d.since, old.decision
 				break
 			}
+		}
+		if !reused {
+			d.before = n.operators.held.before(f.wish)
 		}
 		for _, m := range f.members {
 			if old := n.scopes.known[m.log]; old != nil && old.decision == d {
@@ -97,7 +104,7 @@ func (n *Node) scopesOf(p *plan) {
 }
 
 func newDecision(w *wish) *decision {
-	d := &decision{caller: w.caller(), request: w.request(), allowed: make(map[string]bool, len(w.Files)+2)}
+	d := &decision{caller: w.caller(), request: w.request(), allowed: make(map[string]bool, len(w.Files)+2), since: w.Since}
 	for _, file := range w.Files {
 		d.allowed[file] = true
 	}
@@ -146,10 +153,13 @@ func (n *Node) Permit(log, realpath string) error {
 		n.scopes.mu.Unlock()
 		return r.err
 	}
-	caller, request := s.caller, s.request
+	caller, request, before, since := s.caller, s.request, s.before, s.since
 	n.scopes.mu.Unlock()
 
 	request.Path, request.Real = realpath, ""
+	if held := heldBefore(before, tail.QuoteGlob(realpath), since); held > 0 {
+		request.Total = request.For + held
+	}
 	var err error
 	if n.config.File != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), fileDecision)

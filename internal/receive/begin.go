@@ -17,7 +17,7 @@ import (
 // begin brings state, records and files of the partition's logs together, as on a takeover: it
 // is the one way back from a crash, a lost connection, a failed sync and a wiped broker.
 func (p *partition) begin(term context.Context) error {
-	complete, err := p.gather(term)
+	complete, err := p.gather(term, nil)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,11 @@ func (p *partition) begin(term context.Context) error {
 func (p *partition) settle(session context.Context) error {
 	p.reset()
 	defer p.open.closeAll()
-	complete, err := p.gather(session)
+	own, err := p.r.state.keys(p.has)
+	if err != nil {
+		return fmt.Errorf("read the state: %w", err)
+	}
+	complete, err := p.gather(session, func(key string) bool { return own[key] })
 	if err != nil {
 		return err
 	}
@@ -54,25 +58,19 @@ func (p *partition) settle(session context.Context) error {
 	return p.r.contributed(session, p.n, complete)
 }
 
-// gather reads the records of the partition's logs. complete: the bucket is marked so.
-func (p *partition) gather(term context.Context) (complete bool, err error) {
+// gather reads the records of the partition's logs, those that are wanted (nil: all). complete: the bucket is marked so.
+func (p *partition) gather(term context.Context, wanted func(key string) bool) (complete bool, err error) {
 	records, err := p.r.openRecords(term)
 	if err != nil {
 		return false, err
 	}
 	p.records = records
-	list, err := p.r.list(term, records)
+	list, complete, err := p.r.list(term, records, p.n, wanted)
 	if err != nil {
 		return false, fmt.Errorf("read the records: %w", err)
 	}
 	for _, rec := range list {
-		if rec.Key == completeKey {
-			complete = true
-			continue
-		}
-		if identity, _, err := splitKey(rec.Key); err == nil && p.r.partitionOf(identity) == p.n {
-			p.known[rec.Key] = rec
-		}
+		p.known[rec.Key] = rec
 	}
 	if !complete {
 		if err := p.r.lookForMark(term); err != nil {
@@ -85,10 +83,7 @@ func (p *partition) gather(term context.Context) (complete bool, err error) {
 // bringTogether decides what of this receiver's state is committed, and cuts its files back to that.
 // owner: it is about to work the partition.
 func (p *partition) bringTogether(term context.Context, owner bool) error {
-	locals, bad, err := p.r.state.logs(func(k string) bool { // a receiver of many partitions reads this for each
-		identity, _, err := splitKey(k)
-		return err == nil && p.r.partitionOf(identity) == p.n
-	})
+	locals, bad, err := p.r.state.logs(p.has) // a receiver of many partitions reads this for each
 	if err != nil {
 		return fmt.Errorf("read the state: %w", err)
 	}
@@ -102,7 +97,7 @@ func (p *partition) bringTogether(term context.Context, owner bool) error {
 			continue // it was split before
 		}
 		l := p.add(&log{key: k, identity: identity, name: name, from: unplaced, local: *lo})
-		if err := p.reconcile(term, l, done, owner); err != nil {
+		if err := p.reconcile(term, p.records, l, p.whole(lo.Prepared), done, owner); err != nil {
 			return fmt.Errorf("%s/%s: %w", identity, name, err)
 		}
 		if l.rec.beyond(p.r.config.Name, &l.local) {
@@ -201,9 +196,9 @@ func (p *partition) reopen(l *log) error {
 	}
 	lo.Opening = ""
 	if m.File != "" {
-		f := &file{name: m.File, size: m.Size, opened: m.Opened, base: p.r.naming.base(l.identity, l.name, m.Opened)}
+		f := &file{name: m.File, size: m.Size, opened: m.Opened, base: p.r.naming.base(l.identity, l.name, m.Opened), unread: true}
 		switch err := p.cut(l, f); {
-		case errors.Is(err, errDamagedFile):
+		case errors.Is(err, errDamagedFile), errors.Is(err, errUnreadable):
 			p.damaged(l, m.File, m.From, m.Size, err)
 			m.File = ""
 		case err != nil:
@@ -372,25 +367,7 @@ func (p *partition) cut(l *log, f *file) error {
 		}
 		p.r.logger.Info("file cut back to what is committed", "file", f.name, "from", st.Size(), "to", f.size)
 	}
-	f.newline, err = p.endsLine(f)
-	return err
-}
-
-// endsLine reads a file's last byte.
-func (p *partition) endsLine(f *file) (bool, error) {
-	if f.size == 0 {
-		return true, nil
-	}
-	h, err := p.open.use(f)
-	if err != nil {
-		return false, err
-	}
-	var b [1]byte
-	if _, err := h.ReadAt(b[:], f.size-1); err != nil {
-		// A bad sector, say. One file's shall not stop its partition.
-		return false, fmt.Errorf("read the end of %s: %w: %w", f.name, err, errDamagedFile)
-	}
-	return b[0] == '\n', nil
+	return nil
 }
 
 // setAside keeps bytes that were on disk with an outcome that nobody knows: should every other
@@ -405,7 +382,7 @@ func (p *partition) setAside(l *log, name string, from, to int64) error {
 				return fmt.Errorf("set aside: %w", err)
 			}
 		}
-		src, err := openBelow(p.r.config.Output, name, os.O_RDONLY, 0)
+		src, err := openBelow(p.r.config.Output, name, os.O_RDONLY, 0, 0)
 		if err != nil {
 			return fmt.Errorf("set aside: %w", err)
 		}
@@ -447,6 +424,7 @@ func (p *partition) adoptRecord(k string) error {
 		return err
 	}
 	l.rec, l.cur = *rec, newCursor(rec.Place)
+	l.cur.forked = rec.Forked
 	// What its writer has learnt may be told at once; the rest when this receiver has
 	// written a record of its own on top, behind which the writer can't cut back.
 	if rec.Learnt != nil {
@@ -457,6 +435,12 @@ func (p *partition) adoptRecord(k string) error {
 		p.touchAcks()
 	}
 	return nil
+}
+
+// has tells whether a log is of this partition.
+func (p *partition) has(key string) bool {
+	identity, _, err := splitKey(key)
+	return err == nil && p.r.partitionOf(identity) == p.n
 }
 
 // partitionOf is the partition of an identity in the current layout.

@@ -17,14 +17,46 @@ import (
 // errNotOurs: something lies where a receiver's file or directory should be.
 var errNotOurs = errors.New("it is a link, or no regular file: somebody else put it there")
 
-// openBelow opens name below root as openat does, element by element.
-func openBelow(root, name string, flags int, mode fs.FileMode) (*os.File, error) {
-	dir, base, err := parentBelow(root, name, 0)
+// openBelow opens a regular file below root. With a dirMode, directories that are missing are made.
+func openBelow(root, name string, flags int, mode, dirMode fs.FileMode) (*os.File, error) {
+	f, err := openAtOnce(root, name, flags, mode)
+	if err == nil || !errors.Is(err, errStepwise) && (dirMode == 0 || !errors.Is(err, fs.ErrNotExist)) {
+		return f, err
+	}
+	dir, base, err := parentBelow(root, name, dirMode)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
 	return openIn(dir, base, filepath.Join(root, name), flags, mode)
+}
+
+// errStepwise: the kernel can't, or may not, open a path at once without following links.
+var errStepwise = errors.New("no openat2")
+
+// openAtOnce has the kernel walk the whole path (openat2, since Linux 5.6).
+func openAtOnce(root, name string, flags int, mode fs.FileMode) (*os.File, error) {
+	path := filepath.Join(root, name)
+	if !filepath.IsLocal(name) {
+		return nil, pathError("open", path, errNotOurs)
+	}
+	dir, err := again(func() (int, error) { return unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: root, Err: err}
+	}
+	defer unix.Close(dir)
+	how := unix.OpenHow{Flags: uint64(flags | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK), Resolve: unix.RESOLVE_NO_SYMLINKS}
+	if flags&os.O_CREATE != 0 {
+		how.Mode = uint64(mode.Perm())
+	}
+	fd, err := again(func() (int, error) { return unix.Openat2(dir, name, &how) })
+	switch {
+	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM): // a sandbox that doesn't know it refuses it
+		return nil, errStepwise
+	case err != nil:
+		return nil, pathError("open", path, err)
+	}
+	return regular(fd, path)
 }
 
 // openIn opens a regular file in a directory. A pipe in its place doesn't block.
@@ -35,6 +67,11 @@ func openIn(dir *os.File, base, path string, flags int, mode fs.FileMode) (*os.F
 	if err != nil {
 		return nil, pathError("open", path, err)
 	}
+	return regular(fd, path)
+}
+
+// regular makes a file of a descriptor that was opened without blocking, if it is a regular one's, and else closes it.
+func regular(fd int, path string) (*os.File, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		unix.Close(fd)

@@ -50,7 +50,7 @@ func receiveLoad(b *testing.B, logs, chunks int, data []byte) {
 			}
 			c := chunk.Chunk{Epoch: 1, Position: uint64(n * len(data)), Length: uint64(len(data)), Checksum: sum, Digest: digest, File: "f", Offset: int64(n * len(data)), Data: data}
 			waiting.Add(1)
-			s.pub.Publish(fmt.Sprintf("logs.0.node%d.log%d", l/10, l%10), c.Header(false), data, func(a broker.Ack) {
+			s.pub.Publish(fmt.Sprintf("logs.0.node%d.log%d", l/10, l%10), c.Header(chunk.Plain), data, func(a broker.Ack) {
 				if a.Err != nil {
 					b.Error(a.Err)
 				}

@@ -138,7 +138,7 @@ func lookAt(outputs []string, identity, log string) ([]Extent, []*os.File, error
 			if x.End >= 0 || x.Gone {
 				continue
 			}
-			f, err := openBelow(x.Output, x.File, os.O_RDONLY, 0)
+			f, err := openBelow(x.Output, x.File, os.O_RDONLY, 0, 0)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotOurs) {
 				closeFiles(files)
 				return nil, nil, err

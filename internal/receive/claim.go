@@ -25,7 +25,7 @@ func (r *Receiver) claimPlainNames() error {
 		return nil
 	}
 	for {
-		f, err := openBelow(r.config.Output, plainNames, os.O_RDONLY, 0)
+		f, err := openBelow(r.config.Output, plainNames, os.O_RDONLY, 0, 0)
 		if err == nil {
 			b, err := io.ReadAll(io.LimitReader(f, 1024))
 			f.Close()

@@ -17,10 +17,12 @@ import (
 // the commit's goroutine owns.
 type batch struct {
 	items []*item
-	acks  []string
-	bad   []*rawMessage
-	began time.Time
-	bytes int64
+	// failed is how often the file system's sync had failed when the term began.
+	failed uint64
+	acks   []string
+	bad    []*rawMessage
+	began  time.Time
+	bytes  int64
 }
 
 // item is one log in a commit. The commit's goroutine may not touch the log itself.
@@ -51,7 +53,7 @@ type outcome struct {
 
 // startCommit begins a commit where one is due, and sets the timer for the next.
 func (p *partition) startCommit(term context.Context, timer *time.Timer) error {
-	if p.running || p.naming || p.since.IsZero() {
+	if p.running || p.since.IsZero() {
 		return nil
 	}
 	c := &p.r.config
@@ -75,10 +77,14 @@ func (p *partition) startCommit(term context.Context, timer *time.Timer) error {
 
 // snapshot takes what is to be committed. nil: nothing can be now.
 func (p *partition) snapshot() (*batch, error) {
-	b := &batch{began: p.r.now(), bytes: p.pending}
+	b := &batch{began: p.r.now(), bytes: p.pending, failed: p.failedSyncs}
 	left := false
 	for _, l := range p.logs {
 		if !l.dirty {
+			continue
+		}
+		if l.naming {
+			left = true
 			continue
 		}
 		if len(l.notes) > 0 {
@@ -140,7 +146,7 @@ func (p *partition) item(l *log) (*item, error) {
 			}
 		}
 	}
-	it.rec.Place = m.Place
+	it.rec.Place, it.rec.Forked = m.Place, m.Forked
 	if learnt := *l.learnt(); learnt.Epoch != 0 {
 		it.rec.Learnt = &learnt
 	}
@@ -178,6 +184,9 @@ func (r *Receiver) commit(term context.Context, records *broker.Records, b *batc
 			o.suspect = append(o.suspect, it.key)
 		}
 		return o
+	}
+	if err := term.Err(); err != nil {
+		return outcome{b, err, nil} // the sync took long, and another receiver may work the partition by now
 	}
 	if key, err := r.checkFiles(b); err != nil {
 		return outcome{b, fmt.Errorf("commit: %w", err), []string{key}}
@@ -264,8 +273,16 @@ func (r *Receiver) syncBatch(b *batch) error {
 	switch {
 	case n == 0:
 	case (all || n > fewFiles) && r.syncfs != nil:
-		if err := r.disk.syncFS(r.syncfs); err != nil {
+		if err := r.syncfs.sync(); err != nil {
 			return err
+		}
+		if r.syncfs.failed() != b.failed {
+			return errSyncFailed
+		}
+		if len(dirs) > 0 {
+			// The names were among what was synced. One directory more shows whether the file system still takes anything:
+			// before Linux 5.17 syncfs doesn't tell where its journal has failed.
+			dirs = map[string]bool{r.config.Output: true}
 		}
 	default:
 		if err := r.syncFiles(b); err != nil {
@@ -275,8 +292,12 @@ func (r *Receiver) syncBatch(b *batch) error {
 	return r.disk.syncDirs(dirs)
 }
 
+// errSyncFailed: the kernel told another partition of lost pages, and won't say whose they were.
+var errSyncFailed = errors.New("the file system could not write something since this term began")
+
 // checkFiles makes sure that what was synced is what others will find.
 func (r *Receiver) checkFiles(b *batch) (key string, err error) {
+	defer r.disk.flights.end(r.disk.flights.begin(opLook))
 	for _, it := range b.items {
 		for i, h := range it.handles {
 			if err := checkName(r.config.Output, it.paths[i], h, it.sizes[i]); err != nil {
@@ -463,7 +484,7 @@ func (p *partition) afterCommit(o outcome) error {
 	p.last = p.r.now()
 	for _, it := range o.batch.items {
 		l := it.log
-		// Names may not have changed meanwhile: they are only given while no commit runs.
+		// Names may not have changed meanwhile: a log in a commit is given none.
 		l.local, l.rec, l.rev, l.busy = it.local, it.rec, it.rev, false
 		l.refresh = l.rec.Learnt == nil || !same(l.rec.Learnt, &l.rec.Place)
 		for _, f := range it.files {
@@ -492,11 +513,15 @@ func (p *partition) failedCommit(o outcome) {
 		return
 	}
 	p.ailing = true
-	if len(o.suspect) == 0 {
-		return
+	p.distrust(o.suspect)
+}
+
+// distrust has the next term begin new files for logs.
+func (p *partition) distrust(keys []string) {
+	if p.suspect == nil && len(keys) > 0 {
+		p.suspect = make(map[string]bool)
 	}
-	p.suspect = make(map[string]bool)
-	for _, key := range o.suspect {
+	for _, key := range keys {
 		p.suspect[key] = true
 	}
 }

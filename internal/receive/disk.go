@@ -16,6 +16,7 @@ const (
 	opCreate     = "create"
 	opOpen       = "open"
 	opAppend     = "append"
+	opReadEnd    = "read the end"
 	opTruncate   = "truncate"
 	opSync       = "sync"
 	opSyncDir    = "sync directory"
@@ -34,16 +35,19 @@ const (
 	opNames      = "name files"
 	opBegin      = "begin"
 	opBeat       = "heartbeat"
+	opLook       = "look at files"
 )
 
 // disk is every operation of this package on files. fault, where set, is asked before each
 // operation, and after it with done true: a test fails one call site, or stops the world right behind it.
 type disk struct {
-	output string // below it no link is followed
-	fault  func(op string, done bool) error
+	output  string // below it no link is followed
+	fault   func(op string, done bool) error
+	flights flights
 }
 
 func (d *disk) do(op string, f func() error) error {
+	defer d.flights.end(d.flights.begin(op))
 	if d.fault == nil {
 		return f()
 	}
@@ -75,6 +79,10 @@ func (d *disk) open(path string) (*os.File, error) { return d.openAs(opOpen, pat
 
 func (d *disk) openAs(op, path string, flags int, mode, dirMode fs.FileMode) (f *os.File, err error) {
 	err = d.do(op, func() error {
+		if name, ok := strings.CutPrefix(path, d.output+"/"); ok {
+			f, err = openBelow(d.output, name, flags, mode, dirMode)
+			return err
+		}
 		dir, base, err := d.parent(path, dirMode)
 		if err != nil {
 			return err
@@ -95,6 +103,20 @@ func (d *disk) append(f *os.File, data []byte, at int64) error {
 		_, err := f.WriteAt(data, at)
 		return err
 	})
+}
+
+// endsLine reads the last byte of a file of that size.
+func (d *disk) endsLine(f *os.File, size int64) (is bool, err error) {
+	if size == 0 {
+		return true, nil
+	}
+	err = d.do(opReadEnd, func() error {
+		var b [1]byte
+		_, err := f.ReadAt(b[:], size-1)
+		is = b[0] == '\n'
+		return err
+	})
+	return is, err
 }
 
 func (d *disk) truncate(f *os.File, size int64) error {

@@ -201,6 +201,7 @@ type file struct {
 	opened  time.Time
 	base    string // name that the pattern gave when it was begun
 	newline bool   // the last byte ends a line
+	unread  bool   // newline isn't known yet: its descriptor was not open since the term began
 	dirty   bool   // appended to since the last commit took it
 	fresh   bool   // its name has not been synced yet
 	f       *os.File
@@ -233,9 +234,19 @@ func (o *openFiles) use(f *file) (*os.File, error) {
 		h.Close()
 		return nil, fmt.Errorf("central file %s: %w", f.name, err)
 	}
+	if f.unread {
+		if f.newline, err = o.disk.endsLine(h, f.size); err != nil {
+			h.Close()
+			return nil, fmt.Errorf("read the end of %s: %w: %w", f.name, err, errUnreadable)
+		}
+		f.unread = false
+	}
 	o.adopt(f, h)
 	return h, nil
 }
+
+// errUnreadable: a central file's last bytes can't be read: a bad sector, say. One file's shall not stop its partition.
+var errUnreadable = errors.New("it can't be gone on with")
 
 // errDamagedFile: a central file is gone, or shorter than what was written to it.
 var errDamagedFile = errors.New("it is gone, or shorter than what was written: somebody else changed it")
@@ -293,6 +304,13 @@ func (o *openFiles) adopt(f *file, h *os.File) {
 			o.close(old)
 		}
 		e = prev
+	}
+}
+
+// rest lets a file be closed before others: it won't be needed for long.
+func (o *openFiles) rest(f *file) {
+	if f.f != nil {
+		o.lru.MoveToBack(f.place)
 	}
 }
 

@@ -239,7 +239,7 @@ func FuzzGapEntry(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, gap []byte, length uint64) {
-		h := (&chunk.Chunk{Epoch: 1, Length: max(1, length), File: "f"}).Header(false)
+		h := (&chunk.Chunk{Epoch: 1, Length: max(1, length), File: "f"}).Header(chunk.Plain)
 		h[chunk.HeaderGap] = []string{string(gap)}
 		c, err := dec.Decode(h, nil)
 		if err != nil {

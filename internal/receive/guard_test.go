@@ -81,7 +81,7 @@ func TestMessagesWeighWhatTheyUnpackTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.decompressor.Close()
-	d := r.decode("LOGFORWARD_0", 0, few{header: c.Header(true), payload: enc.EncodeAll(zeros, nil)})
+	d := r.decode("LOGFORWARD_0", 0, few{header: c.Header(chunk.Zstd), payload: enc.EncodeAll(zeros, nil)})
 	if d.err != nil || d.bytes != len(zeros) {
 		t.Errorf("%d bytes, %v", d.bytes, d.err)
 	}

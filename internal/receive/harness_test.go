@@ -239,7 +239,7 @@ func (n *node) gap(length uint64) *chunk.Chunk {
 func (n *node) send(chunks ...*chunk.Chunk) {
 	n.s.t.Helper()
 	for _, c := range chunks {
-		n.raw(chunk.Subject{Prefix: "logs", Identity: n.identity, Log: n.log}.String(), c.Header(false), c.Data)
+		n.raw(chunk.Subject{Prefix: "logs", Identity: n.identity, Log: n.log}.String(), c.Header(chunk.Plain), c.Data)
 	}
 }
 

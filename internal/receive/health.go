@@ -21,6 +21,9 @@ func (r *Receiver) Health() []string {
 	case !r.serving || !r.complete:
 		reasons = append(reasons, "not ready yet")
 	}
+	if r.hang != nil {
+		reasons = append(reasons, r.hang.Error())
+	}
 	for n := range r.partitions {
 		for _, err := range []error{r.terms[n], r.stalls[n]} {
 			if err != nil {

@@ -37,6 +37,8 @@ type Beat struct {
 	// Leaving: it ends in order, and takes nothing more. Left: it has ended.
 	Leaving bool `json:"leaving,omitempty"`
 	Left    bool `json:"left,omitempty"`
+	// Hung: its disk hangs, and its heart stands still from here on.
+	Hung bool `json:"hung,omitempty"`
 	// Forgotten: an operator says that it won't come back. Nobody waits for what its state knew.
 	Forgotten bool `json:"forgotten,omitempty"`
 
@@ -143,7 +145,7 @@ func (t *table) observeBeat(token string, rec broker.Record) (news bool) {
 			}
 		}
 	}
-	return news || !alive || old.Leaving != b.Leaving || old.Left != b.Left || old.Layout != b.Layout || old.Forgotten != b.Forgotten || old.Instance != b.Instance
+	return news || !alive || old.Leaving != b.Leaving || old.Left != b.Left || old.Layout != b.Layout || old.Hung != b.Hung || old.Forgotten != b.Forgotten || old.Instance != b.Instance
 }
 
 // inherit takes over how long receivers have been silent from an older view, where they haven't moved since.
@@ -158,14 +160,14 @@ func (t *table) inherit(old *table) {
 // alive tells whether a receiver's heart beats. One's own does.
 func (t *table) alive(name string) bool {
 	b := t.beats[name]
-	return name == t.self || b != nil && !b.Left && !b.Forgotten && b.missed < t.misses
+	return name == t.self || b != nil && !b.Left && !b.Hung && !b.Forgotten && b.missed < t.misses
 }
 
 // ready are the receivers that take partitions of a layout, sorted.
 func (t *table) ready(layout string) []string {
 	var list []string
 	for name, b := range t.beats {
-		if t.alive(name) && b.Layout == layout && !b.Leaving && !b.Left && !b.Forgotten && !t.drains[name] {
+		if t.alive(name) && b.Layout == layout && !b.Leaving && !b.Left && !b.Hung && !b.Forgotten && !t.drains[name] {
 			list = append(list, name)
 		}
 	}

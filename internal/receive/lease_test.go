@@ -159,6 +159,14 @@ func TestDeadIsWhoseHeartIsMissedByOnesOwn(t *testing.T) {
 	if !a.alive("b") {
 		t.Error("dead though its heart beats again")
 	}
+	v.lease(0, "b")
+	v.put(beatKey("b"), Beat{Name: "b", Layout: "L", Hung: true})
+	if a.alive("b") || !a.free(0, "L") || a.plan(1, "L")[0] != "a" {
+		t.Error("b's partitions aren't free though it says that its disk hangs")
+	}
+	if p := v.tables["b"].plan(1, "L"); p[0] != "a" {
+		t.Errorf("b plans %v while its disk hangs", p)
+	}
 }
 
 // Nobody works by a new layout while somebody still works by the old one, and a lease of a layout that its owner has left holds nobody up.

@@ -25,6 +25,7 @@ type log struct {
 
 	dirty   bool // differs from what was committed last
 	busy    bool // in the commit that is under way
+	naming  bool // its files' names are being written to the state, beside commits
 	refresh bool // only the record's Learnt lags behind
 	changed time.Time
 
@@ -193,6 +194,7 @@ func (p *partition) flushNotes(l *log) error {
 		}
 		l.notes = l.notes[1:]
 		p.touch(l)
+		p.open.rest(l.ledger)
 	}
 	l.notes = nil
 	return nil

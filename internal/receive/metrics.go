@@ -9,7 +9,7 @@ type metrics struct {
 	quarantined, quarantineDropped                  prometheus.Counter
 	commits, syncs, syncsDropped, expired, squeezed prometheus.Counter
 	commitSeconds                                   prometheus.Histogram
-	stalled                                         prometheus.Gauge
+	stalled, hung                                   prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -38,7 +38,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.commitSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "logforward", Subsystem: "receive", Name: "commit_seconds",
 		Help: "Time from a commit's begin to its acknowledgements.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15)})
 	m.stalled = prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "logforward", Subsystem: "receive", Name: "stalled_partitions", Help: "Partitions that wait for the disk."})
-	all = append(all, m.commitSeconds, m.stalled)
+	m.hung = prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "logforward", Subsystem: "receive", Name: "disk_hung",
+		Help: "1 while an operation on the disk hasn't come back for longer than disk_timeout, and the receiver's heart stands still."})
+	all = append(all, m.commitSeconds, m.stalled, m.hung)
 	if reg != nil {
 		for _, c := range all {
 			// Two receivers in one process (tests, benchmarks) may share a registry: the first is shown.

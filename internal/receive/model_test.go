@@ -1,7 +1,9 @@
 package receive
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"logforward/internal/broker"
 	"logforward/internal/chunk"
 )
 
@@ -215,37 +218,58 @@ func (r *modelReceiver) endTerm(m *model, why string) {
 	r.life++
 }
 
-// begin is bringTogether, of an owner or of one who only settles.
+// modelKey is the log's.
+const modelKey = "node.log"
+
+// modelBucket is the model's bucket as a begin sees it: between what it reads and what it writes, an update may land.
+type modelBucket struct{ m *model }
+
+func (b modelBucket) Get(context.Context, string) ([]byte, uint64, error) {
+	if b.m.rec == nil {
+		return nil, 0, broker.ErrNotFound
+	}
+	value, err := b.m.rec.bytes()
+	revision := b.m.revision
+	if b.m.rng.IntN(3) == 0 {
+		b.m.land()
+	}
+	return value, revision, err
+}
+
+func (b modelBucket) Update(_ string, value []byte, expected uint64, done func(uint64, error)) {
+	rec, err := parseRecord(value)
+	if err != nil {
+		done(0, err)
+		return
+	}
+	revision, ok := b.m.cas(expected, *rec)
+	if !ok {
+		err = broker.ErrWrongRevision
+	}
+	done(revision, err)
+}
+
+// begin is bringTogether, of an owner or of one who only settles; what decides is the product's own.
 func (r *modelReceiver) begin(m *model, i int, owner bool) {
 	r.endTerm(m, fmt.Sprintf("begins, owner %t", owner))
 	if owner {
 		m.consumer++ // the others' are deleted
 		r.consumer = m.consumer
 	}
+	p := &partition{r: &Receiver{config: Config{Name: r.name}, logger: slog.New(slog.DiscardHandler), now: func() time.Time { return time.Time{} }},
+		term: fmt.Sprintf("%s/%d", r.name, r.life), known: make(map[string]broker.Record)}
+	bucket := modelBucket{m}
+	if value, revision, err := bucket.Get(context.Background(), modelKey); err == nil {
+		p.known[modelKey] = broker.Record{Key: modelKey, Value: value, Revision: revision}
+	}
+	l := &log{key: modelKey, local: r.state}
+	whole := r.state.Prepared == nil || int64(len(r.file)) >= r.state.Prepared.Size
+	if err := p.reconcile(context.Background(), bucket, l, whole, make(map[string]*closed), owner); err != nil {
+		m.fail("%s: %v", r.name, err)
+		return
+	}
+	r.state, r.rec, r.rev, r.cur, r.heard = l.local, l.rec, l.rev, l.cur, l.heard
 	lo := &r.state
-	for {
-		rec, rev := record{}, m.recRevision()
-		if m.rec != nil {
-			rec = clone(m.rec)
-		}
-		if m.rng.IntN(3) == 0 {
-			m.land() // between reading and writing
-		}
-		changed := rec.bringForward(r.name, lo, lo.Prepared == nil || int64(len(r.file)) >= lo.Prepared.Size, time.Time{})
-		r.rec, r.rev = rec, rev
-		if !changed && (lo.Prepared == nil || !owner && decided(&rec, rev, r.name, lo.Prepared)) {
-			break
-		}
-		next, ok := m.cas(rev, rec)
-		if !ok {
-			continue
-		}
-		r.rev = next
-		break
-	}
-	if p := lo.Prepared; p != nil && r.rec.covers(r.name, p) {
-		lo.commit(p, "k", map[string]*closed{})
-	}
 	lo.Prepared = nil
 	if size := int(lo.Committed.Size); len(r.file) < size {
 		m.fail("%s: %d bytes are committed, %d are there", r.name, size, len(r.file))
@@ -254,17 +278,9 @@ func (r *modelReceiver) begin(m *model, i int, owner bool) {
 		m.say("%s: cuts %d back to %d", r.name, len(r.file), size)
 		r.file, r.at, r.synced = r.file[:size], r.at[:size], size
 	}
-	r.cur = newCursor(lo.Committed.Place)
-	r.heard = chunk.Place{}
 	r.from, r.offset = lo.Committed.From, lo.Committed.Offset
-	if lo.Committed.File == "" || lo.Committed.From == lo.Committed.Place.Position {
+	if lo.Committed.File == "" || lo.Committed.From == lo.Committed.Place.Position || !same(&r.cur.Place, &lo.Committed.Place) {
 		r.from = unplaced
-	}
-	if further(&r.rec.Place, &lo.Committed.Place) {
-		if r.rec.Learnt != nil {
-			r.heard = *r.rec.Learnt
-		}
-		r.cur, r.from = newCursor(r.rec.Place), unplaced
 	}
 	r.working = owner
 	if owner {

@@ -11,7 +11,11 @@ import (
 
 // A file's name is written to the state before the file is made, so that after a crash a
 // receiver knows its own files from another's, also those that it never committed to. Names
-// are written in batches, for a fleet's first hour brings thousands of logs.
+// are written in batches, for a fleet's first hour brings thousands of logs. That goes on beside commits, but
+// never in one log: each writes its entry of the state.
+
+// maxNaming is how many logs are in one batch: the first of many needn't wait for the last.
+const maxNaming = 500
 
 // newNames is what one log's files will be called.
 type newNames struct {
@@ -28,6 +32,17 @@ type named struct {
 	err   error
 }
 
+// close frees the descriptors of files that no log was given.
+func (n *named) close() {
+	for _, names := range n.names {
+		for _, f := range []*os.File{names.dataFile, names.ledgerFile} {
+			if f != nil {
+				f.Close()
+			}
+		}
+	}
+}
+
 // wantFiles puts a log on hold until it has an open file and a ledger.
 func (p *partition) wantFiles(l *log) {
 	if l.hold != free_ {
@@ -37,16 +52,20 @@ func (p *partition) wantFiles(l *log) {
 	p.wants = append(p.wants, l)
 }
 
-// startNaming names and makes the files of all logs that wait, in one transaction.
+// startNaming names and makes the files of logs that wait, in one transaction.
 func (p *partition) startNaming() {
-	if p.naming || len(p.wants) == 0 || p.running {
-		// While a commit is under way it writes these logs' state, too.
+	if p.naming || len(p.wants) == 0 {
 		return
 	}
-	p.naming = true
 	now := p.r.now()
-	batch := make([]*newNames, 0, len(p.wants))
+	batch := make([]*newNames, 0, min(len(p.wants), maxNaming))
+	var later []*log
 	for _, l := range p.wants {
+		if l.busy || len(batch) == min(maxNaming, p.open.limit/2+1) { // a batch's descriptors come on top of those that are open
+			later = append(later, l)
+			continue
+		}
+		l.naming = true
 		n := &newNames{log: l, local: l.local}
 		if l.file == nil {
 			n.data = &file{opened: now, base: p.r.naming.base(l.identity, l.name, now), fresh: true}
@@ -56,7 +75,11 @@ func (p *partition) startNaming() {
 		}
 		batch = append(batch, n)
 	}
-	p.wants = nil
+	p.wants = later
+	if len(batch) == 0 {
+		return
+	}
+	p.naming = true
 	p.tasks.Go(func() {
 		err := p.r.nameFiles(batch, now)
 		p.named <- named{batch, err}
@@ -135,7 +158,7 @@ func (p *partition) afterNaming(n named) error {
 	}
 	for _, names := range n.names {
 		l := names.log
-		l.hold = free_
+		l.hold, l.naming = free_, false
 		if n.err != nil {
 			p.stall(l, n.err)
 			continue

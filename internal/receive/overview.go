@@ -86,7 +86,7 @@ func Look(ctx context.Context, js jetstream.JetStream, records *broker.Records) 
 			old := o.beats[name]
 			now := &seen{beat: b.Beat, revision: b.revision, moved: old != nil && (old.moved || old.revision != b.revision)}
 			o.beats[name] = now
-			if !now.moved && !b.Left && !b.Forgotten && time.Since(began) < min(max(time.Duration(b.Timeout), lookEvery), most) {
+			if !now.moved && !b.Left && !b.Hung && !b.Forgotten && time.Since(began) < min(max(time.Duration(b.Timeout), lookEvery), most) {
 				waiting = true
 			}
 		}
@@ -110,7 +110,7 @@ func (o *Overview) receivers(t *table) {
 		if b.beat.Forgotten {
 			continue
 		}
-		v := ReceiverView{Beat: b.beat, Alive: b.moved && !b.beat.Left, Drained: t.drains[name], Partitions: []int{}}
+		v := ReceiverView{Beat: b.beat, Alive: b.moved && !b.beat.Left && !b.beat.Hung, Drained: t.drains[name], Partitions: []int{}}
 		for _, p := range o.Partitions {
 			if p.Owner == name && !p.Leftover {
 				v.Partitions = append(v.Partitions, p.Partition)

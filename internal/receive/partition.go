@@ -48,10 +48,12 @@ type partition struct {
 	wants   []*log        // that need names for their files
 	naming  bool          // names are being written to the state
 	commits uint64
-	last    time.Time // when a commit last succeeded
-	running bool      // a commit is under way
-	stalled []*log
-	retry   <-chan time.Time
+	// failedSyncs is how often the file system's sync had failed before this term's first write.
+	failedSyncs uint64
+	last        time.Time // when a commit last succeeded
+	running     bool      // a commit is under way
+	stalled     []*log
+	retry       <-chan time.Time
 
 	ctx       context.Context // of the term
 	named     chan named
@@ -156,6 +158,7 @@ func (p *partition) reset() {
 	p.open = openFiles{output: p.r.config.Output, disk: &p.r.disk, limit: p.r.fileLimit()}
 	p.acks, p.bad, p.pending, p.since, p.urgent, p.queued = nil, nil, 0, time.Time{}, false, 0
 	p.wants, p.naming, p.running, p.stalled, p.retry = nil, false, false, nil, nil
+	p.failedSyncs = p.r.syncfs.failed()
 	p.named, p.committed, p.failed = make(chan named, 1), make(chan outcome, 1), make(chan error, 1)
 }
 
@@ -172,6 +175,11 @@ func (p *partition) runTerm(ctx, held context.Context) error {
 		select { // a commit that the term's end overtook
 		case o := <-p.committed:
 			p.failedCommit(o)
+		default:
+		}
+		select {
+		case n := <-p.named:
+			n.close()
 		default:
 		}
 		p.acks = nil
@@ -329,6 +337,10 @@ func (p *partition) handle(d *delivery) error {
 // offer gives a log a chunk. One that can't be taken now is first in the log's queue.
 func (p *partition) offer(l *log, d *delivery) error {
 	err := p.accept(l, d)
+	if errors.Is(err, errUnreadable) {
+		p.distrust([]string{l.key})
+		return err
+	}
 	if errors.Is(err, errStopped) || errors.Is(err, errDamagedFile) {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"logforward/internal/chunk"
 )
 
 // quarantine takes a message that can never be appended out of the way. It is kept whole, by the
@@ -17,7 +19,7 @@ import (
 func (p *partition) quarantine(d *delivery) {
 	raw := d.raw
 	if raw == nil { // well-formed, and refused for another reason
-		raw = &rawMessage{subject: d.subject.String(), header: d.chunk.Header(false), payload: d.chunk.Data, reply: d.reply, err: d.err}
+		raw = &rawMessage{subject: d.subject.String(), header: d.chunk.Header(chunk.Plain), payload: d.chunk.Data, reply: d.reply, err: d.err}
 	}
 	p.bad = append(p.bad, raw)
 	p.r.metrics.quarantined.Inc()

@@ -247,7 +247,7 @@ func nodeLoop(s *site, logs []*sender, rng *rand.Rand, finish chan struct{}) {
 	publish := func(x *sender, c *chunk.Chunk) {
 		copied := *c
 		copied.Round = x.round
-		s.pub.Publish(chunk.Subject{Prefix: "logs", Partition: chunk.Partition(x.identity, s.partitions), Identity: x.identity, Log: x.log}.String(), copied.Header(false), c.Data, func(broker.Ack) {})
+		s.pub.Publish(chunk.Subject{Prefix: "logs", Partition: chunk.Partition(x.identity, s.partitions), Identity: x.identity, Log: x.log}.String(), copied.Header(chunk.Plain), c.Data, func(broker.Ack) {})
 	}
 	finishing := false
 	deadline := time.Time{}

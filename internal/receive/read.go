@@ -67,14 +67,14 @@ func Ledger(path string) ([]Entry, error) {
 
 // OpenCentral opens a central file, in its compressed form where that is what is left. Links aren't followed.
 func OpenCentral(output, name string) (io.ReadCloser, error) {
-	f, err := openBelow(output, name, os.O_RDONLY, 0)
+	f, err := openBelow(output, name, os.O_RDONLY, 0, 0)
 	if err == nil {
 		return f, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if f, err2 := openBelow(output, name+".zst", os.O_RDONLY, 0); err2 == nil {
+	if f, err2 := openBelow(output, name+".zst", os.O_RDONLY, 0, 0); err2 == nil {
 		z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1))
 		if err != nil {
 			f.Close()
@@ -82,7 +82,7 @@ func OpenCentral(output, name string) (io.ReadCloser, error) {
 		}
 		return &decompressed{z.IOReadCloser(), f}, nil
 	}
-	if f, err2 := openBelow(output, name+".gz", os.O_RDONLY, 0); err2 == nil {
+	if f, err2 := openBelow(output, name+".gz", os.O_RDONLY, 0, 0); err2 == nil {
 		z, err := gzip.NewReader(f)
 		if err != nil {
 			f.Close()

@@ -54,6 +54,7 @@ type Config struct {
 	Sweep          time.Duration // how often closed files are looked after; 10 s
 	LeaseInterval  time.Duration // of the heartbeat; 1 s
 	LeaseTimeout   time.Duration // without a heartbeat, until others take over; 5 s
+	DiskTimeout    time.Duration // for an operation on the disk, until the heart stands still; 30 s, and at least two heartbeats
 	LeftoverGrace  time.Duration // that an older layout's stream must have been empty, until it is deleted; 2 min
 
 	Logger     *slog.Logger
@@ -83,6 +84,7 @@ func (c *Config) setDefaults() error {
 	def(&c.Sweep, 10*time.Second)
 	def(&c.LeaseInterval, time.Second)
 	def(&c.LeaseTimeout, 5*time.Second)
+	def(&c.DiskTimeout, 30*time.Second)
 	def(&c.LeftoverGrace, 2*time.Minute)
 	if c.LeaseTimeout < 2*c.LeaseInterval {
 		return fmt.Errorf("receiver: lease_timeout %s is less than two heartbeats (lease_interval %s): others would take over from a receiver that lives", c.LeaseTimeout, c.LeaseInterval)
@@ -115,7 +117,7 @@ type Receiver struct {
 	naming       naming
 	disk         disk
 	state        *state
-	syncfs       *os.File // nil: the kernel's syncfs reports no write errors (before 5.8)
+	syncfs       *fileSystem // nil: files are synced one by one
 	identity     broker.Identity
 	metrics      *metrics
 	decompressor *chunk.Decompressor
@@ -151,6 +153,7 @@ type Receiver struct {
 	stalls   map[int]error
 	note     error // why there is no layout yet
 	lacking  error // why complete is false, where that takes long
+	hang     error // of the disk
 }
 
 // link is one life of the connection.
@@ -209,9 +212,8 @@ func (r *Receiver) Open(ctx context.Context) (err error) {
 	if r.quarantined, err = dirSize(filepath.Join(r.config.State, "quarantine")); err != nil {
 		return fmt.Errorf("quarantine: %w", err)
 	}
-	if reportsWriteErrors() {
-		// Opened before the first write: an error is reported to those who were there.
-		if r.syncfs, err = os.Open(r.config.Output); err != nil {
+	if reportsWriteErrors() && syncsWhole(r.config.Output) {
+		if r.syncfs, err = openFileSystem(r.config.Output, &r.disk); err != nil {
 			return fmt.Errorf("output directory: %w", err)
 		}
 	}
@@ -378,7 +380,9 @@ func (r *Receiver) season(ctx context.Context) error {
 	// The sharing outlives the partitions: they give their leases back.
 	sharing, end := context.WithCancel(context.WithoutCancel(ctx))
 	shared := make(chan error, 1)
-	defer func() { end(); <-shared }()
+	var watch sync.WaitGroup
+	defer func() { end(); <-shared; watch.Wait() }()
+	watch.Go(func() { r.watchDisk(sharing) })
 	group, ctx := errgroup.WithContext(ctx)
 	go func() { shared <- r.share(sharing, ctx) }()
 	for _, p := range partitions {
@@ -530,7 +534,7 @@ func (r *Receiver) Status(ctx context.Context) Status {
 	} else if r.note != nil {
 		s.Problems = append(s.Problems, r.note.Error())
 	}
-	for _, err := range []error{r.sharing.twin, r.sharing.trouble, r.lacking} {
+	for _, err := range []error{r.sharing.twin, r.sharing.trouble, r.lacking, r.hang} {
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 		}

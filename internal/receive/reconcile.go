@@ -10,13 +10,20 @@ import (
 	"logforward/internal/chunk"
 )
 
-// reconcile decides, for a log of this receiver's state, what is committed.
-func (p *partition) reconcile(term context.Context, l *log, done map[string]*closed, owner bool) error {
+// positions is the positions bucket as a begin uses it; [broker.Records] says what its methods promise. The model that goes through
+// thousands of schedules has one of its own.
+type positions interface {
+	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)
+	Update(key string, value []byte, expected uint64, done func(revision uint64, err error))
+}
+
+// reconcile decides, for a log of this receiver's state, what is committed. whole: what is prepared is still on disk.
+func (p *partition) reconcile(term context.Context, bucket positions, l *log, whole bool, done map[string]*closed, owner bool) error {
 	lo := &l.local
 	for first := true; ; first = false {
 		known, found := p.known[l.key]
 		if !first || !found {
-			value, rev, err := p.records.Get(term, l.key)
+			value, rev, err := bucket.Get(term, l.key)
 			if err != nil && !errors.Is(err, broker.ErrNotFound) {
 				return err
 			}
@@ -30,7 +37,7 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 				rec = new(record)
 			}
 		}
-		changed := rec.bringForward(p.r.config.Name, lo, p.whole(lo.Prepared), p.r.now())
+		changed := rec.bringForward(p.r.config.Name, lo, whole, p.r.now())
 		l.rec, l.rev = *rec, known.Revision
 		if !changed && (lo.Prepared == nil || !owner && decided(rec, known.Revision, p.r.config.Name, lo.Prepared)) {
 			break
@@ -41,7 +48,7 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 		if err != nil {
 			return err
 		}
-		rev, err := p.update(term, l.key, value, l.rev)
+		rev, err := update(term, bucket, l.key, value, l.rev)
 		if errors.Is(err, broker.ErrWrongRevision) {
 			continue
 		}
@@ -58,12 +65,13 @@ func (p *partition) reconcile(term context.Context, l *log, done map[string]*clo
 		// Otherwise Prepared stays until reopen has set its bytes aside.
 	}
 	l.cur = newCursor(lo.Committed.Place)
-	l.cur.forked = lo.Committed.Forked
+	l.cur.forked = lo.Committed.Forked || l.rec.Forked && same(&l.rec.Place, &lo.Committed.Place)
 	if further(&l.rec.Place, &lo.Committed.Place) {
 		if l.rec.Learnt != nil {
 			l.heard = *l.rec.Learnt
 		}
 		l.cur = newCursor(l.rec.Place)
+		l.cur.forked = l.rec.Forked
 		l.dirty = true // so that what the record says is learnt, and told
 		p.touchAcks()
 	}
@@ -81,7 +89,7 @@ func (rec *record) bringForward(name string, lo *local, whole bool, now time.Tim
 		// The range is on disk, and what the record says is what it continues, or less. So the commit is
 		// carried through: to cut it back would lose it if the record had it, and was lost.
 		rec.merge(lo.Ranges)
-		rec.Place = m.Place
+		rec.Place, rec.Forked = m.Place, m.Forked
 		if further(&lo.Committed.Place, firstPlace(rec.Learnt)) {
 			place := lo.Committed.Place
 			rec.Learnt = &place
@@ -91,7 +99,7 @@ func (rec *record) bringForward(name string, lo *local, whole bool, now time.Tim
 	case further(&lo.Committed.Place, &rec.Place):
 		place := lo.Committed.Place // what is committed here wins
 		rec.merge(lo.Ranges)
-		rec.Place, rec.Learnt = place, &place
+		rec.Place, rec.Learnt, rec.Forked = place, &place, lo.Committed.Forked
 		rec.extend(name, &lo.Committed, now)
 		return true
 	}
@@ -144,13 +152,13 @@ func (lo *local) closed(key string, done map[string]*closed) {
 }
 
 // update writes one record and waits for the outcome.
-func (p *partition) update(ctx context.Context, key string, value []byte, expected uint64) (uint64, error) {
+func update(ctx context.Context, bucket positions, key string, value []byte, expected uint64) (uint64, error) {
 	type result struct {
 		rev uint64
 		err error
 	}
 	done := make(chan result, 1)
-	p.records.Update(key, value, expected, func(rev uint64, err error) { done <- result{rev, err} })
+	bucket.Update(key, value, expected, func(rev uint64, err error) { done <- result{rev, err} })
 	select {
 	case r := <-done:
 		if broker.OutcomeUnknown(r.err) {

@@ -20,6 +20,7 @@ type record struct {
 	Place  chunk.Place  `json:"place"`
 	Learnt *chunk.Place `json:"learnt,omitempty"`
 	Ranges []span       `json:"ranges,omitempty"` // oldest first
+	Forked bool         `json:"forked,omitempty"` // nothing more is taken in Place's epoch
 	Writer string       `json:"writer"`           // receiver and term
 	Commit uint64       `json:"commit"`           // unique within the writer's term
 }

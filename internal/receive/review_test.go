@@ -460,7 +460,7 @@ func TestWipedBrokerIsRebuiltFromTheReceiver(t *testing.T) {
 			part := chunk.Partition("web1", 3)
 			subject := chunk.Subject{Prefix: "logs", Partition: part, Identity: "web1", Log: "syslog"}.String()
 			c := n.make("committed\n")
-			n.raw(subject, c.Header(false), c.Data)
+			n.raw(subject, c.Header(chunk.Plain), c.Data)
 			n.waitConfirmed()
 			if running {
 				// The receiver goes through the same: its connection breaks, and the new broker is empty.
@@ -499,7 +499,7 @@ func TestWipedBrokerIsRebuiltFromTheReceiver(t *testing.T) {
 			c = n.make("after the wipe\n")
 			eventually(t, "publish", func() (bool, string) {
 				done := make(chan broker.Ack, 1)
-				s.pub.Publish(subject, c.Header(false), c.Data, func(a broker.Ack) { done <- a })
+				s.pub.Publish(subject, c.Header(chunk.Plain), c.Data, func(a broker.Ack) { done <- a })
 				a := <-done
 				return a.Err == nil, fmt.Sprint(a.Err)
 			})

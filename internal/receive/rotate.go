@@ -24,6 +24,11 @@ func (p *partition) mustRotate(l *log, now time.Time) bool {
 	if !full && (!p.r.naming.timed || p.r.naming.base(l.identity, l.name, now) == f.base) {
 		return false
 	}
+	if f.unread {
+		if _, err := p.open.use(f); err != nil {
+			return false // the append meets it, too
+		}
+	}
 	return f.newline || c.RotateSize > 0 && f.size >= c.RotateSize+overdue
 }
 

@@ -29,6 +29,7 @@ type sharing struct {
 	twin    error            // another receiver has this one's name
 	trouble error            // why this receiver takes no part now
 	peers   map[string]bool  // receivers that were ever seen, as remembered
+	news    chan struct{}    // peers are to be written
 	work    map[int]workload // of partitions that are worked
 }
 
@@ -48,6 +49,7 @@ const (
 func (r *Receiver) recallSharing() error {
 	s := &r.sharing
 	s.instance, s.started, s.peers, s.work = nuid.Next(), r.now(), make(map[string]bool), make(map[int]workload)
+	s.news = make(chan struct{}, 1)
 	s.host, _ = os.Hostname() // for people only
 	found, err := r.state.getMeta(metaID, &s.state)
 	if err == nil && !found {
@@ -104,6 +106,7 @@ func (r *Receiver) shareOnce(session, leave context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return r.beats(ctx, leave, records) })
+	group.Go(func() error { return r.keepPeers(ctx) })
 	return group.Wait()
 }
 
@@ -168,12 +171,13 @@ func (r *Receiver) rememberPeers() {
 	if !changed {
 		return
 	}
-	if err := r.state.putMeta(metaPeers, s.peers); err != nil {
-		r.logger.Error("other receivers can't be remembered", "error", err)
+	select {
+	case s.news <- struct{}{}:
+	default: // it is to be written already
 	}
 }
 
-// beats writes this receiver's heartbeat each interval, until ctx ends or its outcome can't be told.
+// beats writes this receiver's heartbeat each interval, until ctx ends or its outcome can't be told. While the disk hangs it says so once, and no more.
 func (r *Receiver) beats(ctx, leave context.Context, records *broker.Records) error {
 	key := beatKey(r.config.Name)
 	revision, err := r.takeName(ctx, records, key)
@@ -188,28 +192,13 @@ func (r *Receiver) beats(ctx, leave context.Context, records *broker.Records) er
 	tick := time.NewTicker(r.config.LeaseInterval)
 	defer tick.Stop()
 	leaving := leave.Done()
-	for {
-		value, err := json.Marshal(r.beat(leave.Err() != nil, false))
-		if err != nil {
-			return err
+	for silent := false; ; {
+		if hung := r.hangs(); !hung || !silent {
+			if revision, err = r.beatOnce(ctx, leave, records, key, revision, hung); err != nil {
+				return fmt.Errorf("heartbeat: %w", err)
+			}
+			silent = hung
 		}
-		err = r.disk.do(opBeat, func() (err error) {
-			revision, err = r.write(ctx, records, key, value, revision)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("heartbeat: %w", err)
-		}
-		r.mu.Lock()
-		first := r.sharing.own == 0
-		r.sharing.own, r.sharing.twin = revision, nil
-		if r.sharing.table != nil {
-			r.sharing.trouble = nil
-		}
-		if first {
-			r.broadcast()
-		}
-		r.mu.Unlock()
 		select {
 		case <-tick.C:
 		case <-leaving:
@@ -219,6 +208,37 @@ func (r *Receiver) beats(ctx, leave context.Context, records *broker.Records) er
 			return nil
 		}
 	}
+}
+
+// beatOnce writes one heartbeat. hung: the last for now; no partition is taken until the next.
+func (r *Receiver) beatOnce(ctx, leave context.Context, records *broker.Records, key string, revision uint64, hung bool) (uint64, error) {
+	b := r.beat(leave.Err() != nil, false)
+	b.Hung = hung
+	value, err := json.Marshal(b)
+	if err != nil {
+		return 0, err
+	}
+	err = r.disk.do(opBeat, func() (err error) {
+		revision, err = r.write(ctx, records, key, value, revision)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.sharing.own
+	r.sharing.own, r.sharing.twin = revision, nil
+	if hung {
+		r.sharing.own = 0
+	}
+	if r.sharing.table != nil {
+		r.sharing.trouble = nil
+	}
+	if (before > 0) != (r.sharing.own > 0) {
+		r.broadcast()
+	}
+	return revision, nil
 }
 
 // farewell says that this receiver has ended, so that nobody waits for its heart.

@@ -22,7 +22,7 @@ import (
 func (n *node) sendTo(partitions int, chunks ...*chunk.Chunk) {
 	n.s.t.Helper()
 	for _, c := range chunks {
-		n.raw(chunk.Subject{Prefix: "logs", Partition: chunk.Partition(n.identity, partitions), Identity: n.identity, Log: n.log}.String(), c.Header(false), c.Data)
+		n.raw(chunk.Subject{Prefix: "logs", Partition: chunk.Partition(n.identity, partitions), Identity: n.identity, Log: n.log}.String(), c.Header(chunk.Plain), c.Data)
 	}
 }
 

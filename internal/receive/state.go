@@ -237,6 +237,20 @@ func (s *state) logs(wanted func(key string) bool) (all map[string]*local, bad [
 	return all, bad, err
 }
 
+// keys are those of the logs that the state knows, as far as they are wanted.
+func (s *state) keys(wanted func(key string) bool) (map[string]bool, error) {
+	all := make(map[string]bool)
+	err := s.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketLogs).ForEach(func(k, _ []byte) error {
+			if wanted(string(k)) {
+				all[string(k)] = true
+			}
+			return nil
+		})
+	})
+	return all, err
+}
+
 // log reads what is known of one log; nil: nothing.
 func (s *state) log(key string) (*local, error) {
 	var lo *local

@@ -89,7 +89,7 @@ func (r *Receiver) sweepOnce(ctx context.Context) error {
 // it, the old one stays.
 func (r *Receiver) compress(ctx context.Context, name string, c *closed, ending string, writer func(io.Writer) (io.WriteCloser, error)) error {
 	path := filepath.Join(r.config.Output, name)
-	src, err := openBelow(r.config.Output, name, os.O_RDONLY, 0)
+	src, err := openBelow(r.config.Output, name, os.O_RDONLY, 0, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		r.logger.Error("closed file is gone: somebody else removed it", "file", name)
 		return r.state.put(opCompress, nil, map[string]*closed{name: nil})
@@ -99,7 +99,7 @@ func (r *Receiver) compress(ctx context.Context, name string, c *closed, ending 
 	}
 	defer src.Close()
 	err = r.disk.do(opCompress, func() (err error) {
-		dst, err := openBelow(r.config.Output, name+ending+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, r.config.FileMode)
+		dst, err := openBelow(r.config.Output, name+ending+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, r.config.FileMode, 0)
 		if err != nil {
 			return err
 		}

@@ -256,16 +256,7 @@ func TestStoppedOwnerCommitsNothingAndCutsItsTail(t *testing.T) {
 			n.waitConfirmed()
 			close(stopped.goOn)
 			// It wakes up, learns that it has lost the partition, and settles.
-			eventually(t, "settle", func() (bool, string) {
-				lo, err := s.r.state.log(key("web1", "syslog"))
-				s.must(err)
-				if len(s.works()) > 0 || lo.Prepared != nil {
-					return false, fmt.Sprintf("works %v, %+v", s.works(), lo)
-				}
-				st, err := os.Stat(filepath.Join(s.config.Output, lo.Committed.File))
-				s.must(err)
-				return st.Size() == lo.Committed.Size, fmt.Sprintf("%d bytes, %d committed", st.Size(), lo.Committed.Size)
-			})
+			s.settles("web1", "syslog")
 			n.send(n.make("and on\n"))
 			n.waitConfirmed()
 			n.same()
@@ -286,6 +277,24 @@ func TestStoppedOwnerCommitsNothingAndCutsItsTail(t *testing.T) {
 			never()
 		})
 	}
+}
+
+// settles waits until a receiver works nothing, and has cut a log's file back to what is committed.
+func (s *site) settles(identity, log string) {
+	s.t.Helper()
+	eventually(s.t, "settle", func() (bool, string) {
+		lo, err := s.r.state.log(key(identity, log))
+		s.must(err)
+		if len(s.works()) > 0 || lo.Prepared != nil {
+			return false, fmt.Sprintf("works %v, %+v", s.works(), lo)
+		}
+		if lo.Committed.File == "" {
+			return true, "" // it was closed
+		}
+		st, err := os.Stat(filepath.Join(s.config.Output, lo.Committed.File))
+		s.must(err)
+		return st.Size() == lo.Committed.Size, fmt.Sprintf("%d bytes, %d committed", st.Size(), lo.Committed.Size)
+	})
 }
 
 // recordGoesOn watches a record, which may never go back, nor lose the ranges of another receiver. The function that it gives ends that.

@@ -101,6 +101,7 @@ func All() []Setting {
 		{Name: "commit_bytes", Type: Bytes, Default: "64MiB", Min: 1 << 10, Max: 1 << 30, Commands: []string{Receive}, Help: "Bytes that begin a commit before its time."},
 		{Name: "lease_interval", Type: Duration, Default: "1s", Min: second / 100, Max: 60 * second, Commands: []string{Receive}, Help: "How often a receiver says that it lives; the same for all receivers."},
 		{Name: "lease_timeout", Type: Duration, Default: "5s", Min: second / 50, Max: 600 * second, Commands: []string{Receive}, Help: "How long a receiver may say nothing until the others take its partitions over."},
+		{Name: "disk_timeout", Type: Duration, Default: "30s", Min: second / 10, Max: 3600 * second, Commands: []string{Receive}, Help: "How long an operation on the receiver's disk may take until its heart stands still, so that others take its partitions over."},
 		{Name: "max_open_files", Type: Int, Default: "0", Max: 1 << 20, Commands: []string{Receive}, Help: "Central files that are open at once; 0: half of what the process may have."},
 		{Name: "max_logs_per_identity", Type: Int, Default: "10000", Min: 1, Commands: []string{Receive}, Help: "Logs that one identity may have; messages of more go into quarantine."},
 		{Name: "quarantine_size", Type: Bytes, Default: "1GiB", Commands: []string{Receive}, Help: "Bytes of messages that can't be used which are kept; more are only counted and reported."},
@@ -147,7 +148,7 @@ func All() []Setting {
 		all = append(all, s)
 	}
 	connection = append(connection,
-		Setting{Name: "compression", Type: Enum, Default: "none", Enum: []string{"none", "zstd"}, Help: "Compress what is sent; worth it on slow networks."},
+		Setting{Name: "compression", Type: Enum, Default: "s2", Enum: []string{"none", "s2", "zstd"}, Help: "How what is sent is compressed, where that makes it smaller; s2 costs less than it saves, zstd is for slow networks."},
 		Setting{Name: "commit", Type: Enum, Default: "confirmed", Enum: []string{"confirmed", "stored"}, Help: "What lets the node forget: the receiver's confirmation, or, for streams that something else consumes, the broker's acknowledgement, which is a weaker promise."},
 	)
 	for _, s := range connection {

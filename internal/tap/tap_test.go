@@ -59,15 +59,15 @@ func (n *node) make(text string) *chunk.Chunk {
 func (n *node) publish(chunks ...*chunk.Chunk) {
 	n.t.Helper()
 	for _, c := range chunks {
-		data, encoded := c.Data, false
+		data, encoding := c.Data, chunk.Plain
 		if len(data) >= chunk.CompressFrom {
-			z, err := chunk.NewCompressor()
+			z, err := chunk.NewCompressor(chunk.S2)
 			if err != nil {
 				n.t.Fatal(err)
 			}
-			data, encoded = z.Compress(nil, data)
+			data, encoding = z.Compress(nil, data)
 		}
-		if err := n.nc.PublishMsg(&nats.Msg{Subject: n.subject, Header: c.Header(encoded), Data: data}); err != nil {
+		if err := n.nc.PublishMsg(&nats.Msg{Subject: n.subject, Header: c.Header(encoding), Data: data}); err != nil {
 			n.t.Fatal(err)
 		}
 	}

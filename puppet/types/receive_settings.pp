@@ -21,6 +21,7 @@
 # * `commit_bytes`: Bytes that begin a commit before its time. Default: `64MiB`.
 # * `lease_interval`: How often a receiver says that it lives; the same for all receivers. Default: `1s`.
 # * `lease_timeout`: How long a receiver may say nothing until the others take its partitions over. Default: `5s`.
+# * `disk_timeout`: How long an operation on the receiver's disk may take until its heart stands still, so that others take its partitions over. Default: `30s`.
 # * `max_open_files`: Central files that are open at once; 0: half of what the process may have. Default: `0`.
 # * `max_logs_per_identity`: Logs that one identity may have; messages of more go into quarantine. Default: `10000`.
 # * `quarantine_size`: Bytes of messages that can't be used which are kept; more are only counted and reported. Default: `1GiB`.
@@ -59,6 +60,7 @@ type Mcollective_agent_logforward::Receive_settings = Struct[{
   Optional['commit_bytes'] => Variant[Integer[1024, 1073741824], Pattern[/\A\d+(\.\d+)? ?([kKMGTP]i?B?|B)?\z/]],
   Optional['lease_interval'] => Variant[Integer[0, 0], Pattern[/\A(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)\z/]],
   Optional['lease_timeout'] => Variant[Integer[0, 0], Pattern[/\A(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)\z/]],
+  Optional['disk_timeout'] => Variant[Integer[0, 0], Pattern[/\A(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)\z/]],
   Optional['max_open_files'] => Integer[0, 1048576],
   Optional['max_logs_per_identity'] => Integer[1],
   Optional['quarantine_size'] => Variant[Integer[0], Pattern[/\A\d+(\.\d+)? ?([kKMGTP]i?B?|B)?\z/]],

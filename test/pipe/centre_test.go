@@ -191,7 +191,7 @@ func TestHostileNode(t *testing.T) {
 	good := func(change func(*chunk.Chunk)) nats.Header {
 		c := &chunk.Chunk{Epoch: 1, Length: uint64(len(data)), Checksum: chunk.Sum(data), File: "1-2-3-4-5", Data: data}
 		change(c)
-		return nats.Header(c.Header(false))
+		return nats.Header(c.Header(chunk.Plain))
 	}
 	subject := func(log string) string { return fmt.Sprintf("logs.%d.%s.%s", p, evil, log) }
 	attack := func() {

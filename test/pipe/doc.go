@@ -4,5 +4,8 @@
 // exactly the bytes that were written.
 //
 // Faults come at random moments from a seed that is logged; LOGFORWARD_SEED repeats one,
-// LOGFORWARD_CHAOS_SECONDS makes the test longer.
+// LOGFORWARD_CHAOS_SECONDS makes the test longer. LOGFORWARD_SOAK_HOURS runs the soak, which watches for growth.
+//
+// The benchmarks measure the same processes with the settings that users get, and others in their place; make bench runs them and
+// writes docs/performance.md.
 package pipe

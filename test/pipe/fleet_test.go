@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +20,7 @@ import (
 	"logforward/test/proc"
 )
 
-// binary is the program under test, built once.
+// binary is the program under test, built once, or the one that LOGFORWARD_TEST_BINARY names: so two builds can be compared.
 var binary string
 
 func TestMain(m *testing.M) { os.Exit(build(m)) }
@@ -32,6 +31,9 @@ func build(m *testing.M) int {
 	}
 	if os.Getenv("LOGFORWARD_TEST_NOBODY") != "" {
 		return m.Run() // this program again, as another user, for a test that needs no binary
+	}
+	if binary = os.Getenv("LOGFORWARD_TEST_BINARY"); binary != "" {
+		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "logforward-pipe-")
 	if err != nil {
@@ -71,11 +73,7 @@ type fleet struct {
 
 func newFleet(t testing.TB) *fleet {
 	t.Helper()
-	f := &fleet{t: t, dir: t.TempDir(), processes: map[string]*process{}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	f.must(err)
-	f.port = l.Addr().(*net.TCPAddr).Port
-	f.must(l.Close())
+	f := &fleet{t: t, dir: t.TempDir(), port: freePort(t), processes: map[string]*process{}}
 	f.brokers = newLink(t, fmt.Sprintf("127.0.0.1:%d", f.port))
 	for _, d := range []string{"logs", "forwarders"} {
 		f.must(os.MkdirAll(f.path(d), 0o755))

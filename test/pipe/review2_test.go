@@ -34,7 +34,7 @@ func TestForkDoublesNothing(t *testing.T) {
 	nc, err := broker.Connect(t.Context(), broker.Options{URLs: []string{r.serve.Listen}})
 	r.must(err)
 	defer nc.Close()
-	r.must(nc.PublishMsg(&nats.Msg{Subject: subject, Header: c.Header(false), Data: other}))
+	r.must(nc.PublishMsg(&nats.Msg{Subject: subject, Header: c.Header(chunk.Plain), Data: other}))
 	r.must(nc.Flush())
 	n.eventually("the fork", func() error {
 		if n.status("app").Epoch == s.Epoch {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"logforward/internal/broker"
+	"logforward/internal/freeport"
 	"logforward/internal/receive"
 )
 
@@ -67,12 +67,11 @@ func newRig(t testing.TB, change ...func(*rig)) *rig {
 
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }

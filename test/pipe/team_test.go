@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"logforward/internal/broker"
 	"logforward/internal/receive"
 )
 
@@ -163,6 +164,7 @@ func (m *team) startAll(partitions int) {
 	for i := range teamServers {
 		m.startServer(i)
 	}
+	m.leader()
 	m.setup("--partitions", fmt.Sprint(partitions), "--replicas", "3")
 	for i := range teamReceivers {
 		m.startReceiver(i)
@@ -170,6 +172,25 @@ func (m *team) startAll(partitions int) {
 	for i := range m.nodes {
 		m.startNode(i)
 	}
+}
+
+// leader waits until the servers have chosen who makes streams.
+func (m *team) leader() {
+	m.t.Helper()
+	m.eventually("a leader", patience, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		nc, err := broker.Connect(ctx, broker.Options{URLs: strings.Split(m.urls(), ",")})
+		if err != nil {
+			return err
+		}
+		defer nc.Close()
+		js, err := broker.JetStream(nc, "")
+		if err == nil {
+			_, err = js.AccountInfo(ctx)
+		}
+		return err
+	})
 }
 
 // urls are those of the servers themselves.
@@ -231,8 +252,8 @@ func (m *team) compareAt(node, log int, want []byte) error {
 }
 
 func (m *team) showAll() {
-	for _, name := range []string{"r1", "r2", "r3", "node0"} {
-		b, _ := os.ReadFile(m.path(name + ".out"))
+	for _, name := range []string{"n1.out", "n1.log", "n2.out", "n2.log", "n3.out", "n3.log", "r1.out", "r2.out", "r3.out", "node0.out"} {
+		b, _ := os.ReadFile(m.path(name))
 		lines := strings.Split(string(b), "\n")
 		m.t.Logf("%s:\n%s", name, strings.Join(lines[max(0, len(lines)-50):], "\n"))
 	}

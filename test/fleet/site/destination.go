@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net"
-	"strconv"
+
+	"logforward/internal/freeport"
 )
 
 // Destination is another place that nodes may forward to: logforward's own broker, which has nothing
@@ -28,11 +28,10 @@ func (s *Site) AddDestination(ctx context.Context, name string) (*Destination, e
 }
 
 func (d *Destination) start(ctx context.Context, s *Site) error {
-	port, err := freePort()
+	address, err := freeport.Address()
 	if err != nil {
 		return err
 	}
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	d.credentials = keys{"url": "nats://" + address, "user": d.Name, "password": rand.Text()}
 	if d.Receiver, err = s.makeReceiver(d.Name, d.credentials); err != nil {
 		return err

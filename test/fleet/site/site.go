@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/choria-io/tokens"
+
+	"logforward/internal/freeport"
 )
 
 // Security is how the parts of a fleet prove who they are.
@@ -89,22 +91,13 @@ func (s *Site) begin(ctx context.Context) (err error) {
 	if s.authority, err = newAuthority(filepath.Join(s.Dir, "authority")); err != nil {
 		return err
 	}
-	if s.Port, err = freePort(); err != nil {
+	if s.Port, err = freeport.Port(); err != nil {
 		return err
 	}
 	if err := errors.Join(os.MkdirAll(s.path("log"), 0o700), s.configureBroker()); err != nil {
 		return err
 	}
 	return s.StartBroker(ctx)
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // collective is the one that all belong to: of the two defaults that Choria has had.
