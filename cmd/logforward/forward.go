@@ -33,7 +33,7 @@ answers on its socket. SIGHUP reads all definitions again.
 			return err
 		}
 		log := p.logger(v)
-		smallMemory()
+		modest()
 		c, host, err := forwardConfig(v, log)
 		if err != nil {
 			return misconfigured(err)

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -203,10 +204,15 @@ func (v *values) destinations() (map[string]forward.Destination, choriaConfigs, 
 // soon is a duration for which zero means at once, where the engine takes zero as its default.
 func (v *values) soon(name string) time.Duration { return max(v.Duration(name), 1) }
 
-// smallMemory suits a daemon that shares its machine with those whose logs it reads: it collects early.
-func smallMemory() {
+// modest suits a daemon that shares its machine with those whose logs it reads: it collects early, and takes no more than one core.
+// Its work is many short steps; on several cores each would wake another thread, which finds nothing left to do.
+// GOMEMLIMIT and GOMAXPROCS in the environment win.
+func modest() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(96 << 20)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
 	}
 }
 

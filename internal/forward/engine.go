@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"logforward/internal/beat"
 	"logforward/internal/tail"
 
 	"golang.org/x/time/rate"
@@ -19,6 +20,7 @@ type Engine struct {
 	log            *slog.Logger
 	metrics        *metrics
 	saver          *saver
+	beat           *beat.Beat // of lingering logs and gathered events: the process is woken once for all of them
 	watcher        *tail.Watcher
 	budget         *tail.Budget
 	limiter        *rate.Limiter // of the node; nil: none
@@ -48,6 +50,12 @@ func New(c Config) *Engine {
 	}
 }
 
+// A beat as long as logs linger has most of them linger for just that. A long one would delay the notice of a quiet log's lines.
+const (
+	shortestBeat = 250 * time.Microsecond
+	longestBeat  = 4 * time.Millisecond
+)
+
 // Open checks the configuration and opens what all logs share. Connections are made
 // when a log first needs them.
 func (e *Engine) Open(context.Context) error {
@@ -61,11 +69,15 @@ func (e *Engine) Open(context.Context) error {
 		return fmt.Errorf("forward: %w", err)
 	}
 	l := &e.cfg.Limits
-	watcher := tail.NewWatcher(tail.WatcherConfig{Poll: l.Poll, Logger: e.log})
-	if err := watcher.Open(); err != nil {
-		return fmt.Errorf("forward: watch files: %w", err)
+	pace, err := beat.New(min(max(l.Linger, shortestBeat), longestBeat))
+	if err != nil {
+		return fmt.Errorf("forward: %w", err)
 	}
-	e.watcher, e.budget = watcher, tail.NewBudget(l.HeldDeleted)
+	watcher := tail.NewWatcher(tail.WatcherConfig{Poll: l.Poll, Logger: e.log, Beat: pace})
+	if err := watcher.Open(); err != nil {
+		return errors.Join(fmt.Errorf("forward: watch files: %w", err), pace.Close())
+	}
+	e.beat, e.watcher, e.budget = pace, watcher, tail.NewBudget(l.HeldDeleted)
 	if l.NodeRate > 0 {
 		e.limiter = rate.NewLimiter(rate.Limit(l.NodeRate), int(min(max(l.NodeRate/8, 1<<10), int64(l.ChunkSize))))
 	}
@@ -73,7 +85,7 @@ func (e *Engine) Open(context.Context) error {
 	e.metrics = newMetrics(e)
 	if e.cfg.Registerer != nil {
 		if err := e.cfg.Registerer.Register(e.metrics); err != nil {
-			return errors.Join(fmt.Errorf("forward: metrics: %w", err), watcher.Close())
+			return errors.Join(fmt.Errorf("forward: metrics: %w", err), watcher.Close(), pace.Close())
 		}
 	}
 	e.mu.Lock()
@@ -93,7 +105,7 @@ func (e *Engine) Close() error {
 	if e.cfg.Registerer != nil {
 		e.cfg.Registerer.Unregister(e.metrics)
 	}
-	return e.watcher.Close()
+	return errors.Join(e.watcher.Close(), e.beat.Close())
 }
 
 // Set says which logs shall be forwarded, all of them. Logs that aren't among them end and keep

@@ -75,7 +75,8 @@ type forwarder struct {
 	limiter    *rate.Limiter
 	rateUntil  time.Time
 	lastSent   time.Time
-	rush       bool // there was more than a chunk: no lingering
+	lingers    time.Time // until when it lingered last
+	rush       bool      // there was more than a chunk: no lingering
 	partial    partial
 	lookAt     time.Time // don't look at the file before
 	reopenAt   time.Time
@@ -336,8 +337,8 @@ func (f *forwarder) step(now time.Time) (wait time.Duration, listen, more bool) 
 		if (f.draining || f.layout != nil) && f.flight.end() >= f.former {
 			return f.hold(now)
 		}
-		if wait := f.linger(now); wait > 0 {
-			return wait, false, false
+		if f.linger(now) {
+			return time.Hour, false, false
 		}
 	}
 	size := f.chunkSize()
@@ -400,12 +401,20 @@ func (f *forwarder) gate(now time.Time) time.Duration {
 	return f.rateUntil.Sub(now)
 }
 
-// linger is how long a busy log waits for a chunk to fill.
-func (f *forwarder) linger(now time.Time) time.Duration {
+// linger tells whether a busy log waits for a chunk to fill. It is woken when it has waited long enough.
+func (f *forwarder) linger(now time.Time) bool {
 	if f.rush {
-		return 0
+		return false
 	}
-	return f.lastSent.Add(f.engine.cfg.Limits.Linger).Sub(now)
+	due := f.engine.beat.Near(f.lastSent.Add(f.engine.cfg.Limits.Linger))
+	if !now.Before(due) || f.lastSent.IsZero() {
+		return false
+	}
+	if !due.Equal(f.lingers) {
+		f.lingers = due
+		f.engine.beat.Wake(due, f.mail.signal)
+	}
+	return true
 }
 
 // chunkSize is the most bytes of a chunk now.

@@ -138,12 +138,13 @@ func (p *partition) take(l *log, ch *chunk.Chunk, skip uint64) error {
 	}
 	if g := ch.Gap; g != nil && skip < ch.Length {
 		from := ch.Position + skip
+		lost, exact := gapBehind(g, ch.Length, skip)
 		l.note(Entry{Time: now, Event: EventGap, Epoch: ch.Epoch, From: from, To: ch.End(), File: l.file.name, Offset: start,
-			Cause: g.Cause, Bytes: &g.Bytes, Exact: g.Exact && skip == 0, Found: &g.Time, Path: g.Path})
+			Cause: g.Cause, Bytes: &lost, Exact: exact, Found: &g.Time, Path: g.Path})
 		l.gaps++
 		p.r.metrics.gaps.Inc()
 		p.r.metrics.gapPositions.Add(float64(ch.Length - skip))
-		p.r.logger.Warn("bytes are lost", "identity", l.identity, "log", l.name, "from", from, "to", ch.End(), "cause", g.Cause, "bytes", g.Bytes)
+		p.r.logger.Warn("bytes are lost", "identity", l.identity, "log", l.name, "from", from, "to", ch.End(), "cause", g.Cause, "bytes", lost)
 	}
 	l.cur.advance(ch, skip)
 	l.bytes += uint64(len(data))
@@ -151,6 +152,18 @@ func (p *partition) take(l *log, ch *chunk.Chunk, skip uint64) error {
 	p.touch(l)
 	p.pending += int64(len(data))
 	return p.flushNotes(l)
+}
+
+// gapBehind is how much of a gap is lost behind its first skip positions, whose bytes are here: as many
+// less where each position stands for a byte, else nobody knows exactly.
+func gapBehind(g *chunk.Gap, length, skip uint64) (lost int64, exact bool) {
+	switch {
+	case skip == 0:
+		return g.Bytes, g.Exact
+	case g.Bytes >= 0 && uint64(g.Bytes) == length:
+		return g.Bytes - int64(skip), g.Exact
+	}
+	return -1, false
 }
 
 // unplaced: no range of the current epoch has begun in the open file.

@@ -32,6 +32,17 @@ type named struct {
 	err   error
 }
 
+// close frees the descriptors of files that no log was given.
+func (n *named) close() {
+	for _, names := range n.names {
+		for _, f := range []*os.File{names.dataFile, names.ledgerFile} {
+			if f != nil {
+				f.Close()
+			}
+		}
+	}
+}
+
 // wantFiles puts a log on hold until it has an open file and a ledger.
 func (p *partition) wantFiles(l *log) {
 	if l.hold != free_ {

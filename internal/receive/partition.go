@@ -177,6 +177,11 @@ func (p *partition) runTerm(ctx, held context.Context) error {
 			p.failedCommit(o)
 		default:
 		}
+		select {
+		case n := <-p.named:
+			n.close()
+		default:
+		}
 		p.acks = nil
 		p.open.closeAll()
 	}()

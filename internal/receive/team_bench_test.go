@@ -3,6 +3,7 @@ package receive
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"golang.org/x/sys/unix"
 
 	"logforward/internal/broker"
 	"logforward/internal/chunk"
@@ -26,11 +28,11 @@ func teamOf(b testing.TB, receivers, partitions int, change func(*Config)) []*si
 	return team
 }
 
-// load publishes chunks of as many logs, and waits until the broker has them.
-func load(b testing.TB, s *site, logs, chunks int, data []byte) {
+// load publishes the chunks from one number to another of as many logs, and waits until the broker has them.
+func load(b testing.TB, s *site, logs, from, to int, data []byte) {
 	var waiting sync.WaitGroup
 	sum := chunk.Sum(data)
-	for n := range chunks {
+	for n := from; n < to; n++ {
 		digest := chunk.Digest(0)
 		for range n {
 			digest = digest.Extend(sum, uint64(len(data)))
@@ -77,7 +79,7 @@ func BenchmarkTeam(b *testing.B) {
 				team := teamOf(b, receivers, 8, func(c *Config) {
 					c.CommitInterval, c.Sweep, c.LeaseInterval, c.LeaseTimeout = time.Second, time.Hour, time.Second, 5*time.Second
 				})
-				load(b, team[0], logs, chunks, data)
+				load(b, team[0], logs, 0, chunks, data)
 				for _, s := range team {
 					s.startReceiver()
 				}
@@ -96,36 +98,79 @@ func BenchmarkTeam(b *testing.B) {
 	}
 }
 
-// BenchmarkManyActiveLogs lets 10,000 logs each bring a chunk of 10 KiB a second: what the commit of so many dirty files costs, and whether
-// receiving goes on meanwhile.
+// BenchmarkManyActiveLogs has 10,000 logs bring chunks of 10 KiB: first one of each, for which files are made (new-s), then more of logs that are
+// known, from full streams to empty ones: throughput, CPU of broker and receiver together, what a commit of so many dirty files takes,
+// and the longest time for which nothing was received meanwhile.
 func BenchmarkManyActiveLogs(b *testing.B) {
 	data := bytes.Repeat([]byte("2026-01-01T00:00:00Z host daemon[1234]: a message of usual length\n"), 10<<10/66+1)[:10<<10]
-	const logs, chunks = 10_000, 6
+	const logs, chunks = 10_000, 9
 	for _, partitions := range []int{1, 4} {
 		b.Run(fmt.Sprintf("partitions=%d", partitions), func(b *testing.B) {
-			b.SetBytes(logs * chunks * int64(len(data)))
 			for b.Loop() {
-				b.StopTimer()
-				team := teamOf(b, 1, partitions, func(c *Config) {
+				s := teamOf(b, 1, partitions, func(c *Config) {
 					c.CommitInterval, c.Sweep = time.Second, time.Hour
+				})[0]
+				load(b, s, logs, 0, 1, data)
+				began := time.Now()
+				s.startReceiver()
+				drained(b, s)
+				b.ReportMetric(time.Since(began).Seconds(), "new-s")
+				s.must(s.stopReceiver())
+				load(b, s, logs, 1, chunks, data)
+				runtime.GC() // of what publishing has left
+				s.startReceiver()
+				eventually(b, "begin", func() (bool, string) {
+					s.r.mu.Lock()
+					defer s.r.mu.Unlock()
+					return len(s.r.working) == partitions, ""
 				})
-				load(b, team[0], logs, chunks, data)
-				team[0].startReceiver()
-				b.StartTimer()
-				drained(b, team[0])
-				b.StopTimer()
-				reg := team[0].r.metrics
-				h := gathered(b, reg.commitSeconds).GetHistogram()
+				before, cpu := counted(b, s.r.metrics.bytes), processorTime(b)
+				began = time.Now()
+				stop, paused := make(chan struct{}), make(chan time.Duration)
+				go func() { paused <- longestPause(b, s.r, logs*(chunks-1)*float64(len(data)), stop) }()
+				drained(b, s)
+				took := time.Since(began)
+				close(stop)
+				size := logs*(chunks-1)*float64(len(data)) - before
+				b.ReportMetric(size/took.Seconds()/1e6, "MB/s")
+				b.ReportMetric((processorTime(b)-cpu).Seconds()/size*(1<<30), "CPU-s/GiB")
+				b.ReportMetric((<-paused).Seconds(), "pause-s")
+				h := gathered(b, s.r.metrics.commitSeconds).GetHistogram()
 				b.ReportMetric(h.GetSampleSum()/float64(h.GetSampleCount()), "s/commit")
-				b.ReportMetric(counted(b, reg.commits), "commits")
-				if err := team[0].stopReceiver(); err != nil {
-					b.Fatal(err)
-				}
-				team[0].stopBroker()
-				b.StartTimer()
+				b.ReportMetric(counted(b, s.r.metrics.commits), "commits")
+				s.must(s.stopReceiver())
+				s.stopBroker()
 			}
 		})
 	}
+}
+
+// processorTime is what this process has taken.
+func processorTime(b testing.TB) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// longestPause is the longest time in which a receiver appended nothing, until it has appended so many bytes in all, or stop is closed.
+func longestPause(b testing.TB, r *Receiver, all float64, stop <-chan struct{}) (longest time.Duration) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	last, at := counted(b, r.metrics.bytes), time.Now()
+	for last < all {
+		select {
+		case <-tick.C:
+		case <-stop:
+			return longest
+		}
+		if now := counted(b, r.metrics.bytes); now != last {
+			longest = max(longest, time.Since(at))
+			last, at = now, time.Now()
+		}
+	}
+	return longest
 }
 
 // BenchmarkTakeOver is how long a log waits for its confirmation when its receiver goes, with the default heartbeat: in order, and by a crash. Seven

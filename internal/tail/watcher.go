@@ -10,20 +10,17 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
+	"logforward/internal/beat"
 	"logforward/internal/share"
 )
 
 const pollDefault = time.Second
 
-// Events are left to gather for a moment once some were handled: the kernel makes one of several that
+// gather is how long events are left to gather once some were handled: the kernel makes one of several that
 // say the same, and a file that is written to without a break needn't wake its log for each line.
-const (
-	gather   = time.Millisecond
-	gathered = 1024 // events that may wait for that
-)
+const gather = time.Millisecond
 
 // relaxed is how many polls pass between two looks at a file for which inotify
 // works: local, no link, nothing open besides. Then the look is only there in case.
@@ -33,6 +30,7 @@ const relaxed = 5
 type WatcherConfig struct {
 	Poll   time.Duration // how often every file is looked at in any case; default 1 s, negative: only by Sweep
 	Logger *slog.Logger
+	Beat   *beat.Beat // at whose moments gathered events are read; nil: it has timers of its own
 	// NoInotify leaves it to the poll alone.
 	NoInotify bool
 }
@@ -49,7 +47,7 @@ type Watcher struct {
 	mu       sync.Mutex
 	logs     map[*watch]struct{}
 	dirs     map[string]*watchedDir
-	notify   *fsnotify.Watcher
+	notify   *inotify
 	reported bool // that inotify doesn't suffice
 	sweeps   uint64
 	order    []*watch
@@ -63,7 +61,8 @@ type watchedDir struct {
 	path     string
 	names    map[string][]*watch
 	watched  bool
-	local    bool // changes made elsewhere are impossible
+	wd       int32 // of the watch
+	local    bool  // changes made elsewhere are impossible
 	dev, ino uint64
 }
 
@@ -112,7 +111,7 @@ func (w *Watcher) Open() error {
 	}
 	w.stop = make(chan struct{})
 	if !w.cfg.NoInotify {
-		n, err := fsnotify.NewBufferedWatcher(gathered)
+		n, err := newInotify()
 		if err != nil {
 			w.report("", err)
 		} else {
@@ -149,7 +148,7 @@ func (w *Watcher) Close() error {
 	w.mu.Unlock()
 	var err error
 	if n != nil {
-		if err = n.Close(); err != nil {
+		if err = n.file.Close(); err != nil {
 			err = fmt.Errorf("close inotify: %w", err)
 		}
 	}
@@ -237,7 +236,7 @@ func (w *Watcher) attach(d *watchedDir) bool {
 	if err != nil {
 		return false // it is tried again at every sweep
 	}
-	if err := w.notify.Add(d.path); err != nil {
+	if err := w.notify.add(d); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			w.report(d.path, err)
 		}
@@ -250,7 +249,7 @@ func (w *Watcher) attach(d *watchedDir) bool {
 // detach stops watching a directory. Called with w.mu.
 func (w *Watcher) detach(d *watchedDir) {
 	if w.notify != nil && d.watched {
-		_ = w.notify.Remove(d.path) // it may be gone
+		w.notify.remove(d)
 	}
 	d.watched = false
 }
@@ -272,47 +271,69 @@ func (w *Watcher) report(dir string, err error) {
 		"directory", dir, "poll", w.cfg.Poll, "error", err, "hint", hint)
 }
 
-func (w *Watcher) events(n *fsnotify.Watcher) {
+// events reads what the kernel tells, until n is closed.
+func (w *Watcher) events(n *inotify) {
+	buf := make([]byte, 16<<10)
+	on := make(chan struct{}, 1)
 	for {
-		select {
-		case e, ok := <-n.Events:
-			if !ok {
-				return
-			}
-			w.event(e)
-			for len(n.Events) > 0 {
-				if e, ok = <-n.Events; !ok {
-					return
-				}
-				w.event(e)
-			}
+		k, err := n.file.Read(buf)
+		if err != nil {
+			return // closed; it fails for nothing else
+		}
+		w.handle(n, buf[:k])
+		if k > len(buf)/2 {
+			continue // there may be more
+		}
+		if w.cfg.Beat == nil {
 			time.Sleep(gather)
-		case err, ok := <-n.Errors:
-			if !ok {
-				return
-			}
-			// After an overflow anything may have happened.
-			if !errors.Is(err, fsnotify.ErrEventOverflow) {
-				w.cfg.Logger.Debug("inotify", "error", err)
-			}
-			w.WakeAll()
+			continue
+		}
+		w.cfg.Beat.Wake(time.Now().Add(gather), func() { on <- struct{}{} })
+		select {
+		case <-on:
+		case <-w.stop:
+			return
 		}
 	}
 }
 
-func (w *Watcher) event(e fsnotify.Event) {
+// handle wakes the logs that some events are about.
+func (w *Watcher) handle(n *inotify, buf []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if d := w.dirs[e.Name]; d != nil && (e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)) {
-		// The directory itself went. The next sweep looks for it.
-		d.watched = false
-		d.wake()
-	}
-	dir, name := filepath.Split(e.Name)
-	if d := w.dirs[filepath.Clean(dir)]; d != nil {
-		for _, x := range d.names[name] {
-			x.wake()
+	err := each(buf, func(e happened) {
+		if e.mask&unix.IN_Q_OVERFLOW != 0 {
+			w.wakeAll() // anything may have happened
+			return
 		}
+		for _, d := range n.dirs[e.wd] {
+			w.event(d, e)
+		}
+		switch {
+		case e.mask&unix.IN_IGNORED != 0: // the watch is gone
+			delete(n.dirs, e.wd)
+		case e.mask&unix.IN_MOVE_SELF != 0: // the path leads elsewhere by now
+			delete(n.dirs, e.wd)
+			_, _ = unix.InotifyRmWatch(n.fd, uint32(e.wd))
+		}
+	})
+	if err != nil {
+		w.cfg.Logger.Debug("inotify", "error", err)
+		w.wakeAll()
+	}
+}
+
+func (w *Watcher) event(d *watchedDir, e happened) {
+	if e.name == "" {
+		if e.mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_IGNORED|unix.IN_UNMOUNT) != 0 && d.watched {
+			// The directory itself went. The next sweep looks for it.
+			d.watched = false
+			d.wake()
+		}
+		return
+	}
+	for _, x := range d.names[e.name] {
+		x.wake()
 	}
 }
 
@@ -328,6 +349,10 @@ func (d *watchedDir) wake() {
 func (w *Watcher) WakeAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.wakeAll()
+}
+
+func (w *Watcher) wakeAll() {
 	for e := range w.logs {
 		e.wake()
 	}

@@ -273,13 +273,13 @@ func TestWatcherSharesDirectories(t *testing.T) {
 		}
 		logs = append(logs, l)
 	}
-	if n := len(w.notify.WatchList()); n != 1 {
+	if n := len(w.notify.dirs); n != 1 {
 		t.Fatalf("%d watches", n)
 	}
 	for _, l := range logs {
 		_ = l.Close()
 	}
-	if n := len(w.notify.WatchList()); n != 0 || len(w.dirs) != 0 || len(w.logs) != 0 {
+	if n := len(w.notify.dirs); n != 0 || len(w.dirs) != 0 || len(w.logs) != 0 {
 		t.Fatalf("%d watches, %d directories, %d logs left", n, len(w.dirs), len(w.logs))
 	}
 }

@@ -16,6 +16,8 @@ type fault struct {
 	causes   []string // of gaps that are true here
 	why      string   // what isn't exact, and the reason
 	forks    bool     // a fork is what should be found here
+	doubles  bool     // bytes may come twice
+	least    bool     // gaps of which the ledger isn't sure are at least as big as it says
 	rounds   int      // how often, in one run
 	pace     time.Duration
 	alone    bool // it can't be a part of combinations
@@ -78,7 +80,7 @@ func combinations(all []*fault) []*fault {
 		}
 	}
 	plain := some(func(f *fault) bool {
-		return f.topology.servers == 1 && len(f.topology.volumes) == 0 && !f.topology.clock && !f.topology.namespace && len(f.causes) == 0 && !f.forks
+		return f.topology.servers == 1 && len(f.topology.volumes) == 0 && !f.topology.clock && !f.topology.namespace && len(f.causes) == 0 && !f.forks && !f.doubles
 	})
 	disks := some(func(f *fault) bool {
 		return f.topology.servers == 1 && !f.topology.clock && !f.topology.namespace && (len(f.topology.volumes) > 0 || f.group == "process" || f.group == "network")

@@ -64,7 +64,7 @@ func on(kinds ...string) topology {
 // lostOnNode are the causes that a node gives for what its disk lost.
 var lostOnNode = []string{"can't be read again", "changed since it was read", "truncated", "not found after a restart", "node state lost"}
 
-const lostOnNodeWhy = "the end of a file that the node's disk hadn't got yet is gone with the power: what wasn't sent nobody has seen, and what was becomes a gap if no receiver had it"
+const lostOnNodeWhy = "the end of a file that the node's disk hadn't got yet is gone with the power: what wasn't sent nobody has seen, and what was becomes a gap if no receiver had it; its size is an estimate, for the node has lost as well what it knew of that"
 
 func powerFaults() []*fault {
 	return []*fault{

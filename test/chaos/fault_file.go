@@ -1,8 +1,11 @@
 package main
 
 import (
+	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -11,21 +14,23 @@ import (
 	"syscall"
 	"time"
 
-	"compress/gzip"
+	"logforward/internal/control"
 )
 
-// behind runs something with a log's writer while its node is frozen, and the log has so much that the node hasn't read. mu is held.
-func behind(do func(s *system, r *rand.Rand, w *stream) error) func(s *system, r *rand.Rand) {
+// behind runs something with a log's writer while its node is frozen, which has read everything before, and now there is more that it hasn't. mu is held.
+func behind(do func(s *system, r *rand.Rand, w *stream, unread int) error) func(s *system, r *rand.Rand) {
 	return func(s *system, r *rand.Rand) {
 		name := pick(r, s.nodeNames())
 		defer s.hold(name)()
 		streams, release := s.holdWriters(name)
 		defer release()
 		w := streams[r.IntN(len(streams))]
+		s.failed(wait(patience, func() error { return s.lagOf(name) })) // a file that it never saw it can't follow
 		s.event("freeze %s", name)
 		s.signal(name, syscall.SIGSTOP)
+		at := len(w.written)
 		s.failed(w.append(w.some(50 + r.IntN(400))))
-		if s.failed(do(s, r, w)) {
+		if s.failed(do(s, r, w, len(w.written)-at)) {
 			return
 		}
 		s.failed(w.append(w.some(1 + r.IntN(100))))
@@ -34,12 +39,43 @@ func behind(do func(s *system, r *rand.Rand, w *stream) error) func(s *system, r
 	}
 }
 
-func truncateUnread(s *system, r *rand.Rand, w *stream) error {
-	s.event("%s of node%d is truncated before it was read", w.log, w.node+1)
+// truncateUnread truncates a file while the log is held, and the node has seen how much there is that it hasn't read.
+func truncateUnread(s *system, r *rand.Rand) {
+	name := pick(r, s.nodeNames())
+	defer s.hold(name)()
+	streams, release := s.holdWriters(name)
+	defer release()
+	w := streams[r.IntN(len(streams))]
+	s.failed(wait(patience, func() error { return s.lagOf(name) }))
+	c := s.control[w.node]
+	_, err := c.Pause(context.Background(), control.PauseRequest{Log: w.log, Reason: "chaos"})
+	if s.failed(err) {
+		return
+	}
+	at := len(w.written)
+	s.failed(w.append(w.some(50 + r.IntN(400))))
+	s.failed(wait(patience, func() error {
+		st, err := c.Status(context.Background(), control.StatusRequest{Log: w.log})
+		if err == nil && (len(st.Logs) != 1 || st.Logs[0].LagBytes != int64(len(w.written)-at)) {
+			err = fmt.Errorf("%+v", st.Logs)
+		}
+		return err
+	}))
+	s.event("%s of node%d is truncated: %d bytes weren't read", w.log, w.node+1, len(w.written)-at)
+	s.failed(w.truncate())
+	s.failed(w.append(w.some(1 + r.IntN(500))))
+	_, err = c.Resume(context.Background(), control.ResumeRequest{Log: w.log})
+	s.failed(err)
+}
+
+func truncateUnseen(s *system, r *rand.Rand, w *stream, unread int) error {
+	s.event("%s of node%d is truncated before the node has seen what is in it", w.log, w.node+1)
+	g := w.generations[len(w.generations)-1]
+	w.doubt(g, g.size()-unread, "truncated before the node's next look")
 	return w.truncate()
 }
 
-func removeUnread(s *system, r *rand.Rand, w *stream) error {
+func removeUnread(s *system, r *rand.Rand, w *stream, _ int) error {
 	s.event("%s of node%d is removed before it was read", w.log, w.node+1)
 	if err := os.Remove(w.path); err != nil {
 		return err
@@ -74,6 +110,9 @@ func rewrite(s *system, r *rand.Rand) {
 	_, err = f.WriteAt(other[:sent], int64(g.size()-sent))
 	s.failed(errors.Join(err, f.Close()))
 	s.event("%d bytes of %s of node%d are written over; the broker loses the first ones", sent, w.log, w.node+1)
+	w.uncertain(span{at, at + sent, "written over"})
+	w.note(other[:sent])
+	w.uncertain(span{at + sent, at + 2*sent, "written over what was sent"})
 	for _, broker := range s.serverNames() {
 		s.kill(broker, syscall.SIGKILL)
 		s.failed(os.RemoveAll(s.state("broker", broker)))
@@ -88,13 +127,15 @@ func fileFaults() []*fault {
 	held := single
 	held.node = []string{"held_deleted = 8KiB"}
 	return []*fault{
-		{name: "truncate", group: "files", about: "a file is truncated before it was read", topology: single, rounds: 3, do: behind(truncateUnread), alone: true,
+		{name: "truncate", group: "files", about: "a file is truncated before it was read", topology: single, rounds: 3, do: truncateUnread, alone: true, least: true,
 			causes: []string{"truncated"}, why: "what was truncated away unread is gone: a gap, of at least as many bytes as the node had seen"},
+		{name: "truncate-unseen", group: "files", about: "a file is written and truncated again before the node has looked at it", topology: single, rounds: 3, do: behind(truncateUnseen), alone: true,
+			causes: []string{"truncated"}, why: "what is written and truncated between two looks nobody can see"},
 		{name: "remove", group: "files", about: "a file is removed before it was read", topology: single, rounds: 3, do: behind(removeUnread)},
 		{name: "remove-beyond", group: "files", about: "a file is removed before it was read, with more in it than held_deleted", topology: held, rounds: 3, do: behind(removeUnread), alone: true,
 			causes: []string{"deleted beyond the budget", "can't be read again"}, why: "what exceeds the budget is let go: a gap of exactly that size"},
 		{name: "rewrite", group: "files", about: "bytes that were sent and aren't confirmed are written over, and the broker loses them", topology: single, rounds: 1, do: rewrite, alone: true,
-			causes: []string{"changed since it was read"}, why: "the first bytes are nowhere any more, and the others stand where they stood: a gap of exactly that size"},
+			causes: []string{"changed since it was read", "can't be read again"}, why: "the first bytes are nowhere any more: a gap; the file counts as a new one and is sent from its beginning, what was confirmed of it once more", doubles: true},
 	}
 }
 
@@ -217,10 +258,12 @@ func readRotated(path, options string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readAll(z)
+	return io.ReadAll(z)
 }
 
 func rotationFaults() (all []*fault) {
+	still := single
+	still.still = true
 	own := &fault{name: "rotate", group: "rotation", about: "files are renamed every few steps, and late lines go to the old ones", topology: single, rounds: 3,
 		do: func(s *system, r *rand.Rand) {
 			for range 5 {
@@ -247,7 +290,7 @@ func rotationFaults() (all []*fault) {
 		{"dateext-compress", "create; dateext; dateformat -%s; compress", late},
 		{"olddir", "create; olddir old", ""},
 	} {
-		all = append(all, &fault{name: "logrotate-" + m.name, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: single, rounds: 3,
+		all = append(all, &fault{name: "logrotate-" + m.name, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: still, rounds: 3,
 			why: m.why, alone: true, do: logrotate(m.options)})
 	}
 	return all

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"io"
 	"math/rand/v2"
 	"syscall"
 	"time"
 
 	"logforward/test/proc"
 )
-
-func readAll(r io.Reader) ([]byte, error) { return io.ReadAll(r) }
 
 // burst lets a log's writer write as fast as it can.
 func burst(kilobytes int) func(s *system, r *rand.Rand) {
@@ -53,21 +50,21 @@ func loadFaults() []*fault {
 	narrow := single
 	narrow.node = []string{"rate = 600KiB/s"}
 	full := single
-	full.setup = []string{"--max-bytes", "300KiB"}
+	full.setup = []string{"--max-bytes", "16MiB"}
 	many := topology{servers: 1, receivers: 1, nodes: 4, logs: 500, many: true}
 	slow := linked("node", 800, 1500, func(_ *rand.Rand, k *proc.Link) { k.Slow(100 << 10) }, func(k *proc.Link) { k.Slow(0) }, "slow network for")
 	kill := end("node", syscall.SIGKILL, 0, 300)
 	killReceiver := end("receiver", syscall.SIGKILL, 0, 300)
 	return []*fault{
 		{name: "fast-writer", group: "load", about: "a writer that is faster than the pipe: its log may send 600 KiB/s", topology: narrow, rounds: 2, do: burst(1200)},
-		{name: "full-stream", group: "load", about: "a writer that is faster than the pipe: the stream takes 300 KiB, and the receiver is frozen", topology: full, rounds: 2,
+		{name: "full-stream", group: "load", about: "a writer that is faster than the pipe: the stream takes 16 MiB, and the receiver is frozen", topology: full, rounds: 1,
 			do: func(s *system, r *rand.Rand) {
 				name := pick(r, s.receiverNames())
 				defer s.hold(name)()
 				s.event("SIGSTOP %s", name)
 				s.signal(name, syscall.SIGSTOP)
-				burst(1200)(s, r)
-				pause(r, 200, 900)
+				burst(20<<10)(s, r)
+				pause(r, 500, 1500)
 				s.event("SIGCONT %s", name)
 				s.signal(name, syscall.SIGCONT)
 			}},

@@ -145,6 +145,7 @@ type campaign struct {
 
 	mu      sync.Mutex
 	stepped func() (string, error)
+	can     *abilities
 }
 
 // skip is a fault that can't be injected on this machine.
@@ -167,7 +168,8 @@ func (c *campaign) run(chosen []*fault) (results []*result, skipped []skip, err 
 		out := filepath.Join(c.dir, "logforward-clock")
 		return out, buildStepped(out)
 	})
-	can := newAbilities()
+	c.can = newAbilities()
+	can := c.can
 	type task struct {
 		f    *fault
 		seed uint64

@@ -1,4 +1,304 @@
 package main
 
-func (c *campaign) publish(file string, results []*result, skipped []skip) error { return nil }
-func (c *campaign) mutate(pattern, file string) int                              { return 0 }
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// published is the file of numbers that the matrix is made from. Two commands write it, each its part.
+type published struct {
+	Made    string      `json:"made"` // date
+	Machine string      `json:"machine"`
+	Means   []string    `json:"means"`
+	Seconds float64     `json:"seconds"` // of all runs
+	Faults  []row       `json:"faults"`
+	Mutants []mutantRow `json:"mutants,omitempty"`
+}
+
+// row is one fault with all its seeds.
+type row struct {
+	Fault   string   `json:"fault"`
+	Group   string   `json:"group"`
+	About   string   `json:"about"`
+	Seeds   []uint64 `json:"seeds"`
+	Once    string   `json:"once"`  // exact, or what isn't
+	Order   string   `json:"order"` // exact, or what isn't
+	Gaps    string   `json:"gaps"`  // none, or how they are accounted
+	Lag     string   `json:"lag"`   // zero, or what isn't
+	Why     string   `json:"why,omitempty"`
+	Tally   tally    `json:"tally"`
+	Failed  []string `json:"failed,omitempty"`
+	Skipped string   `json:"skipped,omitempty"`
+	// Recovery is how long it took, in seconds, from the end of the fault until no node had any lag and all bytes had been compared.
+	Recovery span2 `json:"recovery"`
+}
+
+type span2 struct {
+	Median float64 `json:"median"`
+	Most   float64 `json:"most"`
+}
+
+// mutantRow is one way in which the program was broken.
+type mutantRow struct {
+	Mutant  string  `json:"mutant"`
+	File    string  `json:"file"`
+	About   string  `json:"about"`
+	Fault   string  `json:"fault"`
+	Check   string  `json:"check"` // that caught it; empty: none did
+	Said    string  `json:"said"`
+	Seed    uint64  `json:"seed"`
+	Tried   int     `json:"tried"` // seeds
+	Seconds float64 `json:"seconds"`
+}
+
+// rows sums up results by fault.
+func rows(results []*result, skipped []skip) (all []row) {
+	order := faults()
+	at := func(name string) int { return slices.IndexFunc(order, func(f *fault) bool { return f.name == name }) }
+	byFault := map[string][]*result{}
+	for _, r := range results {
+		byFault[r.fault.name] = append(byFault[r.fault.name], r)
+	}
+	for _, list := range byFault {
+		all = append(all, newRow(list))
+	}
+	for _, s := range skipped {
+		all = append(all, row{Fault: s.fault.name, Group: s.fault.group, About: s.fault.about, Skipped: s.why})
+	}
+	slices.SortFunc(all, func(a, b row) int { return cmp.Compare(at(a.Fault), at(b.Fault)) })
+	return all
+}
+
+func newRow(list []*result) row {
+	f := list[0].fault
+	slices.SortFunc(list, func(a, b *result) int { return cmp.Compare(a.seed, b.seed) })
+	w := row{Fault: f.name, Group: f.group, About: f.about, Once: "exact", Order: "exact", Lag: "zero", Gaps: "none", Why: f.why}
+	var took []float64
+	broken := map[string]string{}
+	for _, r := range list {
+		w.Seeds = append(w.Seeds, r.seed)
+		if !r.ok() {
+			w.Failed = append(w.Failed, fmt.Sprintf("seed %d: %v", r.seed, errors.Join(r.err, r.machine)))
+			broken[r.check()] = fmt.Sprintf("**broken** (seed %d)", r.seed)
+			continue
+		}
+		w.Tally.add(&r.tally)
+		took = append(took, r.recovery.Seconds())
+	}
+	slices.Sort(took)
+	if n := len(took); n > 0 {
+		w.Recovery = span2{round(took[n/2]), round(took[n-1])}
+	}
+	if t := &w.Tally; t.Gaps > 0 {
+		w.Gaps = fmt.Sprintf("accounted: %d for %d bytes", t.Gaps, t.Lost)
+		if t.Unsized > 0 {
+			w.Gaps += fmt.Sprintf(", the size of %d of them as far as known", t.Unsized)
+		}
+		w.Gaps += " (" + strings.Join(sortedKeys(t.Causes), "; ") + ")"
+	}
+	if w.Tally.Unseen > 0 {
+		w.Gaps = strings.TrimPrefix(w.Gaps+"; ", "none; ") + fmt.Sprintf("not promised: %d bytes that nobody can have seen", w.Tally.Unseen)
+	}
+	if f.doubles {
+		w.Once = "not promised"
+		if w.Tally.Doubled > 0 {
+			w.Once += fmt.Sprintf(": %d bytes twice", w.Tally.Doubled)
+		} else {
+			w.Once += "; it was exact"
+		}
+	}
+	for check, text := range broken {
+		switch check {
+		case checkOnce:
+			w.Once = text
+		case checkOrder:
+			w.Order = text
+		case checkGap:
+			w.Gaps = text
+		default:
+			w.Lag = text
+		}
+	}
+	return w
+}
+
+func sortedKeys(m map[string]int) (list []string) {
+	for k := range m {
+		list = append(list, k)
+	}
+	slices.Sort(list)
+	return list
+}
+
+func round(f float64) float64 { return float64(int(f*100+0.5)) / 100 }
+
+// machine names where it ran, as far as that matters.
+func machine() string {
+	var u unix.Utsname
+	_ = unix.Uname(&u)
+	var m unix.Sysinfo_t
+	_ = unix.Sysinfo(&m)
+	return fmt.Sprintf("%d cores, %d GiB, Linux %s, %s", runtime.NumCPU(), m.Totalram*uint64(m.Unit)>>30, unix.ByteSliceToString(u.Release[:]), runtime.Version())
+}
+
+// means tell by what the faults were injected.
+func means(can *abilities) []string {
+	word := func(why, does string) string {
+		if why != "" {
+			return does + ": not here: " + why
+		}
+		return does
+	}
+	return []string{
+		word(can.volumes, "Power failure: files lie on an ext4 file system in a loop device, which is stopped by ext4's shutdown ioctl without writing out anything that is in memory, and mounted again"),
+		word(can.volumes, "Full disk: all free blocks of such a file system are allocated. Read-only: the kernel is told of an error in it, and makes it read-only with all its files open"),
+		"Network: every connection goes through a proxy that cuts, mutes, delays and slows it",
+		"Clock: the program is built with a time.Now that adds what a file says, for Go reads the clock without a system call; the monotonic clock is left alone",
+		word(can.namespaces, "inotify: nodes run in a user namespace with limits of its own, which are set to 0. Descriptors: prlimit on the running process"),
+		word(can.logrotate, "logrotate: the real one, by force, while the logs are written"),
+		"A team is three NATS servers with three copies of everything, three receivers and three nodes",
+	}
+}
+
+func read(file string) (*published, error) {
+	p := new(published)
+	b, err := os.ReadFile(numbers(file))
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, json.Unmarshal(b, p)
+}
+
+// numbers is the file of numbers that belongs to a matrix.
+func numbers(file string) string { return strings.TrimSuffix(file, filepath.Ext(file)) + ".json" }
+
+// publish writes what the runs showed.
+func (c *campaign) publish(file string, results []*result, skipped []skip) error {
+	p, err := read(file)
+	if err != nil {
+		return err
+	}
+	p.Made, p.Machine, p.Means = time.Now().UTC().Format(time.DateOnly), machine(), means(c.can)
+	p.Faults, p.Seconds = rows(results, skipped), round(time.Since(c.began).Seconds())
+	return p.write(file)
+}
+
+func (p *published) write(file string) error {
+	b, err := json.MarshalIndent(p, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(numbers(file), append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(p.markdown()), 0o644)
+}
+
+func (p *published) markdown() string {
+	var b strings.Builder
+	runs, seeds, bytes := 0, map[uint64]bool{}, int64(0)
+	for _, w := range p.Faults {
+		runs += len(w.Seeds)
+		for _, s := range w.Seeds {
+			seeds[s] = true
+		}
+		bytes += w.Tally.Bytes
+	}
+	fmt.Fprintf(&b, `# What was shown, fault by fault
+
+<!-- Made by: make chaos, and make mutants. Changes belong into test/chaos. -->
+
+Each line is a run of the built program, forwarders, brokers and receivers as processes of their own, while writers write and rotate their logs and
+the fault happens at moments that a seed gives. Then an oracle compares: every byte that was on a node is at the centre once, in order, or is
+in the ledger as a gap with its true cause and size; and the lag of every node goes back to zero. What a line says beside "exact" is all that
+isn't; [guarantees](guarantees.md) has the promises.
+
+%d runs with %d seeds, %s compared byte by byte, in %.0f s; %s; %s. A run is done again by
+
+    go run ./test/chaos --fault NAME --seed N
+
+"Back" is how long it took, from the end of the fault, until no node had any lag and every byte was compared: the median and the most, in seconds.
+
+| fault | once | in order | gaps | lag | back | seeds | bytes |
+|---|---|---|---|---|---|---|---|
+`, runs, len(seeds), size(bytes), p.Seconds, p.Machine, p.Made)
+	group := ""
+	for _, w := range p.Faults {
+		if w.Group != group {
+			group = w.Group
+			fmt.Fprintf(&b, "| **%s** | | | | | | | |\n", group)
+		}
+		if w.Skipped != "" {
+			fmt.Fprintf(&b, "| `%s`: %s | not tried here: %s | | | | | | |\n", w.Fault, w.About, oneLine(w.Skipped))
+			continue
+		}
+		fmt.Fprintf(&b, "| `%s`: %s | %s | %s | %s | %s | %.2f / %.2f | %d | %s |\n", w.Fault, w.About, w.Once, w.Order, w.Gaps, w.Lag, w.Recovery.Median, w.Recovery.Most, len(w.Seeds), size(w.Tally.Bytes))
+	}
+	b.WriteString("\n## What isn't exact, and why\n\n")
+	for _, w := range p.Faults {
+		if w.Why != "" {
+			fmt.Fprintf(&b, "* `%s`: %s.\n", w.Fault, w.Why)
+		}
+	}
+	for _, w := range p.Faults {
+		for _, f := range w.Failed {
+			fmt.Fprintf(&b, "* **`%s` failed**, %s\n", w.Fault, oneLine(f))
+		}
+	}
+	b.WriteString("\n## By what means\n\n")
+	for _, m := range p.Means {
+		fmt.Fprintf(&b, "* %s.\n", m)
+	}
+	if len(p.Mutants) > 0 {
+		b.WriteString(`
+## Is the oracle able to see anything?
+
+The program was broken on purpose, one line at a time, and run under the same faults. Each of these was caught, by the check that is named, with the
+first seed that showed it ("make mutants").
+
+| broken | where | fault | caught by | seed | seeds tried | seconds |
+|---|---|---|---|---|---|---|
+`)
+		for _, m := range p.Mutants {
+			caught := m.Check
+			if caught == "" {
+				caught = "**not caught**"
+			}
+			fmt.Fprintf(&b, "| `%s`: %s | %s | `%s` | %s: %s | %d | %d | %.0f |\n", m.Mutant, m.About, m.File, m.Fault, caught, oneLine(m.Said), m.Seed, m.Tried, m.Seconds)
+		}
+	}
+	return b.String()
+}
+
+// oneLine makes a text fit into a table.
+func oneLine(s string) string {
+	s = strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "|", "\\|")
+	if len(s) > 200 {
+		s = s[:200] + "…"
+	}
+	return s
+}
+
+func size(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.0f KiB", float64(n)/(1<<10))
+}

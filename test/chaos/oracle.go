@@ -38,8 +38,10 @@ type span struct {
 // anybody could have been sure to have read them.
 type account struct {
 	written  []byte
-	doubtful []span // in order, not overlapping
-	causes   []string
+	doubtful []span   // in order, not overlapping
+	causes   []string // of gaps that are true
+	doubles  bool     // what was sent before may come again
+	least    bool     // where the ledger isn't sure of a gap's size, it is at least that
 }
 
 // hole is a gap of the ledger.
@@ -58,16 +60,17 @@ type central struct {
 
 // tally is what was compared.
 type tally struct {
-	Bytes   int64          `json:"bytes"`            // at the centre, equal to what was written
-	Gaps    int            `json:"gaps"`             // lines of the ledger
-	Lost    int64          `json:"lost,omitempty"`   // bytes that these stand for
-	Unsized int            `json:"unsized"`          // gaps among them whose size the node couldn't know, or not exactly
-	Unseen  int64          `json:"unseen,omitempty"` // doubtful bytes that are neither at the centre nor in the ledger
+	Bytes   int64          `json:"bytes"`             // at the centre, equal to what was written
+	Gaps    int            `json:"gaps"`              // lines of the ledger
+	Lost    int64          `json:"lost,omitempty"`    // bytes that these stand for
+	Unsized int            `json:"unsized"`           // gaps among them whose size the node couldn't know, or not exactly
+	Unseen  int64          `json:"unseen,omitempty"`  // doubtful bytes that are neither at the centre nor in the ledger
+	Doubled int64          `json:"doubled,omitempty"` // bytes that are there again, where that is no promise
 	Causes  map[string]int `json:"causes,omitempty"`
 }
 
 func (t *tally) add(o *tally) {
-	t.Bytes, t.Gaps, t.Lost, t.Unsized, t.Unseen = t.Bytes+o.Bytes, t.Gaps+o.Gaps, t.Lost+o.Lost, t.Unsized+o.Unsized, t.Unseen+o.Unseen
+	t.Bytes, t.Gaps, t.Lost, t.Unsized, t.Unseen, t.Doubled = t.Bytes+o.Bytes, t.Gaps+o.Gaps, t.Lost+o.Lost, t.Unsized+o.Unsized, t.Unseen+o.Unseen, t.Doubled+o.Doubled
 	for c, n := range o.Causes {
 		if t.Causes == nil {
 			t.Causes = map[string]int{}
@@ -86,7 +89,6 @@ type matcher struct {
 	i, j   int // in a.written, in c.data
 	search bool
 	unsure int64 // what the ledger says at least, of the gaps that are searched over
-	next   int   // of a.doubtful
 	sized  int   // offset in c.data right behind the last gap whose size is known; -1: none
 	t      tally
 }
@@ -118,7 +120,7 @@ func (m *matcher) run(end int) error {
 	for m.j < end {
 		n := common(m.a.written[m.i:], m.c.data[m.j:end])
 		m.i, m.j, m.t.Bytes = m.i+n, m.j+n, m.t.Bytes+int64(n)
-		if m.j < end && !m.skip(end, n) {
+		if m.j < end && !m.skip(end, n) && !m.again(end, n) {
 			return m.differs(end)
 		}
 	}
@@ -153,20 +155,40 @@ func (m *matcher) find(end int) error {
 
 // skip goes over doubtful bytes that aren't central. The n bytes before, which were equal, may have been so by chance.
 func (m *matcher) skip(end, n int) bool {
-	for k := m.next; k < len(m.a.doubtful) && m.a.doubtful[k].from <= m.i; k++ {
-		d := m.a.doubtful[k]
-		if d.to < m.i {
+	all := m.a.doubtful
+	for k := range all {
+		if m.i < all[k].from || m.i > all[k].to {
 			continue
 		}
-		for back := 0; back <= min(n, m.i-d.from, 4*window); back++ {
-			got, want := m.c.data[m.j-back:end], m.a.written[d.to:]
-			most := min(len(got), window)
-			if most == 0 || len(want) < most || !bytes.Equal(got[:most], want[:most]) {
-				continue
+		for last := k; last < len(all) && (last == k || all[last].from == all[last-1].to); last++ { // those that follow may be gone as well
+			to := all[last].to
+			for back := 0; back <= min(n, m.i-all[k].from, 4*window); back++ {
+				got, want := m.c.data[m.j-back:end], m.a.written[to:]
+				most := min(len(got), window)
+				if m.i-back == to || most == 0 || len(want) < most || !bytes.Equal(got[:most], want[:most]) {
+					continue
+				}
+				m.t.Unseen += int64(to - (m.i - back))
+				m.t.Bytes -= int64(back)
+				m.i, m.j = to, m.j-back
+				return true
 			}
-			m.t.Unseen += int64(d.to - (m.i - back))
-			m.t.Bytes -= int64(back)
-			m.i, m.j, m.next = d.to, m.j-back, k+1
+		}
+	}
+	return false
+}
+
+// again goes back to where what was sent before comes once more, where that is allowed.
+func (m *matcher) again(end, n int) bool {
+	if !m.a.doubles {
+		return false
+	}
+	for back := 0; back <= min(n, 4*window); back++ {
+		part := m.c.data[m.j-back : min(end, m.j-back+window)]
+		if at := bytes.Index(m.a.written[:m.i], part); at >= 0 {
+			m.t.Doubled += int64(m.i - back - at)
+			m.t.Bytes -= int64(m.i - at)
+			m.i, m.j = at, m.j-back
 			return true
 		}
 	}
@@ -194,7 +216,9 @@ func (m *matcher) hole(h hole) error {
 	}
 	m.t.Unsized++
 	m.search = true
-	m.unsure += max(h.bytes, 0)
+	if m.a.least {
+		m.unsure += max(h.bytes, 0)
+	}
 	return nil
 }
 
@@ -208,7 +232,7 @@ func (m *matcher) end() error {
 		m.t.Lost += int64(left)
 		return nil
 	}
-	for _, d := range m.a.doubtful[m.next:] {
+	for _, d := range m.a.doubtful {
 		if d.from <= m.i && d.to == len(m.a.written) {
 			m.t.Unseen += int64(left)
 			return nil

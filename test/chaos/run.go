@@ -107,7 +107,7 @@ func play(f *fault, seed uint64, o options) (res *result) {
 		return res
 	}
 	time.Sleep(1200 * time.Millisecond) // of another answer to every node, and some commits: what is sent twice would show by then
-	if res.tally, res.err = s.arrived(f.causes); res.err != nil {
+	if res.tally, res.err = s.arrived(f); res.err != nil {
 		return res
 	}
 	if err := s.lag(); err != nil {
@@ -132,7 +132,7 @@ func (s *system) settle(f *fault, o options, res *result, ended time.Time) error
 	var since time.Time
 	for {
 		lag := s.lag()
-		t, err := s.arrived(f.causes)
+		t, err := s.arrived(f)
 		if lag == nil && err == nil {
 			res.tally, res.recovery = t, time.Since(ended)
 			s.event("all has arrived")
@@ -168,7 +168,7 @@ func (s *system) down(f *fault) error {
 	if len(s.bad) > 0 {
 		return broken(checkEnd, "%v", errors.Join(s.bad...))
 	}
-	_, err := s.arrived(f.causes)
+	_, err := s.arrived(f)
 	return err
 }
 

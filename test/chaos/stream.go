@@ -57,12 +57,12 @@ func hash(s string) (h uint64) {
 	return h & 0xffff
 }
 
-func (s *stream) account(causes []string) *account {
+func (s *stream) account(f *fault) *account {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	doubtful := slices.Clone(s.doubtful)
 	slices.SortFunc(doubtful, func(a, b span) int { return a.from - b.from })
-	return &account{written: s.written[:len(s.written):len(s.written)], doubtful: doubtful, causes: causes}
+	return &account{written: s.written[:len(s.written):len(s.written)], doubtful: doubtful, causes: f.causes, doubles: f.doubles, least: f.least}
 }
 
 // open begins with the file that is there, or a new one. mu is held.
@@ -218,13 +218,13 @@ func (s *stream) doubt(g *generation, keep int, why string) (lost int) {
 	return lost
 }
 
-// uncertain adds a span to those that are. Neighbours become one. mu is held.
+// uncertain adds a span to those that are. mu is held.
 func (s *stream) uncertain(d span) {
 	all := append(s.doubtful, d)
 	slices.SortFunc(all, func(a, b span) int { return a.from - b.from })
 	out := all[:0]
 	for _, x := range all {
-		if n := len(out); n > 0 && x.from <= out[n-1].to {
+		if n := len(out); n > 0 && x.from < out[n-1].to {
 			out[n-1].to = max(out[n-1].to, x.to)
 			continue
 		}

@@ -30,6 +30,7 @@ type topology struct {
 	nodes     int
 	logs      int  // of each node
 	many      bool // logs come from a glob, and are written once in a while
+	still     bool // writers don't rotate
 	shared    bool // receivers write to one directory
 	volumes   []string
 	clock     bool     // each process has a clock of its own, that can be stepped
@@ -48,16 +49,17 @@ var team = topology{servers: 3, receivers: 3, nodes: 3, logs: 3}
 // system is a topology that runs on one directory, and the record of what happens to it.
 type system struct {
 	topology
-	dir     string
-	binary  string
-	host    string // loopback address of its own
-	begun   time.Time
-	volumes map[string]*volume
-	clocks  map[string]*os.File
-	links   map[string][]*proc.Link // of each receiver and node, to each server
-	streams []*stream
-	control []*control.Client // of each node
-	report  func(line string)
+	dir        string
+	binary     string
+	host       string // loopback address of its own
+	begun      time.Time
+	volumes    map[string]*volume
+	clocks     map[string]*os.File
+	links      map[string][]*proc.Link // of each receiver and node, to each server
+	streams    []*stream
+	control    []*control.Client // of each node
+	partitions int               // at the beginning
+	report     func(line string)
 
 	mu        sync.Mutex
 	processes map[string]*proc.Process
@@ -239,7 +241,10 @@ func (s *system) layNodes(seed uint64) error {
 			}
 			w := newStream(i, log, path, seed)
 			if s.many {
-				w.rotates, w.lines = 0, 2
+				w.lines = 2
+			}
+			if s.many || s.still {
+				w.rotates = 0
 			}
 			s.streams = append(s.streams, w)
 		}
@@ -387,8 +392,9 @@ func (s *system) step(name string, by time.Duration) {
 	s.failed(err)
 }
 
+// run runs a command. One that gets no answer is ended: a cluster isn't there at once.
 func (s *system) run(args ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, s.binary, args...).CombinedOutput()
 	if err != nil {
@@ -415,6 +421,7 @@ func wait(within time.Duration, check func() error) error {
 // up starts everything, and the writers, and waits until each log is followed: a file that is rotated away before anybody
 // ever looked at it isn't.
 func (s *system) up(partitions int) error {
+	s.partitions = partitions
 	for _, name := range s.serverNames() {
 		if err := s.launch(name); err != nil {
 			return err
@@ -440,7 +447,7 @@ func (s *system) up(partitions int) error {
 			return err
 		}
 	}
-	if err := wait(60*time.Second, func() error { _, err := s.arrived(nil); return err }); err != nil {
+	if err := wait(60*time.Second, func() error { _, err := s.arrived(new(fault)); return err }); err != nil {
 		return fmt.Errorf("at the beginning: %w", err)
 	}
 	s.event("everything runs, and all logs are followed")
@@ -518,14 +525,14 @@ func (s *system) centre(w *stream) (*central, []string, error) {
 }
 
 // arrived compares all logs.
-func (s *system) arrived(causes []string) (tally, error) {
+func (s *system) arrived(f *fault) (tally, error) {
 	var sum tally
 	for _, w := range s.streams {
 		c, _, err := s.centre(w)
 		if err != nil {
 			return sum, fmt.Errorf("%s/%s: %w", s.identity(w.node), w.log, err)
 		}
-		t, err := judge(w.account(causes), c)
+		t, err := judge(w.account(f), c)
 		if err != nil {
 			return sum, fmt.Errorf("%s/%s: %w", s.identity(w.node), w.log, err)
 		}
