@@ -24,10 +24,14 @@ type page struct {
 	missing  []string   // what the page wanted to show and wasn't measured
 }
 
-// recovery is how long one fault of the correctness matrix took to heal.
+// recovery is how long one fault of the correctness matrix took to heal, in seconds.
 type recovery struct {
-	Name    string   `json:"name"`
-	Seconds *float64 `json:"recovery_seconds"` // nil: not measured
+	Fault    string `json:"fault"`
+	Skipped  string `json:"skipped"` // why it wasn't tried
+	Recovery struct {
+		Median float64 `json:"median"`
+		Most   float64 `json:"most"`
+	} `json:"recovery"`
 }
 
 // correctness reads what make chaos wrote; that it isn't there is no error.
@@ -45,14 +49,14 @@ func correctness(path string) ([]recovery, error) {
 	if err := json.Unmarshal(b, &x); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return slices.DeleteFunc(x.Faults, func(r recovery) bool { return r.Seconds == nil }), nil
+	return slices.DeleteFunc(x.Faults, func(r recovery) bool { return r.Skipped != "" || r.Recovery.Most == 0 }), nil
 }
 
 // text is the page. Call missed afterwards.
 func (p *page) text() ([]byte, error) {
 	t, err := template.New("performance.md.tmpl").Funcs(template.FuncMap{
 		"fig": p.figure, "span": p.span, "below": p.variants, "fact": p.fact, "targets": p.targets, "peers": p.peers,
-		"share": p.share, "busy": p.busy, "number": number, "of": of, "deref": func(v *float64) float64 { return *v },
+		"share": p.share, "busy": p.busy, "number": number, "of": of,
 	}).ParseFS(texts, "*.tmpl")
 	if err != nil {
 		return nil, err
