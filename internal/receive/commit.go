@@ -225,12 +225,8 @@ func (r *Receiver) commit(term context.Context, records *broker.Records, b *batc
 	if err := r.disk.do(opAck, func() error { return r.acknowledge(b) }); err != nil {
 		return outcome{b, fmt.Errorf("commit: acknowledge: %w", err), nil}
 	}
-	for _, it := range b.items {
-		if it.closing != nil {
-			if err := r.disk.do(opClose, func() error { return r.finishClose(it.closing) }); err != nil {
-				return outcome{b, err, nil}
-			}
-		}
+	if err := r.finishCloses(b.items); err != nil {
+		return outcome{b, err, nil}
 	}
 	r.metrics.commits.Inc()
 	r.metrics.commitSeconds.Observe(r.now().Sub(b.began).Seconds())
@@ -482,6 +478,7 @@ func (p *partition) afterCommit(o outcome) error {
 		p.well()
 	}
 	p.last = p.r.now()
+	p.wants, p.later = append(p.wants, p.later...), nil
 	for _, it := range o.batch.items {
 		l := it.log
 		// Names may not have changed meanwhile: a log in a commit is given none.

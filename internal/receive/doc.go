@@ -22,6 +22,8 @@
 //	confirm         tell the nodes                                   the same
 //	ack             remove the messages from the stream              redelivered, dropped as duplicates
 //
+// Few files are synced one by one. Many are by one syncfs, with their names; all partitions that wait for one share the next.
+//
 // Every begin of a partition (start, takeover, reconnect, failure) goes the same way: delete
 // all consumers and make one of a new name, so that no late ack of an older one
 // counts; read the records, and where anything is prepared, decide: the record covers it, or nobody has gone beyond what it continues, and the

@@ -167,6 +167,77 @@ func TestNamesAndCommitsDoNotWaitForEachOther(t *testing.T) {
 	}
 }
 
+// Files of many directories that are closed by one commit have their new names synced together.
+func TestManyClosedFilesShareOneSync(t *testing.T) {
+	t.Parallel()
+	var hold atomic.Bool
+	var mu sync.Mutex
+	closes, together := 0, 0 // in this commit; in one that a syncfs followed
+	met, release := make(chan struct{}), make(chan struct{})
+	made := make(chan struct{}, 1000)
+	s := newSite(t, func(c *Config) {
+		c.RotateSize = 4
+		c.fault = func(op string, done bool) error {
+			switch {
+			case op == opCreate && done:
+				made <- struct{}{}
+			case op == opClose && done:
+				mu.Lock()
+				defer mu.Unlock()
+				closes++
+			case (op == opSyncDir || op == opSyncFS) && !done:
+				mu.Lock()
+				defer mu.Unlock()
+				if op == opSyncFS {
+					together = max(together, closes)
+				}
+				closes = 0
+			case op == opPrepare && !done && hold.Swap(false):
+				close(met)
+				<-release
+			}
+			return nil
+		}
+	})
+	let := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(let)
+	s.startReceiver()
+	if s.r.syncfs == nil {
+		t.Skip("files of this file system are synced one by one")
+	}
+	var nodes []*node
+	for i := range fewFiles + 3 {
+		nodes = append(nodes, s.node(fmt.Sprint("web", i), "syslog"))
+		nodes[i].send(nodes[i].make("full\n"))
+		nodes[i].waitConfirmed()
+	}
+	for len(made) > 0 {
+		<-made
+	}
+	hold.Store(true)
+	last := s.node("last", "syslog")
+	nodes[0].send(nodes[0].make("next\n"))
+	<-met
+	for _, n := range nodes[1:] {
+		n.send(n.make("next\n"))
+	}
+	last.send(last.make("behind them\n"))
+	<-made // so the others wait for their files to be closed
+	let()
+	for _, n := range append(nodes, last) {
+		n.waitConfirmed()
+		n.same()
+		if closed := len(n.events(EventClose)); n != last && closed != 1 {
+			t.Errorf("%s: %d files closed", n.identity, closed)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if together < len(nodes)-1 {
+		t.Errorf("%d of %d files closed at once", together, len(nodes)-1)
+	}
+}
+
 // A log that is being named is in no commit: both write its entry of the state.
 func TestLogsBeingNamedAreNotCommitted(t *testing.T) {
 	t.Parallel()

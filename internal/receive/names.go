@@ -58,11 +58,13 @@ func (p *partition) startNaming() {
 		return
 	}
 	now := p.r.now()
-	batch := make([]*newNames, 0, min(len(p.wants), maxNaming))
-	var later []*log
-	for _, l := range p.wants {
-		if l.busy || len(batch) == min(maxNaming, p.open.limit/2+1) { // a batch's descriptors come on top of those that are open
-			later = append(later, l)
+	most := min(maxNaming, p.open.limit/2+1) // a batch's descriptors come on top of those that are open
+	batch := make([]*newNames, 0, min(len(p.wants), most))
+	for len(p.wants) > 0 && len(batch) < most {
+		l := p.wants[0]
+		p.wants = p.wants[1:]
+		if l.busy {
+			p.later = append(p.later, l)
 			continue
 		}
 		l.naming = true
@@ -75,7 +77,6 @@ func (p *partition) startNaming() {
 		}
 		batch = append(batch, n)
 	}
-	p.wants = later
 	if len(batch) == 0 {
 		return
 	}

@@ -46,6 +46,7 @@ type partition struct {
 	urgent  bool          // commit now
 	queued  int           // bytes that wait in logs on hold
 	wants   []*log        // that need names for their files
+	later   []*log        // of these, such as are in the commit that is under way
 	naming  bool          // names are being written to the state
 	commits uint64
 	// failedSyncs is how often the file system's sync had failed before this term's first write.
@@ -78,8 +79,8 @@ type line struct {
 // maxBurst is how many messages are handled before the loop looks at anything else.
 const maxBurst = 64
 
-// inRoom is how many bytes may wait for the loop beside what is queued.
-const inRoom = 2 * chunk.MaxLength
+// inRoom is how many bytes may wait for the loop beside what is queued. A chunk that is larger takes all of it.
+const inRoom = 4 << 20
 
 // maxAcks is how many messages may wait for a commit: below MaxAckPending, or the broker would
 // stop delivering until the interval is over.
@@ -157,7 +158,7 @@ func (p *partition) reset() {
 	p.known, p.logs, p.perNode = map[string]broker.Record{}, map[string]*log{}, map[string]int{}
 	p.open = openFiles{output: p.r.config.Output, disk: &p.r.disk, limit: p.r.fileLimit()}
 	p.acks, p.bad, p.pending, p.since, p.urgent, p.queued = nil, nil, 0, time.Time{}, false, 0
-	p.wants, p.naming, p.running, p.stalled, p.retry = nil, false, false, nil, nil
+	p.wants, p.later, p.naming, p.running, p.stalled, p.retry = nil, nil, false, false, nil, nil
 	p.failedSyncs = p.r.syncfs.failed()
 	p.named, p.committed, p.failed = make(chan named, 1), make(chan outcome, 1), make(chan error, 1)
 }

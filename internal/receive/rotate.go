@@ -54,9 +54,38 @@ func (p *partition) planClose(l *log, now time.Time) (*closing, error) {
 	return c, nil
 }
 
-// finishClose gives a closed file its final name. It may be repeated after a crash: the state
-// says what was meant.
+// finishCloses gives the files that a commit has closed their final names.
+func (r *Receiver) finishCloses(items []*item) error {
+	dirs := make(map[string]bool)
+	for _, it := range items {
+		if it.closing == nil {
+			continue
+		}
+		if err := r.disk.do(opClose, func() error { return r.renameClosed(it.closing, dirs) }); err != nil {
+			return err
+		}
+	}
+	if len(dirs) > fewFiles && r.syncfs != nil {
+		if err := r.syncfs.sync(); err != nil {
+			return err
+		}
+		dirs = map[string]bool{r.config.Output: true}
+	}
+	return r.disk.syncDirs(dirs)
+}
+
+// finishClose gives one closed file its final name.
 func (r *Receiver) finishClose(c *closing) error {
+	dirs := make(map[string]bool)
+	if err := r.renameClosed(c, dirs); err != nil {
+		return err
+	}
+	return r.disk.syncDirs(dirs)
+}
+
+// renameClosed gives a closed file its final name, and adds the directory that is to be synced then. It may be repeated after a
+// crash: the state says what was meant.
+func (r *Receiver) renameClosed(c *closing, dirs map[string]bool) error {
 	if c.From == c.To {
 		return nil
 	}
@@ -68,7 +97,8 @@ func (r *Receiver) finishClose(c *closing) error {
 			return fmt.Errorf("rename closed file: %w", err)
 		}
 	}
-	return r.disk.syncDirs(map[string]bool{filepath.Dir(to): true})
+	dirs[filepath.Dir(to)] = true
+	return nil
 }
 
 // closedEntry is the ledger's line for a file that has its final name.
