@@ -29,7 +29,7 @@ type flight struct {
 // long as a file is big; on a disk that hangs they aren't alone.
 func watched(op string) bool {
 	switch op {
-	case opRecord, opConfirm, opAck, opBeat, opCompress, opSetAside, opRemove:
+	case opRecord, opConfirm, opAck, opBeat, opRetire, opCompress, opSetAside, opRemove:
 		return false
 	}
 	return true

@@ -22,8 +22,8 @@ import (
 // else is said a test is in this file; those with one receiver are named behind the semicolon.
 //
 //	 1  a record's update that lands after its range was cut back     TestStoppedOwnerCommitsNothingAndCutsItsTail (team_test.go), TestLateUpdateOfOneThatSettlesCantLand; TestLateRecordUpdate…
-//	 2  positions that mean new bytes: a file written anew, a         TestTeamForkOverwritesNothing, TestTeamRemembersAFork; TestForkOverwritesNothing, internal/forward's TestForward…Forks, and
-//	    restored snapshot, a clone                                      test/pipe's TestTwoReceivers… with real nodes
+//	 2  positions that mean new bytes: a file written anew, a         TestTeamForkOverwritesNothing, TestTeamRemembersAFork, and with real nodes test/pipe's TestSnapshotRestored and TestClones,
+//	    restored snapshot, a clone                                      both also with one; TestForkOverwritesNothing, internal/forward's TestForward…Forks and …LeavesAGapUpToReserved
 //	 3  a receiver that wakes up in a directory where another writes  TestStoppedOwnerCommitsNothingAndCutsItsTail, shared (team_test.go), TestHungDiskIsTakenOverFrom (hang_test.go); none: it needs two
 //	 4  a power failure takes the bucket's last updates               TestTeamRepairsTheRecordForward; TestRecordBehindLocalStateIsRepairedForward
 //	 5  a failed fsync that succeeds when it is repeated              TestTeamNeverRetriesAFailedSync; TestFailedSyncIsNeverRetried
@@ -41,7 +41,7 @@ import (
 //	17  late writes to an older generation                            TestTeamKeepsOffsetsOfAllOpenGenerations; TestRecordKeepsOffsetsOfAllOpenGenerations
 //	18  central rotation and compression around a crash               TestTeamSurvivesACrashAtAnyStep; TestCommitSurvivesAnyStep, TestCompressionSurvivesAnyStep
 //	19  a node that crashes in the middle of a layout change          TestTeamMovesChunksOfBothLayouts; TestLayoutChangesLeaveNothingBehind, internal/forward's layout_test.go
-//	20  a file that is rewritten in place before confirmation         TestTeamTakesTheGapOfARewrittenFile; internal/forward's TestForwardRewrittenInPlaceBeforeConfirmationBecomesAGap
+//	20  a file that is rewritten in place before confirmation         TestTeamTakesTheGapOfARewrittenFile, test/pipe's TestRewrittenBeforeConfirmation, also with one; internal/forward's TestForwardRewrittenInPlaceBeforeConfirmationBecomesAGap
 //	21  commit = stored: the broker's word for it                     TestTeamTakesTheBrokersWordForNothing; TestBrokersWordIsNoWitness, test/pipe's TestCommitStoredIsTheBrokersWord
 
 // pair is a site with a second receiver that has a disk of its own. Neither is started.
@@ -572,15 +572,7 @@ func TestTeamReadsTheRecordAgainAtAHole(t *testing.T) {
 	t.Parallel()
 	s, r2 := pair(t, nil)
 	n := s.node("web1", "syslog")
-	r2.steady(n, "of r2\n")
-	s.steady(n, "ok\n")
-	r2.startReceiver() // it learns of that, and won't write the record when it takes over
-	eventually(t, "know all", func() (bool, string) {
-		lo, err := r2.r.state.log(key("web1", "syslog"))
-		s.must(err)
-		return lo.Committed.Place.Position == n.position, fmt.Sprintf("%+v", lo.Committed.Place)
-	})
-	s.must(r2.stopReceiver())
+	s.knownToBoth(r2, n)
 	known := n.position
 	x, release := s.hold(opRecord, false)
 	s.startReceiver()
@@ -607,6 +599,20 @@ func TestTeamReadsTheRecordAgainAtAHole(t *testing.T) {
 	if len(n.resends) > 0 {
 		t.Errorf("asked for what is committed: %+v", n.resends)
 	}
+}
+
+// knownToBoth brings a log to where the other receiver knows all that is committed, and won't write the record when it takes over. Both are stopped.
+func (s *site) knownToBoth(r2 *site, n *node) {
+	s.t.Helper()
+	r2.steady(n, "of r2\n")
+	s.steady(n, "ok\n")
+	r2.startReceiver()
+	eventually(s.t, "know all", func() (bool, string) {
+		lo, err := r2.r.state.log(key(n.identity, n.log))
+		s.must(err)
+		return lo.Committed.Place.Position == n.position, fmt.Sprintf("%+v", lo.Committed.Place)
+	})
+	s.must(r2.stopReceiver())
 }
 
 // Duplicates are acknowledged by nobody before the bytes are synced, neither by the owner that dies before nor by the one that takes over.
