@@ -65,6 +65,9 @@ func (r *Receiver) completeBucket(ctx context.Context) {
 			if err := r.lookForMark(session); err != nil && session.Err() == nil {
 				r.logger.Debug("can't see whether the positions are complete", "error", err)
 			}
+			if err := r.lookAtStreams(session); err != nil && session.Err() == nil {
+				r.logger.Warn("streams", "error", err)
+			}
 		}
 		stop()
 		cancel()

@@ -36,6 +36,7 @@ const (
 	opBegin      = "begin"
 	opBeat       = "heartbeat"
 	opLook       = "look at files"
+	opRetire     = "retire a stream"
 )
 
 // disk is every operation of this package on files. fault, where set, is asked before each

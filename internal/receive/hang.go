@@ -29,7 +29,7 @@ type flight struct {
 // long as a file is big; on a disk that hangs they aren't alone.
 func watched(op string) bool {
 	switch op {
-	case opRecord, opConfirm, opAck, opBeat, opCompress, opSetAside, opRemove:
+	case opRecord, opConfirm, opAck, opBeat, opRetire, opCompress, opSetAside, opRemove:
 		return false
 	}
 	return true
@@ -77,7 +77,7 @@ func (r *Receiver) watchDisk(ctx context.Context) {
 		oldest := r.disk.flights.look()
 		var err error
 		if oldest.looks > most {
-			err = fmt.Errorf("the disk hangs: %s below %s or %s hasn't come back for %s; until it does this receiver's heart stands still, and others take its partitions over",
+			err = fmt.Errorf("the disk hangs: %s (below %s or %s) hasn't come back for %s; until it does this receiver's heart stands still, and others take over",
 				oldest.op, r.config.Output, r.config.State, time.Duration(oldest.looks)*r.config.LeaseInterval)
 		}
 		r.setHang(err)

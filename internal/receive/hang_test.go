@@ -73,6 +73,12 @@ func TestHungDiskIsTakenOverFrom(t *testing.T) {
 			r2.startReceiver()
 			eventually(t, "take over", func() (bool, string) { return len(r2.works()) == 1, "" })
 			s.saysHung(leases, true)
+			_, before, err := leases.Get(t.Context(), beatKey("r1"))
+			s.must(err)
+			r2.beats(3)
+			if _, now, err := leases.Get(t.Context(), beatKey("r1")); err != nil || now != before {
+				t.Errorf("its heart beats: revision %d, then %d (%v)", before, now, err)
+			}
 			n.send(n.make("after the takeover\n"))
 			n.waitConfirmed()
 			release()
@@ -88,6 +94,32 @@ func TestHungDiskIsTakenOverFrom(t *testing.T) {
 			never()
 		})
 	}
+}
+
+// A commit that hung in its sync until its term was over isn't carried on, even where nobody has written the record meanwhile.
+func TestHungCommitOfAnEndedTermEnds(t *testing.T) {
+	t.Parallel()
+	s := hanging(t)
+	r2 := s.beside("r2", false)
+	n := s.node("web1", "syslog")
+	s.knownToBoth(r2, n)
+	x, release := s.hold(opSync, false)
+	s.startReceiver()
+	lost := n.make("on the disk that hangs\n")
+	n.send(lost)
+	<-x.hit
+	s.purge("")
+	r2.startReceiver()
+	eventually(t, "take over", func() (bool, string) { return len(r2.works()) == 1 && len(s.works()) == 0, "" })
+	before := n.record()
+	release()
+	s.settles("web1", "syslog")
+	if now := n.record(); !same(&now.Place, &before.Place) || now.Writer != before.Writer || now.Commit != before.Commit {
+		t.Errorf("the record is %+v, and was %+v", now, before)
+	}
+	n.send(lost)
+	n.waitConfirmed()
+	n.same()
 }
 
 // Where nobody else is, the commit that hung is carried through when the disk is back, and nothing begins anew.

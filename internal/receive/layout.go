@@ -69,17 +69,24 @@ func (r *Receiver) readLayout(ctx context.Context) (broker.Layout, error) {
 	if layout.Prefix != r.config.Prefix {
 		return broker.Layout{}, fmt.Errorf("the broker's layout has the prefix %q, and this receiver %q: set prefix = %s", layout.Prefix, r.config.Prefix, layout.Prefix)
 	}
+	return layout, r.rememberLayout(ctx, layout)
+}
+
+// rememberLayout keeps the layout, with what the streams are made by, where that isn't known yet.
+func (r *Receiver) rememberLayout(ctx context.Context, layout broker.Layout) error {
 	stream, err := r.js.Stream(ctx, streamName(0))
 	if err != nil {
-		return broker.Layout{}, r.streamError(streamName(0), err)
+		return r.streamError(streamName(0), err)
 	}
 	keep := remembered{Layout: layout, MaxBytes: max(0, stream.CachedInfo().Config.MaxBytes)}
-	if keep != old {
-		if err := r.state.putMeta("layout", keep); err != nil {
-			return broker.Layout{}, fmt.Errorf("remember the layout: %w", err)
-		}
+	var old remembered
+	if known, err := r.state.getMeta("layout", &old); err == nil && known && keep == old {
+		return nil
 	}
-	return layout, nil
+	if err := r.state.putMeta("layout", keep); err != nil {
+		return fmt.Errorf("remember the layout: %w", err)
+	}
+	return nil
 }
 
 func (r *Receiver) askLayout(ctx context.Context) (broker.Layout, error) {
@@ -99,13 +106,13 @@ func (r *Receiver) restore(ctx context.Context, old *remembered) error {
 	return nil
 }
 
-// restoreStream makes a partition's stream that is missing while the layout is there: it was deleted by hand, or as an older
+// restoreStream makes a partition's stream that is missing, or takes no chunks, while the layout is there: it was deleted by hand, or as an older
 // layout's leftover in the moment in which setup took it into use again.
 func (r *Receiver) restoreStream(ctx context.Context, name string) error {
 	var old remembered
 	if known, err := r.state.getMeta("layout", &old); err != nil || !known || old.Layout.ID != r.layout.ID {
 		return errors.Join(err, errors.New("run logforward setup against this broker"))
 	}
-	r.logger.Warn("the broker has lost a stream; setting it up again", "stream", name)
+	r.logger.Warn("the broker has lost a stream, or its subjects; setting it up again", "stream", name)
 	return r.restore(ctx, &old)
 }

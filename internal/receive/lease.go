@@ -157,7 +157,7 @@ func (t *table) inherit(old *table) {
 	}
 }
 
-// alive tells whether a receiver's heart beats. One's own does.
+// alive tells whether a receiver's heart beats. One's own does. It is dead at once where it says that its disk hangs.
 func (t *table) alive(name string) bool {
 	b := t.beats[name]
 	return name == t.self || b != nil && !b.Left && !b.Hung && !b.Forgotten && b.missed < t.misses

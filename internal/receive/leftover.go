@@ -108,7 +108,9 @@ func (r *Receiver) moveOrKeep(ctx context.Context, d *delivery) bool {
 }
 
 // retire waits until a stream has been empty and unused for the grace, and deletes it. Before that it takes its subjects away, so
-// that nothing can be stored between the last look and the deletion.
+// that nothing can be stored between the last look and the deletion. A receiver that is stopped here, and goes on when the stream is in use again, by a
+// newer layout, finds its term over. Should its request be on the wire already, the stream's owner makes it anew ([Receiver.lookAtStreams]), and asks for
+// what it held, as for all that a broker loses.
 func (r *Receiver) retire(ctx context.Context, name string, n int) error {
 	var last uint64
 	since := time.Now()
@@ -133,7 +135,7 @@ func (r *Receiver) retire(ctx context.Context, name string, n int) error {
 			if len(info.Config.Subjects) != 1 || info.Config.Subjects[0] != aside {
 				config := info.Config
 				config.Subjects = []string{aside}
-				if _, err := r.js.UpdateStream(ctx, config); err != nil {
+				if err := r.disk.do(opRetire, func() error { _, err := r.js.UpdateStream(ctx, config); return err }); err != nil {
 					return fmt.Errorf("take the subjects of the empty stream %s away (an administrator can delete it): %w", name, err)
 				}
 				continue // look again whether it is still empty

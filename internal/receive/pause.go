@@ -52,6 +52,7 @@ func (r *Receiver) lastButton() broker.Button {
 // watchShared follows the red button, and returns when the layout isn't ours any more. It asks
 // instead of subscribing: a subscription can fall silent when a broker was wiped, and the red button must not.
 func (r *Receiver) watchShared(ctx context.Context) {
+	last := r.layout
 	for {
 		layout, err := r.look(ctx)
 		switch {
@@ -63,6 +64,12 @@ func (r *Receiver) watchShared(ctx context.Context) {
 		case layout.ID != r.layout.ID:
 			r.logger.Info("the layout has changed", "from", r.layout.ID, "to", layout.ID)
 			return
+		case layout != last: // the number of copies: streams that are lost are to come back with as many
+			if err := r.rememberLayout(ctx, layout); err != nil {
+				r.logger.Warn("layout", "error", err)
+			} else {
+				last = layout
+			}
 		}
 		if !sleep(ctx, sharedEvery) {
 			return

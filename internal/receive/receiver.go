@@ -154,6 +154,7 @@ type Receiver struct {
 	note     error // why there is no layout yet
 	lacking  error // why complete is false, where that takes long
 	hang     error // of the disk
+	refusal  *refusal
 }
 
 // link is one life of the connection.
@@ -266,9 +267,7 @@ func (r *Receiver) connect(ctx context.Context) (err error) {
 	o.OnConnect = func(*nats.Conn) { r.linked() }
 	o.OnReconnect = func(*nats.Conn) { r.linked() }
 	o.OnDisconnect = func(_ *nats.Conn, err error) { r.unlinked() }
-	o.OnPermission = func(f broker.Refusal) {
-		r.logger.Error("the broker refuses this: grant the receiver the right", "operation", f.Op, "subject", f.Subject)
-	}
+	o.OnPermission = r.refused
 	if r.nc, err = broker.Connect(ctx, o); err != nil {
 		return err
 	}
@@ -291,7 +290,7 @@ func (r *Receiver) relink() {
 		r.link.cancel()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r.link = &link{ctx, cancel}
+	r.link, r.refusal = &link{ctx, cancel}, nil
 	r.complete, r.begun = false, map[int]bool{}
 	r.broadcast()
 }
@@ -534,7 +533,7 @@ func (r *Receiver) Status(ctx context.Context) Status {
 	} else if r.note != nil {
 		s.Problems = append(s.Problems, r.note.Error())
 	}
-	for _, err := range []error{r.sharing.twin, r.sharing.trouble, r.lacking, r.hang} {
+	for _, err := range []error{r.sharing.twin, r.sharing.trouble, r.lacking, r.hang, r.denied()} {
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 		}

@@ -25,6 +25,7 @@ type sharing struct {
 	records *broker.Records  // the leases bucket, of this session
 	table   *table           // nil until the bucket has been read in this session, and this receiver's heart beats
 	plan    map[int]string   // of table, made when asked for
+	blind   bool             // the bucket can't be watched: the table may be old
 	own     uint64           // revision of this receiver's beat; 0: none yet
 	twin    error            // another receiver has this one's name
 	trouble error            // why this receiver takes no part now
@@ -78,7 +79,6 @@ func (r *Receiver) share(ctx, leave context.Context) error {
 		stop := context.AfterFunc(ctx, cancel)
 		err = r.shareOnce(session, leave)
 		if err != nil && session.Err() == nil {
-			r.logger.Error("leases", "error", err)
 			r.setTrouble(err)
 		}
 		stop()
@@ -132,12 +132,15 @@ func (r *Receiver) watchLeases(ctx context.Context, records *broker.Records) {
 		if old := r.sharing.table; old != nil {
 			fresh.inherit(old)
 		}
-		r.sharing.table, r.sharing.records, caught = fresh, records, true
+		r.sharing.table, r.sharing.records, r.sharing.blind, caught = fresh, records, false, true
 		r.replan()
 	}, func(err error) {
 		r.logger.Warn("leases can't be watched now", "error", err)
 		if ctx.Err() == nil {
 			r.setTrouble(err)
+			r.mu.Lock()
+			r.sharing.blind = true
+			r.mu.Unlock()
 		}
 	})
 }
@@ -145,7 +148,11 @@ func (r *Receiver) watchLeases(ctx context.Context, records *broker.Records) {
 func (r *Receiver) setTrouble(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	was := r.sharing.trouble
 	r.sharing.trouble = fmt.Errorf("leases: %w", err)
+	if was == nil || was.Error() != r.sharing.trouble.Error() { // else it was said
+		r.logger.Error("no part is taken in the sharing of partitions", "error", r.sharing.trouble)
+	}
 }
 
 // replan has everybody look again who shall work what. mu is held.
@@ -178,8 +185,12 @@ func (r *Receiver) rememberPeers() {
 }
 
 // beats writes this receiver's heartbeat each interval, until ctx ends or its outcome can't be told. While the disk hangs it says so once, and no more.
+// One that can't see the leases has no heart either: it would be given partitions, and not take them.
 func (r *Receiver) beats(ctx, leave context.Context, records *broker.Records) error {
 	key := beatKey(r.config.Name)
+	if err := r.awaitLeases(ctx); err != nil {
+		return nil // ctx is over
+	}
 	revision, err := r.takeName(ctx, records, key)
 	if err != nil {
 		return err
@@ -193,7 +204,7 @@ func (r *Receiver) beats(ctx, leave context.Context, records *broker.Records) er
 	defer tick.Stop()
 	leaving := leave.Done()
 	for silent := false; ; {
-		if hung := r.hangs(); !hung || !silent {
+		if hung := r.hangs(); r.seesLeases() && (!hung || !silent) {
 			if revision, err = r.beatOnce(ctx, leave, records, key, revision, hung); err != nil {
 				return fmt.Errorf("heartbeat: %w", err)
 			}
@@ -210,7 +221,31 @@ func (r *Receiver) beats(ctx, leave context.Context, records *broker.Records) er
 	}
 }
 
-// beatOnce writes one heartbeat. hung: the last for now; no partition is taken until the next.
+// seesLeases tells whether the table is what the bucket says, but for the moment that a change takes.
+func (r *Receiver) seesLeases() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sharing.table != nil && !r.sharing.blind
+}
+
+// awaitLeases waits for that.
+func (r *Receiver) awaitLeases(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		changed := r.changed
+		r.mu.Unlock()
+		if r.seesLeases() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// beatOnce writes one heartbeat. hung: it is the last for now, and by it all take this receiver for dead, itself too.
 func (r *Receiver) beatOnce(ctx, leave context.Context, records *broker.Records, key string, revision uint64, hung bool) (uint64, error) {
 	b := r.beat(leave.Err() != nil, false)
 	b.Hung = hung
@@ -227,15 +262,12 @@ func (r *Receiver) beatOnce(ctx, leave context.Context, records *broker.Records,
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := r.sharing.own
+	first := r.sharing.own == 0
 	r.sharing.own, r.sharing.twin = revision, nil
-	if hung {
-		r.sharing.own = 0
-	}
 	if r.sharing.table != nil {
 		r.sharing.trouble = nil
 	}
-	if (before > 0) != (r.sharing.own > 0) {
+	if first {
 		r.broadcast()
 	}
 	return revision, nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +48,11 @@ func (r *Receiver) newConsumer(ctx context.Context, partition int) (*source, err
 	if err != nil {
 		return nil, r.streamError(name, err)
 	}
+	if partition < r.layout.Partitions && !r.hears(partition, stream) {
+		if err := r.restoreStream(ctx, name); err != nil {
+			return nil, fmt.Errorf("stream %s has lost its subjects: %w", name, err)
+		}
+	}
 	names := stream.ConsumerNames(ctx)
 	for old := range names.Name() {
 		if err := stream.DeleteConsumer(ctx, old); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
@@ -74,6 +81,31 @@ func (r *Receiver) newConsumer(ctx context.Context, partition int) (*source, err
 		return nil, fmt.Errorf("fetch from stream %s: %w", name, err)
 	}
 	return &source{r, name, partition, messages}, nil
+}
+
+// hears tells whether a stream takes the chunks of a partition.
+func (r *Receiver) hears(partition int, stream jetstream.Stream) bool {
+	return slices.Contains(stream.CachedInfo().Config.Subjects, broker.PartitionSubjects(r.layout.Prefix, partition))
+}
+
+// lookAtStreams makes sure that the streams of the partitions that this receiver works still take their chunks: a receiver of an older layout
+// that was stopped for long may have taken one for unused. One that is gone ends its term anyway.
+func (r *Receiver) lookAtStreams(session context.Context) error {
+	ctx, cancel := context.WithTimeout(session, 10*time.Second)
+	defer cancel()
+	r.mu.Lock()
+	working := slices.Sorted(maps.Keys(r.working))
+	r.mu.Unlock()
+	for _, n := range working {
+		stream, err := r.js.Stream(ctx, streamName(n))
+		if err == nil && !r.hears(n, stream) {
+			err = r.restoreStream(ctx, streamName(n))
+		}
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", streamName(n), err)
+		}
+	}
+	return nil
 }
 
 // fetchTotal is what all partitions of a receiver fetch ahead together: a server ends a connection for which more than its max_pending

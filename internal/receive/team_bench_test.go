@@ -3,6 +3,7 @@ package receive
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -215,6 +216,9 @@ func takeOvers(b *testing.B, team []*site, rounds int, crash bool) (took []time.
 		old, next := team[i%2], team[(i+1)%2]
 		next.startReceiver()
 		ready(b, next)
+		if crash {
+			time.Sleep(rand.N(old.config.LeaseInterval)) // the crash is at any moment between two beats
+		}
 		began := time.Now()
 		if crash {
 			old.r.crash()

@@ -18,31 +18,55 @@ import (
 	"logforward/internal/chunk"
 )
 
-// The faults of review_test.go with several receivers: another one takes over in their middle, and the first one comes back. Where nothing
-// else is said a test is in this file; those with one receiver are named behind the semicolon.
+// The faults of review_test.go with several receivers: another one takes over in their middle, and the first one comes back. Below each
+// are its tests with several receivers, and behind "one:" those with one. Where nothing else is said they are in this package.
 //
-//	 1  a record's update that lands after its range was cut back     TestStoppedOwnerCommitsNothingAndCutsItsTail (team_test.go), TestLateUpdateOfOneThatSettlesCantLand; TestLateRecordUpdate…
-//	 2  positions that mean new bytes: a file written anew, a         TestTeamForkOverwritesNothing, TestTeamRemembersAFork; TestForkOverwritesNothing, internal/forward's TestForward…Forks, and
-//	    restored snapshot, a clone                                      test/pipe's TestTwoReceivers… with real nodes
-//	 3  a receiver that wakes up in a directory where another writes  TestStoppedOwnerCommitsNothingAndCutsItsTail, shared (team_test.go), TestHungDiskIsTakenOverFrom (hang_test.go); none: it needs two
-//	 4  a power failure takes the bucket's last updates               TestTeamRepairsTheRecordForward; TestRecordBehindLocalStateIsRepairedForward
-//	 5  a failed fsync that succeeds when it is repeated              TestTeamNeverRetriesAFailedSync; TestFailedSyncIsNeverRetried
-//	 6  a crash between local state and record                        TestTeamSurvivesACrashAtAnyStep, TestStoppedOwner…; TestPreparedRangeIsCommittedWhereNobodyHasGoneBeyond
-//	 7  a record that landed unknown to its writer, then a wipe       TestTeamTellsOnlyWhatWasLearnt; TestOnlyWhatWasLearntIsTold
-//	 8  a gap that is lost, or comes twice                            TestTeamCountsAGapOnce; TestGapIsCountedOnceAndLeavesAHoleWhenLost
-//	 9  a clock that is set back at a new epoch                       TestTeamComparesEpochsWithWhatIsKnown; TestNewEpochIsTakenAndOldOneIsStale
-//	10  an old owner's late acknowledgement                           TestTeamLateAckDeletesNothing; TestLateAckOfAnEarlierTermDeletesNothing
-//	11  a wiped broker, and the only one who knows is down            TestWipedBucketWaitsForAllReceivers, TestPositionsLostUnderLiveConnections (team_test.go); TestWipedBrokerIsRebuiltFromTheReceiver
-//	12  the lost tail of a quiet log on a busy partition              TestTeamAsksForALostTail; TestLostTailOfQuietLogIsAskedForOnABusyPartition
-//	13  a hole before a long backlog                                  TestTeamAsksOnceForAHole; TestHoleBeforeALongBacklogAsksOnce
-//	14  an owner that was paused commits, and the new one sees holes  TestTeamReadsTheRecordAgainAtAHole; none: it needs two
-//	15  duplicates that are acknowledged before the commit            TestTeamAcknowledgesNothingBeforeTheCommit; TestDuplicatesAreNotAcknowledgedBeforeTheCommit
-//	16  bounds of the consumer, and leases by somebody's clock        TestTeamHasNoClock, TestTeamTakesThousandsOfWaitingMessages; TestCommitIntervalDoesntBoundTheRate
-//	17  late writes to an older generation                            TestTeamKeepsOffsetsOfAllOpenGenerations; TestRecordKeepsOffsetsOfAllOpenGenerations
-//	18  central rotation and compression around a crash               TestTeamSurvivesACrashAtAnyStep; TestCommitSurvivesAnyStep, TestCompressionSurvivesAnyStep
-//	19  a node that crashes in the middle of a layout change          TestTeamMovesChunksOfBothLayouts; TestLayoutChangesLeaveNothingBehind, internal/forward's layout_test.go
-//	20  a file that is rewritten in place before confirmation         TestTeamTakesTheGapOfARewrittenFile; internal/forward's TestForwardRewrittenInPlaceBeforeConfirmationBecomesAGap
-//	21  commit = stored: the broker's word for it                     TestTeamTakesTheBrokersWordForNothing; TestBrokersWordIsNoWitness, test/pipe's TestCommitStoredIsTheBrokersWord
+//	 1  a record's update that lands after its range was cut back
+//	      TestStoppedOwnerCommitsNothingAndCutsItsTail, TestLateUpdateOfOneThatSettlesCantLand; one: TestLateRecordUpdateCantLand…
+//	 2  positions that mean new bytes: a file written anew, a restored snapshot, a clone
+//	      TestTeamForkOverwritesNothing, TestTeamRemembersAFork; with real nodes test/pipe's TestSnapshotRestored and TestClones
+//	      one: TestForkOverwritesNothing, the same of test/pipe, and internal/forward's TestForward…Forks and …LeavesAGapUpToReserved
+//	 3  a receiver that wakes up in a directory where another writes
+//	      TestStoppedOwnerCommitsNothingAndCutsItsTail and TestHungDiskIsTakenOverFrom, shared; one: it needs two
+//	 4  a power failure takes the bucket's last updates
+//	      TestTeamRepairsTheRecordForward; one: TestRecordBehindLocalStateIsRepairedForward
+//	 5  a failed fsync that succeeds when it is repeated
+//	      TestTeamNeverRetriesAFailedSync; one: TestFailedSyncIsNeverRetried
+//	 6  a crash between local state and record
+//	      TestTeamSurvivesACrashAtAnyStep, TestStoppedOwner…; one: TestPreparedRangeIsCommittedWhereNobodyHasGoneBeyond
+//	 7  a record that landed unknown to its writer, and then a wipe
+//	      TestTeamTellsOnlyWhatWasLearnt; one: TestOnlyWhatWasLearntIsTold
+//	 8  a gap that is lost, or comes twice
+//	      TestTeamCountsAGapOnce; one: TestGapIsCountedOnceAndLeavesAHoleWhenLost
+//	 9  a clock that is set back at a new epoch
+//	      TestTeamComparesEpochsWithWhatIsKnown; one: TestNewEpochIsTakenAndOldOneIsStale
+//	10  an old owner's late acknowledgement
+//	      TestTeamLateAckDeletesNothing; one: TestLateAckOfAnEarlierTermDeletesNothing
+//	11  a wiped broker, and the only one who knows is down
+//	      TestWipedBucketWaitsForAllReceivers, TestPositionsLostUnderLiveConnections; one: TestWipedBrokerIsRebuiltFromTheReceiver
+//	12  the lost tail of a quiet log on a busy partition
+//	      TestTeamAsksForALostTail; one: TestLostTailOfQuietLogIsAskedForOnABusyPartition
+//	13  a hole before a long backlog
+//	      TestTeamAsksOnceForAHole; one: TestHoleBeforeALongBacklogAsksOnce
+//	14  an owner that was paused commits, and the new one sees holes only
+//	      TestTeamReadsTheRecordAgainAtAHole; one: it needs two
+//	15  duplicates that are acknowledged before the commit
+//	      TestTeamAcknowledgesNothingBeforeTheCommit; one: TestDuplicatesAreNotAcknowledgedBeforeTheCommit
+//	16  the consumer's bounds, and leases by somebody's clock
+//	      TestTeamHasNoClock, TestTeamTakesThousandsOfWaitingMessages; one: TestCommitIntervalDoesntBoundTheRate
+//	17  late writes to an older generation
+//	      TestTeamKeepsOffsetsOfAllOpenGenerations; one: TestRecordKeepsOffsetsOfAllOpenGenerations
+//	18  central rotation and compression around a crash
+//	      TestTeamSurvivesACrashAtAnyStep; one: TestCommitSurvivesAnyStep, TestCompressionSurvivesAnyStep
+//	19  a node that crashes in the middle of a layout change
+//	      TestTeamMovesChunksOfBothLayouts; one: TestLayoutChangesLeaveNothingBehind, internal/forward's layout_test.go
+//	20  a file that is rewritten in place before its confirmation
+//	      TestTeamTakesTheGapOfARewrittenFile; with a real node test/pipe's TestRewrittenBeforeConfirmation
+//	      one: the same of test/pipe, and internal/forward's TestForwardRewrittenInPlaceBeforeConfirmationBecomesAGap
+//	21  commit = stored: the broker's word for it
+//	      TestTeamTakesTheBrokersWordForNothing; one: TestBrokersWordIsNoWitness, test/pipe's TestCommitStoredIsTheBrokersWord
+//
+// All of them at random are TestRandomFaultsOfATeam, TestModelOfOwnershipAndCommit and test/pipe's TestTeamUnderFaults.
 
 // pair is a site with a second receiver that has a disk of its own. Neither is started.
 func pair(t *testing.T, change func(*Config)) (s, r2 *site) {
@@ -287,23 +311,13 @@ func TestTeamNeverRetriesAFailedSync(t *testing.T) {
 	x := &stopper{op: opSync, hit: make(chan struct{}), goOn: make(chan struct{})}
 	var syncs atomic.Int32
 	s.config.fault = func(op string, done bool) error {
-		if op == opSync && !done && syncs.Add(1) <= 2 { // its file and its ledger
-			return nil
-		}
 		if op != opSync || done {
 			return x.check(op, true) // the heart alone
 		}
-		first := false
-		select {
-		case <-x.hit:
-		default:
-			first = true
+		if syncs.Add(1) != 3 { // behind the first commit's, of file and ledger
+			return nil
 		}
-		err := x.check(op, false)
-		if first {
-			return errors.Join(err, syscall.EIO)
-		}
-		return err
+		return errors.Join(x.check(op, false), syscall.EIO)
 	}
 	s.startReceiver()
 	n.send(n.make("committed\n"))
@@ -336,7 +350,8 @@ func TestTeamSurvivesACrashAtAnyStep(t *testing.T) {
 	for i, at := range []struct {
 		op   string
 		done bool
-	}{{opSync, true}, {opPrepare, true}, {opRecord, false}, {opRecord, true}, {opCommit, false}, {opCommit, true}, {opAck, false}, {opClose, false}, {opRename, true}, {opCompress, true}} {
+	}{{opSync, true}, {opPrepare, true}, {opRecord, false}, {opRecord, true}, {opCommit, false}, {opCommit, true},
+		{opAck, false}, {opClose, false}, {opRename, true}, {opCompress, true}} {
 		shared := i%2 == 0
 		t.Run(fmt.Sprintf("%s %t, shared %t", at.op, at.done, shared), func(t *testing.T) {
 			t.Parallel()
@@ -572,15 +587,7 @@ func TestTeamReadsTheRecordAgainAtAHole(t *testing.T) {
 	t.Parallel()
 	s, r2 := pair(t, nil)
 	n := s.node("web1", "syslog")
-	r2.steady(n, "of r2\n")
-	s.steady(n, "ok\n")
-	r2.startReceiver() // it learns of that, and won't write the record when it takes over
-	eventually(t, "know all", func() (bool, string) {
-		lo, err := r2.r.state.log(key("web1", "syslog"))
-		s.must(err)
-		return lo.Committed.Place.Position == n.position, fmt.Sprintf("%+v", lo.Committed.Place)
-	})
-	s.must(r2.stopReceiver())
+	s.knownToBoth(r2, n)
 	known := n.position
 	x, release := s.hold(opRecord, false)
 	s.startReceiver()
@@ -607,6 +614,20 @@ func TestTeamReadsTheRecordAgainAtAHole(t *testing.T) {
 	if len(n.resends) > 0 {
 		t.Errorf("asked for what is committed: %+v", n.resends)
 	}
+}
+
+// knownToBoth brings a log to where the other receiver knows all that is committed, and won't write the record when it takes over. Both are stopped.
+func (s *site) knownToBoth(r2 *site, n *node) {
+	s.t.Helper()
+	r2.steady(n, "of r2\n")
+	s.steady(n, "ok\n")
+	r2.startReceiver()
+	eventually(s.t, "know all", func() (bool, string) {
+		lo, err := r2.r.state.log(key(n.identity, n.log))
+		s.must(err)
+		return lo.Committed.Place.Position == n.position, fmt.Sprintf("%+v", lo.Committed.Place)
+	})
+	s.must(r2.stopReceiver())
 }
 
 // Duplicates are acknowledged by nobody before the bytes are synced, neither by the owner that dies before nor by the one that takes over.

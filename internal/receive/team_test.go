@@ -232,15 +232,17 @@ func checkRanges(t testing.TB, rec *record) {
 func TestStoppedOwnerCommitsNothingAndCutsItsTail(t *testing.T) {
 	t.Parallel()
 	for _, at := range []struct {
-		op   string
-		done bool
-	}{{opAppend, true}, {opSync, true}, {opPrepare, false}, {opPrepare, true}, {opRecord, false}, {opRecord, true}, {opCommit, false}, {opCommit, true}, {opConfirm, true}, {opAck, false}} {
-		t.Run(fmt.Sprintf("%s %t", at.op, at.done), func(t *testing.T) {
+		op     string
+		done   bool
+		shared bool // one directory for both
+	}{{opAppend, true, true}, {opSync, true, false}, {opPrepare, false, true}, {opPrepare, true, false}, {opRecord, false, true}, {opRecord, true, true},
+		{opCommit, false, false}, {opCommit, true, true}, {opConfirm, true, false}, {opAck, false, false}} {
+		t.Run(fmt.Sprintf("%s %t, shared %t", at.op, at.done, at.shared), func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, nil)
 			n := s.node("web1", "syslog")
 			s.steady(n, "committed\n")
-			r2 := s.beside("r2", false)
+			r2 := s.beside("r2", at.shared)
 			stopped := &stopper{op: at.op, done: at.done, hit: make(chan struct{}), goOn: make(chan struct{})}
 			s.config.fault = stopped.check
 			s.startReceiver()
@@ -329,6 +331,7 @@ type stopper struct {
 	done bool
 	hit  chan struct{}
 	goOn chan struct{}
+	met  atomic.Bool
 	numb atomic.Bool // the heart stands still, while all else goes on
 }
 
@@ -336,16 +339,10 @@ func (x *stopper) check(op string, done bool) error {
 	for op == opBeat && x.numb.Load() {
 		pause()
 	}
-	if op != x.op || done != x.done {
-		return nil
+	if op == x.op && done == x.done && x.met.CompareAndSwap(false, true) {
+		close(x.hit)
+		<-x.goOn
 	}
-	select {
-	case <-x.hit:
-		return nil
-	default:
-	}
-	close(x.hit)
-	<-x.goOn
 	return nil
 }
 

@@ -18,9 +18,11 @@ func TestSnapshotRestored(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		instead int
+		relieve bool
 	}{
-		{"less is written than before", 10 << 10},
-		{"more is written than before", 150 << 10},
+		{"less is written than before", 10 << 10, false},
+		{"more is written than before", 150 << 10, false},
+		{"as much is written as before, and another receiver has taken over", 70 << 10, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n, want := began(t)
@@ -41,6 +43,9 @@ func TestSnapshotRestored(t *testing.T) {
 			n.copyTree(snapshot+"/log", n.dir)
 			instead := text("instead", c.instead)
 			n.write("app.log", instead)
+			if c.relieve {
+				n.relieve()
+			}
 			n.start()
 			want = join(want, instead)
 			n.exact("app", want)
@@ -59,6 +64,12 @@ func TestSnapshotRestored(t *testing.T) {
 // TestClones runs two machines of one identity: a clone of the other with its state. Each of their lines is at the centre,
 // and both say that something is wrong.
 func TestClones(t *testing.T) {
+	for _, relieve := range []bool{false, true} {
+		t.Run(fmt.Sprintf("another receiver takes over %t", relieve), func(t *testing.T) { testClones(t, relieve) })
+	}
+}
+
+func testClones(t *testing.T, relieve bool) {
 	n, first := began(t)
 	n.stop()
 	m := n.newNode(identity)
@@ -73,6 +84,9 @@ func TestClones(t *testing.T) {
 		n.write("app.log", a)
 		m.write("app.log", b)
 		mine, theirs = join(mine, a), join(theirs, b)
+		if relieve && i%2 == 0 {
+			n.relieve()
+		}
 		n.round()
 		m.round()
 	}

@@ -1,18 +1,21 @@
 package pipe
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"logforward/internal/broker"
 	"logforward/internal/receive"
 )
 
 // TestNodeBehindALeafNode: a node that reaches only a leaf node, whose one outgoing connection goes to a cluster with three copies of
-// each stream. The connection breaks, and a server of the cluster is gone for good.
+// each stream. The number of copies changes, the connection breaks, and a server of the cluster is gone for good.
 func TestNodeBehindALeafNode(t *testing.T) {
 	t.Parallel()
 	m := newTeam(t, 1, 2, false)
@@ -55,6 +58,15 @@ leafnodes { reconnect: 1, remotes: [ { urls: [ %s ] } ] }
 		}
 	}
 	arrive("the first bytes")
+	for _, n := range []int{1, 3} {
+		began := time.Now()
+		m.setup("--partitions", "3", "--replicas", fmt.Sprint(n))
+		t.Logf("%d copies are set after %s", n, time.Since(began).Round(time.Millisecond))
+		arrive(fmt.Sprintf("what was written while it became %d copies", n))
+		t.Logf("what was written meanwhile is there after %s", time.Since(began).Round(time.Millisecond))
+		m.eventually("the copies", time.Minute, func() error { return m.copies(n) })
+		t.Logf("%d copies are there after %s", n, time.Since(began).Round(time.Millisecond))
+	}
 	for _, k := range m.links["leaf"] {
 		k.set(true)
 	}
@@ -76,7 +88,43 @@ leafnodes { reconnect: 1, remotes: [ { urls: [ %s ] } ] }
 	}
 }
 
-// TestTwoSites: a node forwards a log to two independent sites. Each has all of it, also when the other was away for long.
+// copies tells whether each stream and bucket has so many copies, all of them up to date.
+func (m *team) copies(n int) error {
+	ctx, cancel := context.WithTimeout(m.t.Context(), 10*time.Second)
+	defer cancel()
+	nc, err := broker.Connect(ctx, broker.Options{URLs: strings.Split(m.urls(), ",")})
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := broker.JetStream(nc, "")
+	if err != nil {
+		return err
+	}
+	streams := js.ListStreams(ctx)
+	seen := 0
+	for s := range streams.Info() {
+		seen++
+		if s.Config.Replicas != n || s.Cluster == nil || len(s.Cluster.Replicas) != n-1 {
+			return fmt.Errorf("%s: %d copies, %+v", s.Config.Name, s.Config.Replicas, s.Cluster)
+		}
+		for _, p := range s.Cluster.Replicas {
+			if !p.Current || p.Offline {
+				return fmt.Errorf("%s: %+v", s.Config.Name, p)
+			}
+		}
+	}
+	if err := streams.Err(); err != nil {
+		return err
+	}
+	if want := 3 + 3; seen != want { // partitions and buckets
+		return fmt.Errorf("%d streams, want %d", seen, want)
+	}
+	return nil
+}
+
+// TestTwoSites: a node forwards a log to two independent sites. Each has all of it, also when the other was away for long, over rotations of the
+// file, and goes on meanwhile as if there were no other.
 func TestTwoSites(t *testing.T) {
 	t.Parallel()
 	one, two := newFleet(t), newFleet(t)
@@ -98,14 +146,34 @@ func TestTwoSites(t *testing.T) {
 	write()
 	one.arrived("app", w.written, 30*time.Second)
 	two.arrived("app.second", w.written, 30*time.Second)
-	two.brokers.set(true)
+	for _, x := range []struct {
+		away, here       *fleet
+		awayLog, hereLog string
+	}{{two, one, "app.second", "app"}, {one, two, "app", "app.second"}} {
+		// First the connection goes, then the site itself.
+		x.away.brokers.set(true)
+		for i := range 4 {
+			write()
+			x.here.arrived(x.hereLog, w.written, 30*time.Second)
+			if i == 1 {
+				x.away.kill("receive", syscall.SIGKILL)
+				x.away.kill("broker", syscall.SIGKILL)
+			}
+			one.must(w.file.Close())
+			one.must(os.Rename(w.path, fmt.Sprintf("%s.%d", w.path, time.Now().UnixNano())))
+			one.must(w.open())
+		}
+		if err := x.away.compare(x.awayLog, w.written); err == nil {
+			t.Error("the site that is away has what it can't have")
+		}
+		x.away.start("broker")
+		x.away.start("receive")
+		x.away.brokers.set(false)
+		x.away.arrived(x.awayLog, w.written, 60*time.Second)
+	}
 	write()
 	one.arrived("app", w.written, 30*time.Second)
-	if err := two.compare("app.second", w.written); err == nil {
-		t.Error("the second site has what it can't have")
-	}
-	two.brokers.set(false)
-	two.arrived("app.second", w.written, 60*time.Second)
+	two.arrived("app.second", w.written, 30*time.Second)
 }
 
 // add adds to a configuration.

@@ -233,10 +233,12 @@ func TestRewrittenBeforeConfirmation(t *testing.T) {
 		name    string
 		rewrite func(n *node, b []byte) // sent is at the end
 		wiped   bool
+		relieve bool
 	}{
-		{"truncated and written, the stream has the old bytes", rewriteTruncated, false},
-		{"truncated and written, the stream lost the old bytes", rewriteTruncated, true},
-		{"written over, the stream lost the old bytes", rewriteOver, true},
+		{"truncated and written, the stream has the old bytes", rewriteTruncated, false, false},
+		{"truncated and written, the stream lost the old bytes", rewriteTruncated, true, false},
+		{"written over, the stream lost the old bytes", rewriteOver, true, false},
+		{"truncated and written, the stream has the old bytes, and another receiver takes over", rewriteTruncated, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n, want := began(t)
@@ -252,7 +254,11 @@ func TestRewrittenBeforeConfirmation(t *testing.T) {
 				n.exact("app", join(want, fresh), loss{"", int64(len(sent))})
 				return
 			}
-			n.startReceiver()
+			if c.relieve {
+				n.relieve()
+			} else {
+				n.startReceiver()
+			}
 			n.exact("app", join(want, sent, fresh))
 		})
 	}

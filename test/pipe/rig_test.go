@@ -230,6 +230,16 @@ func (r *rig) restartReceiver() {
 	r.startReceiver()
 }
 
+// relieve has another receiver, which writes to the same directory and knows nothing by itself, take over from the one that is
+// there, if one is.
+func (r *rig) relieve() {
+	r.t.Helper()
+	r.stopReceiver()
+	r.receiving.Name += "x"
+	r.receiving.State = r.path("centre-" + r.receiving.Name)
+	r.startReceiver()
+}
+
 // --- what is seen of all that
 
 // testLog sends log lines to the test's output while that still runs.

@@ -1,0 +1,166 @@
+package receive
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"logforward/internal/broker"
+	"logforward/internal/chunk"
+)
+
+// What is stored between the last look at a leftover stream and the end of its subjects is moved before the stream is deleted.
+func TestLateChunkInALeftoverIsMoved(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.setup(3)
+	n := s.node("web4", "syslog") // of partition 2 of 3, and 0 of 2
+	var late atomic.Pointer[chunk.Chunk]
+	s.config.fault = func(op string, done bool) error {
+		if op == opRetire && !done {
+			if c := late.Swap(nil); c != nil {
+				n.sendTo(3, c)
+			}
+		}
+		return nil
+	}
+	s.startReceiver()
+	n.sendTo(3, n.make("by the old layout\n"))
+	n.waitConfirmed()
+	late.Store(n.make("late\n"))
+	s.setup(2)
+	n.waitConfirmed()
+	n.same()
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	eventually(t, "delete the stream", func() (bool, string) {
+		_, err := js.Stream(t.Context(), streamName(2))
+		return errors.Is(err, jetstream.ErrStreamNotFound), fmt.Sprint(err)
+	})
+}
+
+// A receiver of an older layout was stopped right before it took a leftover's subjects away, or deleted it, and its request
+// arrives when the stream is in use again, full of what nobody has committed: the stream comes back, and no byte is lost.
+func TestLateEndOfALeftoverThatIsInUseAgain(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]func(*site, jetstream.JetStream) error{
+		"subjects": func(s *site, js jetstream.JetStream) error {
+			config := s.stream(2).Config
+			config.Subjects = []string{"retired." + broker.PartitionSubjects("logs", 2)}
+			_, err := js.UpdateStream(s.t.Context(), config)
+			return err
+		},
+		"deletion": func(s *site, js jetstream.JetStream) error { return js.DeleteStream(s.t.Context(), streamName(2)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, nil)
+			s.setup(3)
+			s.config.CommitInterval = time.Hour // so that all that is sent now waits in the stream
+			s.startReceiver()
+			divided(t, 3, s)
+			x := &sender{identity: "web4", log: "syslog", epoch: 1, digests: map[uint64]chunk.Digest{0: 0}}
+			s.listenFor(x.identity, []*sender{x})
+			finish, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				nodeLoop(s, []*sender{x}, rand.New(rand.NewPCG(1, 2)), finish)
+			}()
+			eventually(t, "wait in the stream", func() (bool, string) {
+				st := s.r.Status(t.Context())
+				return len(st.Logs) == 1 && st.Logs[0].Position > 1000 && s.stream(2).State.Msgs > 10, fmt.Sprintf("%+v", st.Logs)
+			})
+			r2 := s.beside("r2", false)
+			r2.config.CommitInterval = 20 * time.Millisecond
+			js, err := broker.JetStream(s.nc, "")
+			s.must(err)
+			s.must(late(s, js))
+			s.dies() // with all that it had appended
+			r2.startReceiver()
+			eventually(t, "have the stream back", func() (bool, string) {
+				stream, err := js.Stream(t.Context(), streamName(2))
+				if err != nil {
+					return false, err.Error()
+				}
+				subjects := stream.CachedInfo().Config.Subjects
+				return slices.Contains(subjects, broker.PartitionSubjects("logs", 2)), fmt.Sprint(subjects)
+			})
+			close(finish)
+			<-stopped
+			s.config.CommitInterval = 20 * time.Millisecond
+			s.startReceiver() // what it had is cut
+			eventually(t, "settle", func() (bool, string) {
+				s.r.mu.Lock()
+				defer s.r.mu.Unlock()
+				return len(s.r.begun) == 3, ""
+			})
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			if x.wrong != nil || x.confirmed != x.end() {
+				t.Errorf("confirmed %d of %d, %v", x.confirmed, x.end(), x.wrong)
+			}
+			var got bytes.Buffer
+			if _, err := Cat(&got, s.outputs(), x.identity, x.log); err != nil || !bytes.Equal(got.Bytes(), x.written()) {
+				t.Errorf("%d bytes, want %d, differ at %d (%v)", got.Len(), len(x.written()), differ(got.Bytes(), x.written()), err)
+			}
+		})
+	}
+}
+
+// A stream that loses its subjects under a receiver that works it gets them back.
+func TestStreamWithoutItsSubjectsGetsThemBack(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.startReceiver()
+	n := s.node("web1", "syslog")
+	n.send(n.make("before\n"))
+	n.waitConfirmed()
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	config := s.stream(0).Config
+	config.Subjects = []string{"retired." + broker.PartitionSubjects("logs", 0)}
+	_, err = js.UpdateStream(t.Context(), config)
+	s.must(err)
+	eventually(t, "take chunks again", func() (bool, string) {
+		subjects := s.stream(0).Config.Subjects
+		return slices.Contains(subjects, broker.PartitionSubjects("logs", 0)), fmt.Sprint(subjects)
+	})
+	n.send(n.make("after\n"))
+	n.waitConfirmed()
+	n.same()
+}
+
+// A number of copies that was changed while a receiver runs is that by which it makes lost streams anew.
+func TestChangedReplicasAreRemembered(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.startReceiver()
+	divided(t, 1, s)
+	js, err := broker.JetStream(s.nc, "")
+	s.must(err)
+	kv, err := js.KeyValue(t.Context(), broker.Bucket)
+	s.must(err)
+	shared, err := broker.OpenShared(t.Context(), js)
+	s.must(err)
+	layout, err := shared.Layout(t.Context())
+	s.must(err)
+	layout.Replicas = 3
+	value, err := json.Marshal(layout)
+	s.must(err)
+	_, err = kv.Put(t.Context(), "layout", value)
+	s.must(err)
+	eventually(t, "remember", func() (bool, string) {
+		var known remembered
+		_, err := s.r.state.getMeta("layout", &known)
+		s.must(err)
+		return known.Layout == layout, fmt.Sprintf("%+v", known)
+	})
+}
