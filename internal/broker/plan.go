@@ -119,21 +119,40 @@ func Apply(ctx context.Context, js jetstream.JetStream, plan []Change) error {
 		if c.step == nil {
 			continue
 		}
-		if err := c.step.apply(ctx, js); err != nil {
+		if err := c.step.insist(ctx, js); err != nil {
 			return fmt.Errorf("%s %s: %w", c.What, c.Name, err)
 		}
 	}
 	return nil
 }
 
+// insist takes the step again where no answer comes: in a cluster the step before may have left a stream without a leader for a moment.
+func (s *step) insist(ctx context.Context, js jetstream.JetStream) error {
+	if s.create {
+		// Microseconds: no sequence comes back after a wipe unless more than a
+		// million messages a second were stored, or the clock is set back.
+		s.stream.FirstSeq = uint64(time.Now().UnixMicro())
+	}
+	tries := 0
+	return Insist(ctx, func(ctx context.Context) error {
+		tries++
+		err := s.apply(ctx, js)
+		if tries > 1 && s.layout != nil && errors.Is(err, ErrWrongRevision) {
+			// The answer to an earlier try may have been lost.
+			if now, _, err2 := currentLayout(ctx, js); err2 != nil {
+				return err2
+			} else if now != nil && now.ID == s.layout.ID && now.Replicas == s.layout.Replicas {
+				return nil
+			}
+		}
+		return err
+	})
+}
+
 func (s *step) apply(ctx context.Context, js jetstream.JetStream) error {
 	switch {
 	case s.stream != nil && s.create:
-		config := *s.stream
-		// Microseconds: no sequence comes back after a wipe unless more than a
-		// million messages a second were stored, or the clock is set back.
-		config.FirstSeq = uint64(time.Now().UnixMicro())
-		_, err := js.CreateStream(ctx, config)
+		_, err := js.CreateStream(ctx, *s.stream) // the same once more is no error
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("someone else made it meanwhile, plan again: %w: %w", ErrWrongRevision, err)
 		}
@@ -254,7 +273,11 @@ func atLeast(version string, major, minor int) bool {
 // deletion, or 0.
 func currentLayout(ctx context.Context, js jetstream.JetStream) (*Layout, uint64, error) {
 	var l Layout
-	revision, err := readJSON(ctx, js, layoutKey, &l)
+	var revision uint64
+	err := Insist(ctx, func(ctx context.Context) (err error) {
+		revision, err = readJSON(ctx, js, layoutKey, &l)
+		return err
+	})
 	switch {
 	case errors.Is(err, ErrNoStream), errors.Is(err, ErrNotFound):
 		return nil, revision, nil
@@ -265,7 +288,11 @@ func currentLayout(ctx context.Context, js jetstream.JetStream) (*Layout, uint64
 }
 
 func planStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) ([]Change, error) {
-	s, err := js.Stream(ctx, want.Name)
+	var s jetstream.Stream
+	err := Insist(ctx, func(ctx context.Context) (err error) {
+		s, err = js.Stream(ctx, want.Name)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		for _, subject := range want.Subjects {
 			if other, err := js.StreamNameBySubject(ctx, subject); err == nil {
