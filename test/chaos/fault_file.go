@@ -276,7 +276,7 @@ func rotationFaults() (all []*fault) {
 			}
 		}}
 	all = append(all, own)
-	between := "what is written between copy and truncation is lost by logrotate: nobody can see it"
+	between := "what is written between copy and truncation is lost by logrotate: what the node had seen of it, and not read, is a gap, and the rest nobody can see"
 	late := "what is written to a file after logrotate has compressed and removed it is in no file any more; the node reads it as long as it has the file open"
 	for _, m := range []struct{ name, options, why string }{
 		{"create", "create", ""},
@@ -290,7 +290,11 @@ func rotationFaults() (all []*fault) {
 		{"dateext-compress", "create; dateext; dateformat -%s; compress", late},
 		{"olddir", "create; olddir old", ""},
 	} {
-		all = append(all, &fault{name: "logrotate-" + m.name, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: still, rounds: 3,
+		var causes []string
+		if m.why == between {
+			causes = []string{"truncated"}
+		}
+		all = append(all, &fault{name: "logrotate-" + m.name, causes: causes, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: still, rounds: 3,
 			why: m.why, alone: true, do: logrotate(m.options)})
 	}
 	return all

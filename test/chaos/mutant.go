@@ -130,8 +130,7 @@ func (c *campaign) mutate(pattern, matrix string, tries int) int {
 	c.began = time.Now()
 	c.can = newAbilities()
 	all := faults()
-	var table []mutantRow
-	missed := 0
+	tried, missed := 0, 0
 	for _, m := range mutants() {
 		if ok, err := path.Match(pattern, m.name); err != nil || !ok {
 			continue
@@ -142,7 +141,13 @@ func (c *campaign) mutate(pattern, matrix string, tries int) int {
 			continue
 		}
 		w := c.caught(m, f, root, tries)
-		table = append(table, w)
+		tried++
+		if matrix != "" {
+			if err := addMutant(matrix, w); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
 		if w.Check == "" {
 			missed++
 			fmt.Fprintf(c.out, "%-26s NOT CAUGHT by %s, seeds %d to %d: %s\n", m.name, m.fault, c.seed, c.seed+uint64(w.Tried)-1, w.Said)
@@ -150,22 +155,32 @@ func (c *campaign) mutate(pattern, matrix string, tries int) int {
 		}
 		fmt.Fprintf(c.out, "%-26s caught by %s, seed %d, after %d tries and %.0f s: %s: %.160s\n", m.name, m.fault, w.Seed, w.Tried, w.Seconds, w.Check, w.Said)
 	}
-	if matrix != "" {
-		p, err := read(matrix)
-		if err == nil {
-			p.Mutants = table
-			err = p.write(matrix)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-	}
-	fmt.Fprintf(c.out, "%d mutants in %s: %d not caught\n", len(table), time.Since(c.began).Round(time.Second), missed)
+	fmt.Fprintf(c.out, "%d mutants in %s: %d not caught\n", tried, time.Since(c.began).Round(time.Second), missed)
 	if missed > 0 {
 		return 1
 	}
 	return 0
+}
+
+// addMutant puts what became of a mutant into the published table, in its place.
+func addMutant(matrix string, w mutantRow) error {
+	p, err := read(matrix)
+	if err != nil {
+		return err
+	}
+	known := map[string]mutantRow{w.Mutant: w}
+	for _, old := range p.Mutants {
+		if old.Mutant != w.Mutant {
+			known[old.Mutant] = old
+		}
+	}
+	p.Mutants = nil
+	for _, m := range mutants() {
+		if w, ok := known[m.name]; ok {
+			p.Mutants = append(p.Mutants, w)
+		}
+	}
+	return p.write(matrix)
 }
 
 // caught tries seeds on one mutant, several at a time.
