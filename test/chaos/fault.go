@@ -22,6 +22,7 @@ type fault struct {
 	rounds   int      // how often, in one run
 	pace     time.Duration
 	alone    bool // it can't be a part of combinations
+	last     bool // nothing is written behind the last round
 	do       func(s *system, r *rand.Rand)
 }
 

@@ -96,11 +96,17 @@ func play(f *fault, seed uint64, o options) (res *result) {
 		pause(r, 0, 600)
 		f.do(s, r)
 	}
+	if f.last {
+		stop()
+		s.lastWords(r)
+	}
 	ended := time.Now()
 	s.event("the faults are over")
 	stop()
 	for _, w := range s.streams {
-		s.failed(w.end())
+		if !f.last {
+			s.failed(w.end())
+		}
 	}
 	if len(s.errs) > 0 {
 		res.machine = errors.Join(s.errs...)
