@@ -131,7 +131,7 @@ func fileFaults() []*fault {
 			causes: []string{"truncated"}, why: "what was truncated away unread is gone: a gap, of at least as many bytes as the node had seen"},
 		{name: "truncate-unseen", group: "files", about: "a file is written and truncated again before the node has looked at it", topology: single, rounds: 3, do: behind(truncateUnseen), alone: true,
 			causes: []string{"truncated"}, why: "what is written and truncated between two looks nobody can see"},
-		{name: "remove", group: "files", about: "a file is removed before it was read", topology: single, rounds: 3, do: behind(removeUnread)},
+		{name: "remove", group: "files", about: "a file is removed before it was read", topology: single, rounds: 3, do: behind(removeUnread), alone: true},
 		{name: "remove-beyond", group: "files", about: "a file is removed before it was read, with more in it than held_deleted", topology: held, rounds: 3, do: behind(removeUnread), alone: true,
 			causes: []string{"deleted beyond the budget", "can't be read again"}, why: "what exceeds the budget is let go: a gap of exactly that size"},
 		{name: "rewrite", group: "files", about: "bytes that were sent and aren't confirmed are written over, and the broker loses them", topology: single, rounds: 1, do: rewrite, alone: true,
