@@ -52,12 +52,14 @@ func TestMutantsApply(t *testing.T) {
 	}
 	all, seen := faults(), map[string]bool{}
 	for _, m := range mutants() {
-		text, err := m.source(root)
-		if err == nil {
-			_, err = parser.ParseFile(token.NewFileSet(), m.file, text, 0)
-		}
+		texts, err := m.sources(root)
 		if err != nil {
 			t.Error(err)
+		}
+		for file, text := range texts {
+			if _, err := parser.ParseFile(token.NewFileSet(), file, text, 0); err != nil {
+				t.Errorf("mutant %s: %v", m.name, err)
+			}
 		}
 		if byName(all, m.fault) == nil || seen[m.name] || m.about == "" {
 			t.Errorf("mutant %s: fault %q, seen %v", m.name, m.fault, seen[m.name])

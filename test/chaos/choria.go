@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/choria-io/tokens"
+
 	"logforward/test/fleet/site"
 )
 
@@ -27,17 +29,15 @@ func choriaProgram(path string) {
 	}
 }
 
-// choriaPartitions is how many a system with Choria's broker has.
-const choriaPartitions = 2
-
 // choria is a real Choria's broker with streams, and credentials for everybody who comes to it.
 type choria struct {
 	site      *site.Site
 	nodes     []*site.Node
 	receivers map[string]string // configuration of each receiver's client, by its name
+	streams   string            // configuration of the streams' administrator
 }
 
-// newChoria makes authority, tokens and broker, and sets the streams up; the broker is stopped again.
+// newChoria makes authority, tokens and broker; the broker is stopped again.
 func newChoria(s *system) (*choria, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -46,9 +46,11 @@ func newChoria(s *system) (*choria, error) {
 		return nil, err
 	}
 	c := &choria{site: st, receivers: map[string]string{}}
-	if err := st.Setup(ctx, "--partitions", strconv.Itoa(choriaPartitions)); err != nil {
+	admin, err := st.AddClient("streams", site.ClientOptions{NoFleet: true, Rights: tokens.ClientPermissions{StreamsAdmin: true, StreamsUser: true}})
+	if err != nil {
 		return c, err
 	}
+	c.streams = admin.Config()
 	for _, name := range s.receiverNames() {
 		if _, err := st.AddReceiver(name, nil); err != nil {
 			return c, err

@@ -55,6 +55,10 @@ func (v *volume) mount() error {
 	if _, err := command("mount", "-o", "loop,errors=remount-ro", v.image, v.dir); err != nil {
 		return err
 	}
+	// What took all room may be there again, where the power failed right after it was removed.
+	if err := v.free(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	source, err := command("findmnt", "--noheadings", "--output", "SOURCE", v.dir)
 	v.device = filepath.Base(source)
 	return err

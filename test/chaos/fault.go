@@ -22,6 +22,7 @@ type fault struct {
 	rounds   int      // how often, in one run
 	pace     time.Duration
 	alone    bool // it can't be a part of combinations
+	last     bool // nothing is written behind the last round
 	do       func(s *system, r *rand.Rand)
 }
 
@@ -81,12 +82,12 @@ func combinations(all []*fault) []*fault {
 		}
 	}
 	plain := some(func(f *fault) bool {
-		return f.topology.servers == 1 && len(f.topology.volumes) == 0 && !f.topology.choria && !f.topology.clock && !f.topology.namespace && len(f.causes) == 0 && !f.forks && !f.doubles
+		return f.topology.servers == 1 && len(f.topology.volumes) == 0 && !f.topology.choria && !f.topology.clock && !f.topology.namespace && len(f.causes) == 0 && !f.forks && !f.doubles && !f.leftover
 	})
 	disks := some(func(f *fault) bool {
 		return f.topology.servers == 1 && !f.topology.choria && !f.topology.clock && !f.topology.namespace && (len(f.topology.volumes) > 0 || f.group == "process" || f.group == "network")
 	})
-	teams := some(func(f *fault) bool { return f.topology.servers > 1 })
+	teams := some(func(f *fault) bool { return f.topology.servers > 1 && !f.leftover })
 	volumes := single
 	volumes.volumes = []string{"node", "broker", "receiver"}
 	causes := []string{}
@@ -99,9 +100,9 @@ func combinations(all []*fault) []*fault {
 	}
 	slices.Sort(causes)
 	return []*fault{
-		{name: "combination", group: "combinations", about: "three at once of all that needs no disk of its own: processes, states, network, rotation, load", topology: single, rounds: 2, do: at(plain), leftover: true},
+		{name: "combination", group: "combinations", about: "three at once of all that needs no disk of its own: processes, states, network, rotation, load", topology: single, rounds: 2, do: at(plain)},
 		{name: "combination-disk", group: "combinations", about: "three at once of power failures, full and broken disks, killed processes and the network", topology: volumes, rounds: 1, do: at(disks),
 			causes: slices.Compact(causes), why: strings.Join(why, "; "), forks: true},
-		{name: "combination-team", group: "combinations", about: "three at once in a cluster of three servers with three receivers", topology: team, rounds: 1, do: at(teams), leftover: true},
+		{name: "combination-team", group: "combinations", about: "three at once in a cluster of three servers with three receivers", topology: team, rounds: 1, do: at(teams)},
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"syscall"
@@ -97,7 +98,7 @@ func full(kind string) func(s *system, r *rand.Rand) {
 			s.start(name)
 			pause(r, 300, 900)
 		}
-		if s.failed(v.free()) {
+		if err := v.free(); !errors.Is(err, os.ErrNotExist) && s.failed(err) {
 			return
 		}
 		s.event("the disk of %s has room again", name)
@@ -139,7 +140,12 @@ func readOnly(kind string) func(s *system, r *rand.Rand) {
 
 func diskFaults() (all []*fault) {
 	for _, k := range []string{"node", "broker", "receiver"} {
-		all = append(all, &fault{name: "full-" + k, group: "disk", about: "the disk of the " + k + " is full for some seconds", topology: on(k), rounds: 2, do: full(k)})
+		f := &fault{name: "full-" + k, group: "disk", about: "the disk of the " + k + " is full for some seconds", topology: on(k), rounds: 2, do: full(k)}
+		if k == "broker" {
+			f.about += "; then an operator starts it again"
+			f.why = "JetStream switches itself off when it is out of room, and stays so until the broker is started again; nothing is lost, and the lag goes back to zero then"
+		}
+		all = append(all, f)
 	}
 	for _, k := range []string{"node", "broker", "receiver"} {
 		f := &fault{name: "readonly-" + k, group: "disk", about: "the file system of the " + k + " becomes read-only with all its files open, and is repaired", topology: on(k), rounds: 2, do: readOnly(k)}

@@ -131,7 +131,7 @@ func fileFaults() []*fault {
 			causes: []string{"truncated"}, why: "what was truncated away unread is gone: a gap, of at least as many bytes as the node had seen"},
 		{name: "truncate-unseen", group: "files", about: "a file is written and truncated again before the node has looked at it", topology: single, rounds: 3, do: behind(truncateUnseen), alone: true,
 			causes: []string{"truncated"}, why: "what is written and truncated between two looks nobody can see"},
-		{name: "remove", group: "files", about: "a file is removed before it was read", topology: single, rounds: 3, do: behind(removeUnread)},
+		{name: "remove", group: "files", about: "a file is removed before it was read", topology: single, rounds: 3, do: behind(removeUnread), alone: true},
 		{name: "remove-beyond", group: "files", about: "a file is removed before it was read, with more in it than held_deleted", topology: held, rounds: 3, do: behind(removeUnread), alone: true,
 			causes: []string{"deleted beyond the budget", "can't be read again"}, why: "what exceeds the budget is let go: a gap of exactly that size"},
 		{name: "rewrite", group: "files", about: "bytes that were sent and aren't confirmed are written over, and the broker loses them", topology: single, rounds: 1, do: rewrite, alone: true,
@@ -276,7 +276,7 @@ func rotationFaults() (all []*fault) {
 			}
 		}}
 	all = append(all, own)
-	between := "what is written between copy and truncation is lost by logrotate: nobody can see it"
+	between := "what is written between copy and truncation is lost by logrotate: what the node had seen of it, and not read, is a gap, and the rest nobody can see"
 	late := "what is written to a file after logrotate has compressed and removed it is in no file any more; the node reads it as long as it has the file open"
 	for _, m := range []struct{ name, options, why string }{
 		{"create", "create", ""},
@@ -290,7 +290,11 @@ func rotationFaults() (all []*fault) {
 		{"dateext-compress", "create; dateext; dateformat -%s; compress", late},
 		{"olddir", "create; olddir old", ""},
 	} {
-		all = append(all, &fault{name: "logrotate-" + m.name, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: still, rounds: 3,
+		var causes []string
+		if m.why == between {
+			causes = []string{"truncated"}
+		}
+		all = append(all, &fault{name: "logrotate-" + m.name, causes: causes, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: still, rounds: 3,
 			why: m.why, alone: true, do: logrotate(m.options)})
 	}
 	return all

@@ -51,7 +51,7 @@ func loadFaults() []*fault {
 	narrow.node = []string{"rate = 600KiB/s"}
 	full := single
 	full.setup = []string{"--max-bytes", "16MiB"}
-	many := topology{servers: 1, receivers: 1, nodes: 4, logs: 500, many: true}
+	many := topology{servers: 1, receivers: 1, nodes: 8, logs: 250, many: true}
 	slow := linked("node", 800, 1500, func(_ *rand.Rand, k *proc.Link) { k.Slow(100 << 10) }, func(k *proc.Link) { k.Slow(0) }, "slow network for")
 	kill := end("node", syscall.SIGKILL, 0, 300)
 	killReceiver := end("receiver", syscall.SIGKILL, 0, 300)
@@ -70,7 +70,7 @@ func loadFaults() []*fault {
 			}},
 		{name: "slow-receiver", group: "load", about: "a receiver that is slower than the pipe: it runs a tenth of the time, on 256 KiB/s", topology: single, rounds: 2, do: slowReceiver},
 		{name: "slow-node", group: "load", about: "a network of 100 KiB/s between a node and the broker", topology: single, rounds: 2, do: slow},
-		{name: "many-logs", group: "load", about: "2,000 small logs of 4 nodes; a node and the receiver are killed", topology: many, rounds: 2, alone: true,
+		{name: "many-logs", group: "load", about: "2,000 small logs of 8 nodes; a node and the receiver are killed", topology: many, rounds: 2, alone: true,
 			do: func(s *system, r *rand.Rand) {
 				pause(r, 300, 900)
 				kill(s, r)

@@ -66,6 +66,27 @@ func reorder(s *system, r *rand.Rand) {
 	s.event("the network is as it was")
 }
 
+// lastWords lets each node write a last line, and its connection break with that on its way.
+func (s *system) lastWords(r *rand.Rand) {
+	for _, name := range s.nodeNames() {
+		for _, k := range s.links[name] {
+			k.Mute(true, false)
+		}
+	}
+	for _, w := range s.streams {
+		s.failed(w.end())
+	}
+	pause(r, 400, 900)
+	for _, name := range s.nodeNames() {
+		for _, k := range s.links[name] {
+			k.Cut(true)
+			k.Mute(false, false)
+			k.Cut(false)
+		}
+	}
+	s.event("connections of all nodes break, with their last lines on the way")
+}
+
 func networkFaults() (all []*fault) {
 	for _, k := range []string{"node", "receiver"} {
 		all = append(all, &fault{name: "cut-" + k, group: "network", about: "the " + k + " is cut off from the broker for up to 1.5 s", topology: single, rounds: 4, do: cut(k, 1500)})
@@ -77,5 +98,6 @@ func networkFaults() (all []*fault) {
 		all = append(all, &fault{name: "delay-" + k, group: "network", about: "everything that the " + k + " sends or gets takes up to 600 ms", topology: single, rounds: 3,
 			do: linked(k, 300, 1500, func(r *rand.Rand, l *proc.Link) { l.Delay(time.Duration(20+r.IntN(580)) * time.Millisecond) }, func(l *proc.Link) { l.Delay(0) }, "delay")})
 	}
+	all = append(all, &fault{name: "cut-last", group: "network", about: "connections of all nodes break with the last lines on the way, and nothing comes behind them", topology: single, rounds: 1, do: cut("node", 500), last: true, alone: true})
 	return append(all, &fault{name: "reorder", group: "network", about: "connections break under delay: clients come back in any order, and what they sent before arrives behind what they send then", topology: single, rounds: 2, do: reorder})
 }

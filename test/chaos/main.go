@@ -63,10 +63,22 @@ func chaos() int {
 		mutants  = flag.String("mutants", "", "break the program on purpose, in each known way whose name has this pattern (\"*\": all), and see the oracle find it")
 		tries    = flag.Int("tries", 12, "seeds that each mutant is tried with, at most")
 		choria   = flag.String("choria", "bin/choria", "Choria, the program, for faults of its broker (make choria)")
+		render   = flag.Bool("render", false, "write the matrix once more from its numbers, and run nothing")
 		program  = flag.String("program", "", "the program to test; empty: it is built")
 	)
 	flag.Parse()
 	choriaProgram(*choria)
+	if *render {
+		p, err := read(*matrix)
+		if err == nil {
+			err = p.write(*matrix)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	}
 	all := faults()
 	if *list {
 		for _, f := range all {

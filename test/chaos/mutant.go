@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,7 +11,7 @@ import (
 	"time"
 )
 
-// mutant is one way to break the program: texts of one file, each of which is there exactly once, replaced by others.
+// mutant is one way to break the program: texts, each of which is in its file exactly once, replaced by others.
 type mutant struct {
 	name  string
 	about string
@@ -20,79 +21,84 @@ type mutant struct {
 	check string // of the oracle, that shall catch it; empty: any
 }
 
-type edit struct{ old, new string }
+// edit replaces a text of a file; an empty file is the mutant's.
+type edit struct{ old, new, file string }
 
 // mutants are what the oracle must be able to see. The first five break the rules that the whole design rests on.
 func mutants() []*mutant {
 	const receive, forward, tail = "internal/receive/", "internal/forward/", "internal/tail/"
 	return []*mutant{
 		{name: "acknowledge-before-fsync", about: "the receiver confirms and acknowledges what it has only written", file: receive + "commit.go", fault: "power-receiver",
-			edits: []edit{{"	if err := r.syncBatch(b); err != nil {", "	if err := error(nil); err != nil {"}}},
+			edits: []edit{{"	if err := r.syncBatch(b); err != nil {", "	if err := error(nil); err != nil {", ""}}},
 		{name: "forget-cut-back", about: "what wasn't committed stays in the file", file: receive + "begin.go", fault: "team-kill-receiver",
-			edits: []edit{{"	if st.Size() > f.size {\n		if m := l.local.Prepared; m", "	if st.Size() < f.size {\n		if m := l.local.Prepared; m"}}},
+			edits: []edit{{"	if st.Size() > f.size {\n		if m := l.local.Prepared; m", "	if st.Size() < f.size {\n		if m := l.local.Prepared; m", ""}}},
 		{name: "skip-compare-and-set", about: "records and leases are written whatever is there", file: "internal/broker/records.go", fault: "team-mute-receiver",
-			edits: []edit{{"header := nats.Header{expectRevision: {", "header := nats.Header{\"Lf-Expected\": {"}}},
+			edits: []edit{{"header := nats.Header{expectRevision: {", "header := nats.Header{\"Lf-Expected\": {", ""}}},
 		{name: "advance-on-publish", about: "the node counts as confirmed what it has sent", file: forward + "send.go", fault: "kill-broker",
-			edits: []edit{{"	f.lastSent = now\n	f.meter.add", "	f.lastSent = now\n	defer func() {\n		if d, ok := f.flight.border(end); ok {\n			f.confirm(end, d)\n		}\n	}()\n	f.meter.add"}}},
-		{name: "drop-reconnect-rule", about: "a receiver that is connected again goes on with what it had in hand", file: receive + "receiver.go", fault: "wipe-broker",
+			edits: []edit{{"	f.lastSent = now\n	f.meter.add", "	f.lastSent = now\n	defer func() {\n		if d, ok := f.flight.border(end); ok {\n			f.confirm(end, d)\n		}\n	}()\n	f.meter.add", ""}}},
+		{name: "drop-reconnect-rule", about: "a node doesn't go back to what wasn't acknowledged when its connection breaks", file: forward + "goback.go", fault: "cut-last",
 			edits: []edit{
-				{"	defer r.mu.Unlock()\n	r.relink()\n}\n", "	defer r.mu.Unlock()\n	if r.link == nil {\n		r.relink()\n	}\n}\n"},
-				{"func (r *Receiver) unlinked() {\n", "func (r *Receiver) unlinked() {}\n\nfunc (r *Receiver) unlinkedBefore() {\n"},
+				{"	f.goBack(f.stored)\n	f.notBefore", "	f.notBefore", ""},
+				{"	if f.waiting > 0 {\n		f.goBack(f.stored)\n	}\n", "", forward + "sync.go"},
 			}},
 		{name: "advance-on-broker-ack", about: "the node counts as confirmed what the broker has acknowledged", file: forward + "goback.go", fault: "wipe-broker",
-			edits: []edit{{"	if f.link.destination.Commit == Stored {\n		if d, ok", "	if true {\n		if d, ok"}}},
+			edits: []edit{{"	if f.link.destination.Commit == Stored {\n		if d, ok", "	if true {\n		if d, ok", ""}}},
 		{name: "skip-node-digest", about: "the node believes a receiver that is further without comparing digests", file: forward + "sync.go", fault: "snapshot-node",
-			edits: []edit{{"	case ok && d == p.Digest, f.flight.wasBorder(p.Position, p.Digest):", "	case ok, f.flight.wasBorder(p.Position, p.Digest):"}}},
+			edits: []edit{{"	case ok && d == p.Digest, f.flight.wasBorder(p.Position, p.Digest):", "	case ok, f.flight.wasBorder(p.Position, p.Digest):", ""}}},
 		{name: "skip-receiver-digest", about: "the receiver takes what has the right position without comparing digests", file: receive + "cursor.go", fault: "snapshot-node",
 			edits: []edit{
-				{"		if ch.Digest != c.Digest {\n			return fork, 0\n		}\n		return take, 0", "		return take, 0"},
-				{"		if ch.Gap == nil && ch.Digest.Update(ch.Data[:skip]) != c.Digest {", "		if false {"},
-				{"	case ch.End() == c.Position && ch.DigestAfter() != c.Digest:\n		if ch.Gap != nil {", "	case ch.End() == c.Position && ch.DigestAfter() != c.Digest && ch.Gap != nil:\n		if ch.Gap != nil {"},
+				{"		if ch.Digest != c.Digest {\n			return fork, 0\n		}\n		return take, 0", "		return take, 0", ""},
+				{"		if ch.Gap == nil && ch.Digest.Update(ch.Data[:skip]) != c.Digest {", "		if false {", ""},
+				{"	case ch.End() == c.Position && ch.DigestAfter() != c.Digest:\n		if ch.Gap != nil {", "	case ch.End() == c.Position && ch.DigestAfter() != c.Digest && ch.Gap != nil:\n		if ch.Gap != nil {", ""},
 			}},
 		{name: "forget-hole", about: "a chunk whose predecessor is missing is taken", file: receive + "cursor.go", fault: "rollback-broker",
-			edits: []edit{{"	case ch.Position > c.Position:\n		return hole, 0", "	case ch.Position > c.Position:\n		return take, 0"}}},
+			edits: []edit{{"	case ch.Position > c.Position:\n		return hole, 0", "	case ch.Position > c.Position:\n		return take, 0", ""}}},
 		{name: "take-duplicates", about: "a chunk that is there already is taken once more", file: receive + "cursor.go", fault: "kill-broker",
-			edits: []edit{{"	return duplicate, 0\n", "	return take, 0\n"}}},
+			edits: []edit{{"	return duplicate, 0\n", "	return take, 0\n", ""}}},
 		{name: "ignore-resend", about: "a node doesn't go back when a receiver asks it to", file: forward + "goback.go", fault: "wipe-broker",
-			edits: []edit{{"	if !f.begun || f.tail == nil || r.Epoch != f.rec.Epoch || r.Round != f.rec.Round {", "	if true {"}}},
+			edits: []edit{{"	if !f.begun || f.tail == nil || r.Epoch != f.rec.Epoch || r.Round != f.rec.Round {", "	if true {", ""}}},
 		{name: "rotate-without-ledger", about: "the ledger isn't told that a central file has its final name", file: receive + "commit.go", fault: "restart-receiver",
-			edits: []edit{{"			l.note(it.closing.entry())\n", "			_ = it.closing.entry()\n"}}},
+			edits: []edit{{"			l.note(it.closing.entry())\n", "			_ = it.closing.entry()\n", ""}}},
 		{name: "gap-without-ledger", about: "a gap takes positions, and the ledger says nothing of it", file: receive + "log.go", fault: "remove-beyond",
-			edits: []edit{{"		l.note(Entry{Time: now, Event: EventGap,", "		_ = (Entry{Time: now, Event: EventGap,"}}},
+			edits: []edit{{"		l.note(Entry{Time: now, Event: EventGap,", "		_ = (Entry{Time: now, Event: EventGap,", ""}}},
 		{name: "gap-of-wrong-size", about: "a gap says that half as much is lost", file: forward + "send.go", fault: "remove-beyond",
-			edits: []edit{{"Bytes: max(l.Bytes, -1), Exact: l.Exact", "Bytes: max(l.Bytes/2, -1), Exact: l.Exact"}}},
+			edits: []edit{{"Bytes: max(l.Bytes, -1), Exact: l.Exact", "Bytes: max(l.Bytes/2, -1), Exact: l.Exact", ""}}},
 		{name: "gap-of-wrong-cause", about: "a gap doesn't say why", file: forward + "send.go", fault: "truncate",
-			edits: []edit{{"	if gap.Cause == \"\" {", "	if gap.Cause != \"\" {"}}},
-		{name: "believe-prepared", about: "what was prepared counts as committed, though the record doesn't cover it", file: receive + "reconcile.go", fault: "team-kill-receiver",
-			edits: []edit{{"		if l.rec.covers(p.r.config.Name, m) {\n			lo.commit", "		if m != nil {\n			lo.commit"}}},
+			edits: []edit{{"	if gap.Cause == \"\" {", "	if gap.Cause != \"\" {", ""}}},
+		{name: "believe-prepared", about: "what was prepared counts as committed, though the record doesn't cover it", file: receive + "reconcile.go", fault: "team-mute-receiver",
+			edits: []edit{{"		if l.rec.covers(p.r.config.Name, m) {\n			lo.commit", "		if m != nil {\n			lo.commit", ""}}},
 		{name: "answer-before-complete", about: "a node without state is told that nothing is known, while the records are still put together", file: receive + "sync.go", fault: "wipe-broker-node",
-			edits: []edit{{"		if !complete {\n			answer.Ready", "		if false {\n			answer.Ready"}}},
+			edits: []edit{{"		if !complete {\n			answer.Ready", "		if !complete && false {\n			answer.Ready", ""}}},
 		{name: "forget-witness", about: "a node's word that it was told to forget more isn't taken", file: receive + "log.go", fault: "wipe-broker-receiver",
-			edits: []edit{{"	if h.Epoch == 0 || h.Confirmed == 0 || l.hold", "	if true || l.hold"}}},
+			edits: []edit{{"	if h.Epoch == 0 || h.Confirmed == 0 || l.hold", "	if true || l.hold", ""}}},
 		{name: "forget-copy", about: "after a copytruncate the rest isn't read from the copy", file: tail + "truncate.go", fault: "logrotate-copytruncate",
-			edits: []edit{{"	twin, err := l.findCopy(g)\n", "	twin, err := l.findCopy(g)\n	if twin != nil {\n		twin.close()\n		twin = nil\n	}\n"}}},
-		{name: "hurry-on", about: "a rotated file isn't waited for to be quiet before the next is begun", file: tail + "peek.go", fault: "rotate",
-			edits: []edit{{"		if !ok && (!g.deleted || g.written()) {", "		if wait < 0 && !ok {"}}},
+			edits: []edit{{"	twin, err := l.findCopy(g)\n", "	twin, err := l.findCopy(g)\n	if twin != nil {\n		twin.close()\n		twin = nil\n	}\n", ""}}},
 	}
 }
 
-// source is the mutated file. The error tells of a text that isn't there, or more than once: the mutant must follow the code.
-func (m *mutant) source(root string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(root, m.file))
-	if err != nil {
-		return "", err
-	}
-	text := string(b)
+// sources are the mutated files, by their paths below the root. The error tells of a text that isn't there, or more than
+// once: the mutant must follow the code.
+func (m *mutant) sources(root string) (map[string]string, error) {
+	texts := map[string]string{}
 	for _, e := range m.edits {
-		if n := strings.Count(text, e.old); n != 1 {
-			return "", fmt.Errorf("mutant %s: %s has this text %d times, not once:\n%s", m.name, m.file, n, e.old)
+		file := cmp.Or(e.file, m.file)
+		text, ok := texts[file]
+		if !ok {
+			b, err := os.ReadFile(filepath.Join(root, file))
+			if err != nil {
+				return nil, err
+			}
+			text = string(b)
 		}
-		text = strings.Replace(text, e.old, e.new, 1)
+		if n := strings.Count(text, e.old); n != 1 || e.old == e.new {
+			return nil, fmt.Errorf("mutant %s: %s has this text %d times, not once:\n%s", m.name, file, n, e.old)
+		}
+		texts[file] = strings.Replace(text, e.old, e.new, 1)
 	}
-	if len(m.edits) == 0 || text == string(b) {
-		return "", fmt.Errorf("mutant %s changes nothing", m.name)
+	if len(texts) == 0 {
+		return nil, fmt.Errorf("mutant %s changes nothing", m.name)
 	}
-	return text, nil
+	return texts, nil
 }
 
 // moduleRoot is the directory of go.mod.
@@ -106,15 +112,19 @@ func moduleRoot() (string, error) {
 
 // build makes the program with the mutant in it.
 func (m *mutant) build(root, output string) error {
-	text, err := m.source(root)
+	texts, err := m.sources(root)
 	if err != nil {
 		return err
 	}
-	file := output + ".go"
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		return err
+	overlay := map[string]string{}
+	for file, text := range texts {
+		changed := fmt.Sprintf("%s.%d.go", output, len(overlay))
+		if err := os.WriteFile(changed, []byte(text), 0o644); err != nil {
+			return err
+		}
+		overlay[filepath.Join(root, file)] = changed
 	}
-	return build(output, map[string]string{filepath.Join(root, m.file): file})
+	return build(output, overlay)
 }
 
 // mutantPatience is how long a mutant's bytes are waited for.
@@ -130,8 +140,7 @@ func (c *campaign) mutate(pattern, matrix string, tries int) int {
 	c.began = time.Now()
 	c.can = newAbilities()
 	all := faults()
-	var table []mutantRow
-	missed := 0
+	tried, missed := 0, 0
 	for _, m := range mutants() {
 		if ok, err := path.Match(pattern, m.name); err != nil || !ok {
 			continue
@@ -142,7 +151,13 @@ func (c *campaign) mutate(pattern, matrix string, tries int) int {
 			continue
 		}
 		w := c.caught(m, f, root, tries)
-		table = append(table, w)
+		tried++
+		if matrix != "" {
+			if err := addMutant(matrix, w); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
 		if w.Check == "" {
 			missed++
 			fmt.Fprintf(c.out, "%-26s NOT CAUGHT by %s, seeds %d to %d: %s\n", m.name, m.fault, c.seed, c.seed+uint64(w.Tried)-1, w.Said)
@@ -150,22 +165,32 @@ func (c *campaign) mutate(pattern, matrix string, tries int) int {
 		}
 		fmt.Fprintf(c.out, "%-26s caught by %s, seed %d, after %d tries and %.0f s: %s: %.160s\n", m.name, m.fault, w.Seed, w.Tried, w.Seconds, w.Check, w.Said)
 	}
-	if matrix != "" {
-		p, err := read(matrix)
-		if err == nil {
-			p.Mutants = table
-			err = p.write(matrix)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-	}
-	fmt.Fprintf(c.out, "%d mutants in %s: %d not caught\n", len(table), time.Since(c.began).Round(time.Second), missed)
+	fmt.Fprintf(c.out, "%d mutants in %s: %d not caught\n", tried, time.Since(c.began).Round(time.Second), missed)
 	if missed > 0 {
 		return 1
 	}
 	return 0
+}
+
+// addMutant puts what became of a mutant into the published table, in its place.
+func addMutant(matrix string, w mutantRow) error {
+	p, err := read(matrix)
+	if err != nil {
+		return err
+	}
+	known := map[string]mutantRow{w.Mutant: w}
+	for _, old := range p.Mutants {
+		if old.Mutant != w.Mutant {
+			known[old.Mutant] = old
+		}
+	}
+	p.Mutants = nil
+	for _, m := range mutants() {
+		if w, ok := known[m.name]; ok {
+			p.Mutants = append(p.Mutants, w)
+		}
+	}
+	return p.write(matrix)
 }
 
 // caught tries seeds on one mutant, several at a time.

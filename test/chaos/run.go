@@ -67,6 +67,9 @@ func play(f *fault, seed uint64, o options) (res *result) {
 		res.took = time.Since(began)
 		if !res.ok() {
 			res.tails = s.tails(25)
+			if o.keep {
+				s.stacks()
+			}
 		}
 		s.close()
 		res.timeline = s.timeline
@@ -93,11 +96,17 @@ func play(f *fault, seed uint64, o options) (res *result) {
 		pause(r, 0, 600)
 		f.do(s, r)
 	}
+	if f.last {
+		stop()
+		s.lastWords(r)
+	}
 	ended := time.Now()
 	s.event("the faults are over")
 	stop()
 	for _, w := range s.streams {
-		s.failed(w.end())
+		if !f.last {
+			s.failed(w.end())
+		}
 	}
 	if len(s.errs) > 0 {
 		res.machine = errors.Join(s.errs...)
@@ -132,14 +141,18 @@ func (s *system) settle(f *fault, o options, res *result, ended time.Time) error
 	var since time.Time
 	for {
 		lag := s.lag()
-		t, err := s.arrived(f)
-		if lag == nil && err == nil {
-			res.tally, res.recovery = t, time.Since(ended)
-			s.event("all has arrived")
-			return nil
+		at := time.Now()
+		var err error
+		if lag == nil {
+			var t tally
+			if t, err = s.arrived(f); err == nil {
+				res.tally, res.recovery = t, at.Sub(ended)
+				s.event("all has arrived")
+				return nil
+			}
 		}
 		if lag != nil || err.Error() != last {
-			since, last = time.Now(), ""
+			since, last = at, ""
 			if err != nil {
 				last = err.Error()
 			}
@@ -149,12 +162,19 @@ func (s *system) settle(f *fault, o options, res *result, ended time.Time) error
 			return err
 		}
 		if time.Since(ended) > most {
-			if errors.As(err, &v) {
+			if _, err = s.arrived(f); errors.As(err, &v) {
 				return fmt.Errorf("%w; the nodes: %v", err, lag)
 			}
 			return broken(checkLag, "not within %s: %v; the nodes: %v", most, err, lag)
 		}
 		time.Sleep(30 * time.Millisecond) // of looking
+	}
+}
+
+// stacks lets all processes say what they are at, and end.
+func (s *system) stacks() {
+	for _, name := range s.everybody() {
+		s.kill(name, syscall.SIGQUIT)
 	}
 }
 

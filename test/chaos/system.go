@@ -450,9 +450,7 @@ func (s *system) up(partitions int) error {
 			return err
 		}
 	}
-	if s.choria != nil {
-		s.partitions = choriaPartitions // it is set up already
-	} else if err := s.setUp(); err != nil {
+	if err := s.setUp(); err != nil {
 		return err
 	}
 	for _, name := range append(s.receiverNames(), s.nodeNames()...) {
@@ -481,6 +479,9 @@ func (s *system) up(partitions int) error {
 // setUp makes streams and buckets.
 func (s *system) setUp() error {
 	args := append([]string{"setup", "--url", s.urls(), "--partitions", fmt.Sprint(s.partitions), "--replicas", fmt.Sprint(s.servers)}, s.topology.setup...)
+	if s.choria != nil {
+		args = []string{"setup", "--choria", s.choria.streams, "--partitions", fmt.Sprint(s.partitions)}
+	}
 	return wait(60*time.Second, func() error { return s.run(args...) })
 }
 
