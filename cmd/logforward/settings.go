@@ -220,7 +220,7 @@ func modest() {
 // of its work. More would only take memory. The limit lets it collect earlier where the heap grows all the same.
 func muchMemory() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
+		debug.SetGCPercent(300)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(512 << 20)

@@ -112,7 +112,8 @@ func (r *Receiver) lookAtStreams(session context.Context) error {
 // (64 MiB by default) waits to be written.
 const fetchTotal = 40 << 20
 
-// fetchBytes is how much a partition fetches ahead: as it is set, or its part of the whole, but never less than a few messages.
+// fetchBytes is how much a partition fetches ahead: as it is set, or its part of the whole, but never less than two messages: one that is larger than
+// what is asked for would never come.
 func (r *Receiver) fetchBytes() int {
 	r.mu.Lock()
 	mine := 0
@@ -122,7 +123,7 @@ func (r *Receiver) fetchBytes() int {
 		}
 	}
 	r.mu.Unlock()
-	return min(r.config.FetchBytes, max(fetchTotal/max(1, mine), 2<<20, 2*int(r.nc.MaxPayload())))
+	return max(min(r.config.FetchBytes, fetchTotal/max(1, mine)), 2<<20, 2*int(r.nc.MaxPayload()))
 }
 
 // streamError says what to do about a stream that isn't there.

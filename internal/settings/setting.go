@@ -105,7 +105,7 @@ func All() []Setting {
 		{Name: "max_open_files", Type: Int, Default: "0", Max: 1 << 20, Commands: []string{Receive}, Help: "Central files that are open at once; 0: half of what the process may have."},
 		{Name: "max_logs_per_identity", Type: Int, Default: "10000", Min: 1, Commands: []string{Receive}, Help: "Logs that one identity may have; messages of more go into quarantine."},
 		{Name: "quarantine_size", Type: Bytes, Default: "1GiB", Commands: []string{Receive}, Help: "Bytes of messages that can't be used which are kept; more are only counted and reported."},
-		{Name: "fetch_bytes", Type: Bytes, Default: "16MiB", Min: 2 * mib, Max: 1 << 30, Commands: []string{Receive}, Help: "Bytes that each partition fetches ahead."},
+		{Name: "fetch_bytes", Type: Bytes, Default: "4MiB", Min: 2 * mib, Max: 1 << 30, Commands: []string{Receive}, Help: "Bytes that each partition fetches ahead, but always room for two messages."},
 
 		{Name: "listen", Type: Text, Default: "127.0.0.1:4222", Commands: []string{Broker}, Help: "Address (host:port) that the broker serves clients at."},
 		{Name: "user", Type: Text, Commands: []string{Broker}, Help: "User name that clients must send; empty: anybody who reaches the address may publish and read."},
