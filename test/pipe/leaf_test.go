@@ -58,6 +58,7 @@ leafnodes { reconnect: 1, remotes: [ { urls: [ %s ] } ] }
 		}
 	}
 	arrive("the first bytes")
+	m.followed.Store(true)
 	for _, k := range m.links["leaf"] {
 		k.set(true)
 	}

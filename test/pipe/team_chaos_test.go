@@ -109,6 +109,7 @@ func TestTeamUnderFaults(t *testing.T) {
 		}
 		return nil
 	})
+	m.followed.Store(true)
 	begin := time.Now()
 	last := len(teamFaults)
 	order := r.Perm(last) // each once, and then at random

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -33,6 +34,8 @@ type team struct {
 	shared bool
 	nodes  []string
 	logs   int // of each node
+
+	followed atomic.Bool // all logs are, and may be rotated
 }
 
 func newTeam(t testing.TB, nodes, logs int, shared bool) *team {
@@ -281,6 +284,7 @@ func (m *team) writeAll(number uint64, pace time.Duration) (writers []*writer, s
 	for i := range m.nodes {
 		for j := range m.logs {
 			w := newWriter(m.logPath(i, j), number, uint64(i*1000+j))
+			w.may = &m.followed
 			m.must(w.open())
 			writers = append(writers, w)
 		}
