@@ -273,12 +273,16 @@ func TestWatcherSharesDirectories(t *testing.T) {
 		}
 		logs = append(logs, l)
 	}
+	w.mu.Lock()
 	if n := len(w.notify.dirs); n != 1 {
 		t.Fatalf("%d watches", n)
 	}
+	w.mu.Unlock()
 	for _, l := range logs {
 		_ = l.Close()
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if n := len(w.notify.dirs); n != 0 || len(w.dirs) != 0 || len(w.logs) != 0 {
 		t.Fatalf("%d watches, %d directories, %d logs left", n, len(w.dirs), len(w.logs))
 	}
