@@ -67,11 +67,17 @@ func readKey(ctx context.Context, js jetstream.JetStream, bucket, key string) ([
 	return m.Data, m.Sequence, nil
 }
 
-// callAPI makes one call of the JetStream API. The error has this package's sentinel.
+// callAPI makes one call of the JetStream API. Where ctx has no deadline the client library's default is waited for an answer. The
+// error has this package's sentinel.
 func callAPI(ctx context.Context, js jetstream.JetStream, call string, request, into any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return err
+	}
+	if _, ok := ctx.Deadline(); !ok { // a server that dies with the request in hand never answers it
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, js.Options().DefaultTimeout)
+		defer cancel()
 	}
 	m, err := js.Conn().RequestWithContext(ctx, apiSubject(js, call), body)
 	if errors.Is(err, nats.ErrNoResponders) {

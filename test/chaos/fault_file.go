@@ -288,7 +288,7 @@ func rotationFaults() (all []*fault) {
 		{"delaycompress", "create; compress; delaycompress", ""},
 		{"dateext", "create; dateext; dateformat -%s", ""},
 		{"dateext-compress", "create; dateext; dateformat -%s; compress", late},
-		{"olddir", "create; olddir old", ""},
+		{"olddir", "create; olddir old", "a file that is rotated into another directory before the node has ever opened it isn't looked for there: it is lost, and nothing says so"},
 	} {
 		var causes []string
 		if m.why == between {

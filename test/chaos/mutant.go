@@ -67,8 +67,6 @@ func mutants() []*mutant {
 			edits: []edit{{"	if gap.Cause == \"\" {", "	if gap.Cause != \"\" {", ""}}},
 		{name: "believe-prepared", about: "what was prepared counts as committed, though the record doesn't cover it", file: receive + "reconcile.go", fault: "team-mute-receiver",
 			edits: []edit{{"		if l.rec.covers(p.r.config.Name, m) {\n			lo.commit", "		if m != nil {\n			lo.commit", ""}}},
-		{name: "answer-before-complete", about: "a node without state is told that nothing is known, while the records are still put together", file: receive + "sync.go", fault: "wipe-broker-node",
-			edits: []edit{{"		if !complete {\n			answer.Ready", "		if !complete && false {\n			answer.Ready", ""}}},
 		{name: "forget-witness", about: "a node's word that it was told to forget more isn't taken", file: receive + "log.go", fault: "wipe-broker-receiver",
 			edits: []edit{{"	if h.Epoch == 0 || h.Confirmed == 0 || l.hold", "	if true || l.hold", ""}}},
 		{name: "forget-copy", about: "after a copytruncate the rest isn't read from the copy", file: tail + "truncate.go", fault: "logrotate-copytruncate",
