@@ -139,38 +139,17 @@ func (f *forwarder) resume(p *chunk.Place) error {
 		f.log.Warn("close", "error", err)
 	}
 	f.tail = nil
-	fresh := tail.New(f.tailConfig())
-	err := errUnproved
-	if n := len(p.Sources); n > 0 && p.Tail.From < p.Position {
-		others := make([]tail.Source, 0, n-1)
-		for _, s := range p.Sources[:n-1] {
-			others = append(others, tail.Source{ID: s.File, Offset: s.Offset})
-		}
-		last := tail.Source{ID: p.Sources[n-1].File, Offset: p.Sources[n-1].Offset}
-		err = fresh.Resume(p.Position, last, others, func(readAt func([]byte, int64) (int, error)) bool {
-			return proves(p, readAt)
-		})
-	}
+	fresh, err := f.find(p)
 	if err == nil {
-		f.tail = fresh
-		f.begun = true
-		f.rec.Epoch, f.rec.Predecessor = p.Epoch, p.Predecessor
-		f.rec.Confirmed, f.rec.Digest, f.rec.Reserved, f.rec.Weak = p.Position, p.Digest, p.Position, false
-		f.rec.Round++
-		f.flight.reset(p.Position, p.Digest)
-		f.stored, f.next, f.restored, f.former, f.safe = p.Position, p.Position, 0, 0, 0
-		f.reserve(p.Position)
-		f.fence = f.save(true)
+		f.adopt(fresh, p)
 		f.log.Warn("the state of this log was lost; it goes on where the centre stands", "epoch", p.Epoch, "position", p.Position)
 		return nil
 	}
 	if !errors.Is(err, tail.ErrGone) && !errors.Is(err, errUnproved) {
-		_ = fresh.Close()
 		f.reopenAt = time.Now().Add(troubleEvery)
-		f.fileErr = fmt.Errorf("find the bytes at the centre's position %d: %w", p.Position, err)
+		f.fileErr = err
 		return nil
 	}
-	_ = fresh.Close()
 	fresh = tail.New(f.tailConfig())
 	loss := &tail.Loss{Cause: "node state lost; " + errUnproved.Error(), Length: 1, Bytes: -1, File: f.want.Path}
 	if err := fresh.Begin(0, loss); err != nil {
@@ -182,6 +161,41 @@ func (f *forwarder) resume(p *chunk.Place) error {
 		"epoch", p.Epoch, "position", p.Position, "error", err)
 	f.begin(p.Epoch, p.Epoch)
 	return nil
+}
+
+// find opens the log at a place, by the bytes before it alone. An error wraps [tail.ErrGone] or errUnproved where they aren't there; any other is
+// temporary.
+func (f *forwarder) find(p *chunk.Place) (*tail.Log, error) {
+	err := errUnproved
+	fresh := tail.New(f.tailConfig())
+	if n := len(p.Sources); n > 0 && p.Tail.From < p.Position {
+		others := make([]tail.Source, 0, n-1)
+		for _, s := range p.Sources[:n-1] {
+			others = append(others, tail.Source{ID: s.File, Offset: s.Offset})
+		}
+		last := tail.Source{ID: p.Sources[n-1].File, Offset: p.Sources[n-1].Offset}
+		err = fresh.Resume(p.Position, last, others, func(readAt func([]byte, int64) (int, error)) bool {
+			return proves(p, readAt)
+		})
+	}
+	if err != nil {
+		_ = fresh.Close()
+		return nil, fmt.Errorf("find the bytes at the centre's position %d: %w", p.Position, err)
+	}
+	return fresh, nil
+}
+
+// adopt goes on at a place that was found.
+func (f *forwarder) adopt(fresh *tail.Log, p *chunk.Place) {
+	f.tail = fresh
+	f.begun = true
+	f.rec.Epoch, f.rec.Predecessor = p.Epoch, p.Predecessor
+	f.rec.Confirmed, f.rec.Digest, f.rec.Reserved, f.rec.Weak = p.Position, p.Digest, p.Position, false
+	f.rec.Round++
+	f.flight.reset(p.Position, p.Digest)
+	f.stored, f.next, f.restored, f.former, f.safe = p.Position, p.Position, 0, 0, 0
+	f.reserve(p.Position)
+	f.fence = f.save(true)
 }
 
 // proves compares the file's bytes before a place with the place's digest.

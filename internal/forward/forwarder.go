@@ -65,6 +65,7 @@ type forwarder struct {
 
 	up         bool
 	synced     bool
+	heard      bool      // the centre has answered since the log was opened
 	patience   time.Time // up to then the first answer is waited for
 	place      *place    // what the centre has, still to be compared with the file
 	fork       fork

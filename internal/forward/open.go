@@ -67,7 +67,7 @@ func (f *forwarder) open() error {
 	}
 	f.rec.Round++
 	f.life++
-	f.waiting, f.synced, f.fork.due, f.place, f.layout = 0, false, false, nil, nil
+	f.waiting, f.synced, f.heard, f.fork.due, f.place, f.layout = 0, false, false, false, nil, nil
 	f.fence = f.save(true)
 	f.linkUp()
 	return nil

@@ -30,6 +30,15 @@ func (f *forwarder) sendNew(now time.Time, size int) (wait time.Duration, listen
 		return troubleEvery, true, false
 	}
 	f.fileErr = nil
+	if p.Loss != nil && p.Loss.Cause == tail.NotFound && !f.heard && f.link.destination.Commit != Stored {
+		// The centre may have what this node doesn't find any more: a gap waits for its word.
+		if f.centreErr == nil {
+			f.centreErr = errors.New("files of an earlier run are gone: whether the centre has what was in them is waited for")
+		}
+		f.returnGrant()
+		f.rush = false
+		return troubleEvery, true, false
+	}
 	if p.Loss != nil {
 		f.takeLoss(p.Loss)
 		return 0, false, true

@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"logforward/internal/chunk"
+	"logforward/internal/tail"
 )
 
 // place is what the centre has of this epoch, while the file is still read up to there.
 type place struct {
 	chunk.Place
-	until time.Time // by then the bytes must have been found
+	until  time.Time // by then the bytes must have been found
+	proved bool      // it was tried to go on there without this node's state
 }
 
 // linkUp is posted at each (re)connect: nothing is published before the centre was asked.
@@ -104,7 +106,7 @@ func (f *forwarder) onAnswer(was chunk.HelloLog, layout *chunk.Layout, a chunk.A
 		f.onNoAnswer()
 		return
 	}
-	f.centreErr = nil
+	f.centreErr, f.heard = nil, true
 	if !f.begun {
 		f.welcome(&a)
 		return
@@ -119,11 +121,14 @@ func (f *forwarder) onAnswer(was chunk.HelloLog, layout *chunk.Layout, a chunk.A
 		f.synced = true
 		return
 	case a.Known && a.Epoch == f.rec.Epoch && a.Position > f.flight.start:
-		until := time.Now().Add(f.placePatience())
-		if f.place != nil {
-			until = f.place.until // the search is under way
+		next := &place{Place: a.Place, until: time.Now().Add(f.placePatience())}
+		if f.place != nil { // the search is under way
+			next.proved = f.place.proved
+			if f.place.Position >= a.Position {
+				next.until = f.place.until
+			}
 		}
-		f.place = &place{Place: a.Place, until: until}
+		f.place = next
 		f.compare(time.Now())
 		if f.tail == nil {
 			return
@@ -166,6 +171,9 @@ func (f *forwarder) compare(now time.Time) time.Duration {
 	if f.tail == nil {
 		return time.Hour
 	}
+	if errors.Is(err, errNotFound) {
+		return f.skip(now)
+	}
 	if missing && (err != nil || now.Before(p.until)) {
 		if err != nil {
 			// The file can't be read for now, which says nothing about its bytes.
@@ -194,6 +202,39 @@ func (f *forwarder) compare(now time.Time) time.Duration {
 	return 0
 }
 
+// errNotFound: a file of an earlier run isn't there, before the centre's place.
+var errNotFound = errors.New(tail.NotFound)
+
+// skip goes on at the centre's place, as a log without state does, where files of an earlier run are gone: the centre had their bytes before this
+// node's state said so, and no gap belongs there. If the bytes before the place aren't found either, the gap takes its course.
+func (f *forwarder) skip(now time.Time) time.Duration {
+	p := f.place
+	p.proved = true
+	fresh, err := f.find(&p.Place)
+	switch {
+	case err == nil:
+		if err := f.tail.Close(); err != nil {
+			f.log.Warn("close", "error", err)
+		}
+		f.forget()
+		f.adopt(fresh, &p.Place)
+		f.log.Warn("files of an earlier run are gone, and the centre has what was in them; the log goes on where it stands", "epoch", p.Epoch, "position", p.Position)
+		f.fileErr, f.synced = nil, true
+		return 0
+	case errors.Is(err, tail.ErrGone), errors.Is(err, errUnproved):
+		if now.Before(p.until) { // the centre may still be taking what was sent
+			p.proved = false
+			f.ask(lookEvery)
+			return lookEvery
+		}
+		return f.compare(now)
+	}
+	p.proved = false
+	f.fileTrouble(err)
+	p.until = now.Add(f.placePatience())
+	return lookEvery / 4
+}
+
 // reach reads on until position is in the flight, without publishing: an earlier run has
 // done that. missing: the bytes aren't there, or not now.
 func (f *forwarder) reach(position uint64) (missing bool, err error) {
@@ -209,6 +250,9 @@ func (f *forwarder) reach(position uint64) (missing bool, err error) {
 			return true, err
 		}
 		if p.Loss != nil {
+			if p.Loss.Cause == tail.NotFound && f.place != nil && !f.place.proved {
+				return true, errNotFound
+			}
 			f.takeLoss(p.Loss)
 			if f.tail == nil {
 				return true, nil

@@ -53,6 +53,10 @@ type Loss struct {
 	File   string // path as last seen
 }
 
+// NotFound is the cause of a loss where the file of an earlier run is nowhere. What of it was read after its state was saved, and what came
+// behind, the centre may have all the same.
+const NotFound = "not found after a restart"
+
 // Sentinels.
 var (
 	// ErrGone: bytes that were once read can't be read again from where they were.

@@ -181,7 +181,7 @@ func (l *Log) found(g *generation, c *candidate, now time.Time) error {
 // positions were its own there is a loss in any case: more of it may have been
 // handed out than the state says.
 func (l *Log) abandon(g *generation) {
-	const why = "not found after a restart"
+	const why = NotFound
 	unread := g.size - g.offset
 	switch {
 	case unread > 0:

@@ -147,3 +147,46 @@ func (n *node) olderDates() {
 		n.rename(e.Name(), strings.Replace(e.Name(), fmt.Sprint(at), fmt.Sprint(at-10), 1))
 	}
 }
+
+// TestConfirmedFileGoneAfterACrash: a node dies before it hears what is confirmed, and a rotated file of which all was sent is removed
+// meanwhile. The centre knows better: nothing is lost, nothing comes twice, also where it answers late.
+func TestConfirmedFileGoneAfterACrash(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]bool{"the centre answers": false, "the centre is away": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			n := r.node
+			a, b, c, d := text("a", 60<<10), text("b", 50<<10), text("c", 30<<10), text("d", 20<<10)
+			n.write("app.log", a)
+			n.start()
+			n.exact("app", a)
+			r.stopReceiver()
+			n.write("app.log", b)
+			n.rename("app.log", "app.log.1")
+			n.write("app.log", c)
+			n.stored("app", len(a)+len(b)+len(c))
+			n.crash()
+			n.remove("app.log.1")
+			n.write("app.log", d)
+			if !late {
+				r.startReceiver()
+				n.eventually("all that was sent to be central", func() error { return n.bytes("app", join(a, b, c)) })
+			}
+			n.start()
+			if late {
+				n.eventually("the gap to wait", func() error {
+					if s := n.status("app"); !strings.Contains(s.LastError, "files of an earlier run are gone") {
+						return fmt.Errorf("%s %q", s.State, s.LastError)
+					}
+					return nil
+				})
+				r.startReceiver()
+			}
+			n.exact("app", join(a, b, c, d))
+			if e := n.epochs("app"); len(e) != 1 {
+				t.Errorf("epochs %d", e)
+			}
+		})
+	}
+}
