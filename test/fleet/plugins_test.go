@@ -124,10 +124,19 @@ func TestPluginsThroughABucket(t *testing.T) {
 			t.Errorf("%s runs %s", n.Name, v)
 		}
 		events.reach(n, "logforward", 0, "forwarding")
-		r, err := f.admin.Req(f.ctx, "status", nil, n)
-		f.must(err)
-		f.must(r.Err())
-		f.wants(r, "state", "idle") // nothing new in its log
+		f.await(func() error { // the node hears of the confirmation behind the commit
+			r, err := f.admin.Req(f.ctx, "status", nil, n)
+			if err != nil {
+				return err
+			}
+			if err := r.Err(); err != nil {
+				return err
+			}
+			if state := r.Replies[0].Data["state"]; state != "idle" {
+				return fmt.Errorf("state is %v, want idle, for there is nothing new in its log: %v", state, r.Replies[0].Data)
+			}
+			return nil
+		})
 
 		decides("installed,")
 
