@@ -256,7 +256,7 @@ func (s *solo) newForwarding(o broker.Options) (*forwarding, error) {
 	}
 	return &forwarding{
 		config: forward.Config{Identity: s.identity, Allowed: allowed, Logger: s.log,
-			Destinations: map[string]forward.Destination{"here": {Broker: o, Prefix: "logs", Compression: forward.CompressionS2, Commit: forward.Confirmed}}},
+			Destinations: map[string]forward.Destination{"here": {Broker: o, Prefix: "logs", Compression: forward.CompressionNone, Commit: forward.Confirmed}}},
 		log: s.log, definitions: filepath.Join(s.state, "forwarders.d"), socket: socket, policy: withoutPolicy, state: filepath.Join(s.state, "forward"), metrics: registry(),
 	}, nil
 }

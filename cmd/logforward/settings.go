@@ -180,7 +180,7 @@ func (v *values) destinations() (map[string]forward.Destination, choriaConfigs, 
 	given := v.Destinations()
 	if len(given) == 0 {
 		if _, err := os.Stat(ownChoria); err == nil {
-			given = map[string]settings.Destination{"central": {Choria: ownChoria, Prefix: "logs", Compression: "s2", Commit: "confirmed"}}
+			given = map[string]settings.Destination{"central": {Choria: ownChoria, Prefix: "logs", Compression: "none", Commit: "confirmed"}}
 		}
 	}
 	all, configs := make(map[string]forward.Destination), make(choriaConfigs)

@@ -148,7 +148,7 @@ func All() []Setting {
 		all = append(all, s)
 	}
 	connection = append(connection,
-		Setting{Name: "compression", Type: Enum, Default: "s2", Enum: []string{"none", "s2", "zstd"}, Help: "How what is sent is compressed, where that makes it smaller; s2 costs less than it saves, zstd is for slow networks."},
+		Setting{Name: "compression", Type: Enum, Default: "none", Enum: []string{"none", "s2", "zstd"}, Help: "How what is sent is compressed, where that makes it smaller: s2 halves network and the broker's disk or better and costs the node two to five times the CPU; zstd is for slow networks."},
 		Setting{Name: "commit", Type: Enum, Default: "confirmed", Enum: []string{"confirmed", "stored"}, Help: "What lets the node forget: the receiver's confirmation, or, for streams that something else consumes, the broker's acknowledgement, which is a weaker promise."},
 	)
 	for _, s := range connection {

@@ -16,7 +16,7 @@
 # * `key`: PEM file with its key.
 # * `server_name`: Name that the broker's certificate must have; empty: the URL's host.
 # * `prefix`: Prefix of subjects. Default: `logs`.
-# * `compression`: How what is sent is compressed, where that makes it smaller; s2 costs less than it saves, zstd is for slow networks. Default: `s2`.
+# * `compression`: How what is sent is compressed, where that makes it smaller: s2 halves network and the broker's disk or better and costs the node two to five times the CPU; zstd is for slow networks. Default: `none`.
 # * `commit`: What lets the node forget: the receiver's confirmation, or, for streams that something else consumes, the broker's acknowledgement, which is a weaker promise. Default: `confirmed`.
 type Mcollective_agent_logforward::Destination = Struct[{
   Optional['url'] => Variant[Pattern[/\A[^\r\n\0]*\z/], Array[Pattern[/\A[^\r\n\0]*\z/]]],
