@@ -76,11 +76,11 @@ func (p *page) Recovery() []recovery { return p.recovery }
 
 // Loads and LoadNames are what throughput was measured with, and the benchmarks' names of that.
 func (p *page) Loads() []string {
-	return []string{"one file of 1 GiB", "the same, not compressed", "200 files", "10,000 files"}
+	return []string{"one file of 1 GiB", "the same, compressed with S2", "200 files", "10,000 files"}
 }
 
 func (p *page) LoadNames() []string {
-	return []string{"Throughput/files=1", "Throughput/plain", "Throughput/files=200", "Throughput/files=10000"}
+	return []string{"Throughput/files=1", "Throughput/s2", "Throughput/files=200", "Throughput/files=10000"}
 }
 
 // PeersMeasured tells whether there were others to compare with.

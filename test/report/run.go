@@ -25,7 +25,7 @@ type suite struct {
 // suites are in the order of the page. All of them take about a quarter of an hour on two cores.
 var suites = []suite{
 	{"test/pipe", "Throughput/files=1", 3, 4 * time.Minute},
-	{"test/pipe", "Throughput/plain", 1, 3 * time.Minute},
+	{"test/pipe", "Throughput/s2", 1, 3 * time.Minute},
 	{"test/pipe", "Throughput/files=200", 1, 3 * time.Minute},
 	{"test/pipe", "Throughput/files=10000", 1, 4 * time.Minute},
 	{"test/pipe", "Latency", 3, 3 * time.Minute},
