@@ -1,9 +1,13 @@
 package tail
 
 import (
+	"bytes"
 	"compress/gzip"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
+	"time"
 )
 
 func TestCopytruncateIsFinishedFromTheCopy(t *testing.T) {
@@ -93,6 +97,100 @@ func TestCopytruncateCopyEndsBeforeTheOffset(t *testing.T) {
 	r.drain()
 	r.want(a + "b\n")
 	r.wantLosses(0)
+}
+
+// So it is where the copy is finished later than the last bytes were written: logrotate sets its size at the end.
+func TestCopytruncateCopyIsFinishedAfterMoreWasRead(t *testing.T) {
+	for name, c := range map[string]struct{ copied, read int }{
+		"longer than the fingerprint": {2000, 4000}, "shorter": {500, 3000}, "within what is remembered": {2900, 3000}, "as long as what was read": {3000, 3000},
+	} {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restart %t", name, restart), func(t *testing.T) {
+				r := newRig(t).open()
+				a := lines("a", 200)[:c.read]
+				r.write("app.log", a[:c.copied])
+				r.drain()
+				r.copy("app.log", "app.log.1")
+				r.write("app.log", a[c.copied:])
+				r.drain()
+				st, err := os.Stat(r.name("app.log"))
+				r.must(err)
+				r.must(os.Chtimes(r.name("app.log.1"), st.ModTime(), st.ModTime().Add(time.Nanosecond)))
+				r.truncate("app.log")
+				if restart {
+					if c.copied < headMax && c.copied < c.read {
+						t.Skip("so little of a head isn't kept over a restart")
+					}
+					r.release() // else it comes again
+					r.restart()
+				}
+				r.write("app.log", "b\n")
+				r.drain()
+				if got := strings.Count(string(r.out), a[:c.copied]); got != 1 {
+					t.Errorf("the copy's bytes are there %d times", got)
+				}
+				if !bytes.HasSuffix(r.out, []byte("b\n")) {
+					t.Errorf("%s", brief(r.out))
+				}
+			})
+		}
+	}
+}
+
+// The copy has the very time of the truncation, and what was truncated is done with when something is written behind it.
+func TestCopytruncateCopyInTheTickOfTheTruncation(t *testing.T) {
+	r := newRig(t).open()
+	a := lines("a", 100)
+	r.write("app.log", a[:2000])
+	r.drain()
+	r.copy("app.log", "app.log.1")
+	r.write("app.log", a[2000:])
+	r.drain()
+	r.truncate("app.log")
+	st, err := os.Stat(r.name("app.log"))
+	r.must(err)
+	r.must(os.Chtimes(r.name("app.log.1"), st.ModTime(), st.ModTime()))
+	r.drain()
+	r.release()
+	r.drain()
+	r.write("app.log", "b\n")
+	r.drain()
+	r.want(a + "b\n")
+}
+
+// A copy of something else is no copy of what was read, though it begins alike: it is made later, or over an older copy, and longer or with another end.
+func TestCopytruncateCopyOfSomethingElse(t *testing.T) {
+	banner := lines("banner", 50)
+	for name, c := range map[string]struct {
+		first, second string
+		over          bool
+	}{
+		"made later":        {banner + lines("one", 50), banner + "two\n", false},
+		"longer":            {banner + "one\n", banner + lines("two", 50), true},
+		"another end":       {banner + lines("one", 3), banner + "two\n", true},
+		"another beginning": {banner + lines("one", 50), lines("two", 50), true},
+		"hardly anything":   {banner, banner[:telling-1], true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t).open()
+			r.write("app.log", c.first[:100])
+			r.drain()
+			if c.over {
+				r.copy("app.log", "app.log.1")
+			}
+			r.write("app.log", c.first[100:])
+			r.drain()
+			r.copy("app.log", "app.log.2")
+			r.truncate("app.log")
+			r.write("app.log", c.second)
+			r.copy("app.log", "app.log.1")
+			r.truncate("app.log")
+			r.write("app.log", "three\n")
+			r.drain()
+			r.want(c.first + c.second + "three\n")
+			r.wantLosses(0)
+		})
+	}
 }
 
 func (r *rig) gzip(name string) {

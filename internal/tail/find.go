@@ -171,7 +171,7 @@ func isRising(list []*candidate, base string) bool {
 }
 
 // findCopy looks for the file that a truncated generation was copied to before.
-// A copy that ends before our offset isn't one: it has nothing new, and is older than what was read last.
+// A copy that ends before our offset isn't one: it has nothing new. See [isEarlierCopy].
 func (l *Log) findCopy(g *generation) (*candidate, error) {
 	if g.head.length == 0 {
 		return nil, nil
@@ -337,6 +337,9 @@ func (l *Log) isKnown(c *candidate, gens []*generation) (bool, error) {
 		default:
 			same, err = l.isForm(c, g.head, g.before, g.want, g.offset)
 		}
+		if !same && err == nil {
+			same, err = isEarlierCopy(c, g.head, g.start, g.before, g.offset, g.mtime)
+		}
 		if same {
 			return true, nil
 		}
@@ -344,6 +347,9 @@ func (l *Log) isKnown(c *candidate, gens []*generation) (bool, error) {
 	}
 	for _, s := range l.finished {
 		same, err := l.isForm(c, s.Head.sum(), nil, s.Check.sum(), s.Offset)
+		if !same && err == nil {
+			same, err = isEarlierCopy(c, s.Head.sum(), nil, nil, s.Offset, instant(s.Mtime))
+		}
 		if same {
 			return true, nil
 		}
@@ -360,6 +366,40 @@ func (l *Log) isForm(c *candidate, head sum, before []byte, check sum, offset in
 	}
 	n, err := c.length()
 	return n == offset && offset > 0, err
+}
+
+// isEarlierCopy says that c is a copy of what was read of a file, up to offset, and was made before the last of that was written: between
+// logrotate's copy and its truncation. The file itself may have other bytes by now. The copy's time of change doesn't tell, for logrotate
+// sets its size at the very end. But it was made before mtime, when the file was last seen to have been written, and copies of what came behind the truncation
+// are made later. So its first bytes, and those at its end that are remembered, suffice. Of a compressed copy nothing tells when it was made.
+func isEarlierCopy(c *candidate, head sum, start, before []byte, offset int64, mtime time.Time) (bool, error) {
+	f, ok := c.content.(*file)
+	if !ok || head.length < telling {
+		return false, nil
+	}
+	at, err := f.stat()
+	if err != nil || at.size < telling || at.size > offset {
+		return false, err
+	}
+	if born := birthOf(f.descriptor(), "", atEmptyPath); born.IsZero() || born.After(mtime) {
+		return false, nil
+	}
+	buf := make([]byte, max(headMax, beforeMax))
+	n, err := readAt(f, buf[:min(int64(head.length), at.size)], 0)
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	if n < head.length && !bytes.HasPrefix(start, buf[:n]) || n == head.length && sumOf(buf[:n]) != head {
+		return false, nil
+	}
+	from := offset - int64(len(before))
+	if from >= at.size {
+		return true, nil
+	}
+	if n, err = readAt(f, buf[:at.size-from], from); err != nil && err != io.EOF {
+		return false, err
+	}
+	return int64(n) == at.size-from && bytes.HasPrefix(before, buf[:n]), nil
 }
 
 // isPrefix says that c is a copy of an open generation, perhaps one that was
