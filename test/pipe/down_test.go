@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"logforward/internal/tail"
 )
 
 // TestRotationWhileTheNodeIsDown rotates what wasn't read yet, and has it compressed, before the node starts again.
@@ -189,4 +191,29 @@ func TestConfirmedFileGoneAfterACrash(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestConfirmedFilesAllGoneAfterACrash: nothing is left by which the centre's place could be proved. What was sent is there once, and gaps say
+// that nobody knows whether there was more.
+func TestConfirmedFilesAllGoneAfterACrash(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	n := r.node
+	a, b, c, d := text("a", 60<<10), text("b", 50<<10), text("c", 30<<10), text("d", 20<<10)
+	n.write("app.log", a)
+	n.start()
+	n.exact("app", a)
+	r.stopReceiver()
+	n.write("app.log", b)
+	n.rename("app.log", "app.log.1")
+	n.write("app.log", c)
+	n.stored("app", len(a)+len(b)+len(c))
+	n.crash()
+	n.remove("app.log.1")
+	n.remove("app.log")
+	n.write("app.log", d)
+	r.startReceiver()
+	n.eventually("all that was sent to be central", func() error { return n.bytes("app", join(a, b, c)) })
+	n.start()
+	n.exact("app", join(a, b, c, d), loss{tail.NotFound, -1}, loss{tail.NotFound, -1}) // of each file
 }
