@@ -22,16 +22,17 @@ import (
 
 // site is a broker with a receiver, on directories that survive the restart of either.
 type site struct {
-	t      testing.TB
-	dir    string
-	server *broker.Server
-	config Config
-	r      *Receiver
-	cancel context.CancelFunc
-	done   chan error
-	nc     *nats.Conn
-	pub    *broker.Publisher
-	others []*site // further receivers, made by beside
+	payload int // of the broker; 0: its default
+	t       testing.TB
+	dir     string
+	server  *broker.Server
+	config  Config
+	r       *Receiver
+	cancel  context.CancelFunc
+	done    chan error
+	nc      *nats.Conn
+	pub     *broker.Publisher
+	others  []*site // further receivers, made by beside
 
 	partitions int
 }
@@ -92,7 +93,7 @@ func (s *site) must(err error) {
 
 func (s *site) startBroker() {
 	s.t.Helper()
-	server, err := broker.Serve(s.t.Context(), broker.ServerOptions{Listen: "127.0.0.1:0", InProcess: true, Store: filepath.Join(s.dir, "store"), Logger: nil})
+	server, err := broker.Serve(s.t.Context(), broker.ServerOptions{Listen: "127.0.0.1:0", InProcess: true, Store: filepath.Join(s.dir, "store"), MaxPayload: s.payload})
 	s.must(err)
 	s.server = server
 	s.nc, err = broker.Connect(s.t.Context(), broker.Options{Server: server})

@@ -115,7 +115,7 @@ func TestLateEndOfALeftoverThatIsInUseAgain(t *testing.T) {
 	}
 }
 
-// A stream that loses its subjects under a receiver that works it gets them back.
+// A stream that loses its subjects under a receiver that works it gets them back, and at once where one begins to.
 func TestStreamWithoutItsSubjectsGetsThemBack(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
@@ -125,15 +125,28 @@ func TestStreamWithoutItsSubjectsGetsThemBack(t *testing.T) {
 	n.waitConfirmed()
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	config := s.stream(0).Config
-	config.Subjects = []string{"retired." + broker.PartitionSubjects("logs", 0)}
-	_, err = js.UpdateStream(t.Context(), config)
-	s.must(err)
-	eventually(t, "take chunks again", func() (bool, string) {
+	deafen := func() {
+		config := s.stream(0).Config
+		config.Subjects = []string{"retired." + broker.PartitionSubjects("logs", 0)}
+		_, err := js.UpdateStream(t.Context(), config)
+		s.must(err)
+	}
+	hears := func() (bool, string) {
 		subjects := s.stream(0).Config.Subjects
 		return slices.Contains(subjects, broker.PartitionSubjects("logs", 0)), fmt.Sprint(subjects)
-	})
+	}
+	deafen()
+	eventually(t, "take chunks again", hears)
 	n.send(n.make("after\n"))
+	n.waitConfirmed()
+	s.must(s.stopReceiver())
+	deafen()
+	s.startReceiver()
+	divided(t, 1, s)
+	if ok, subjects := hears(); !ok {
+		t.Errorf("the receiver works a stream that takes %s", subjects)
+	}
+	n.send(n.make("at last\n"))
 	n.waitConfirmed()
 	n.same()
 }

@@ -224,6 +224,20 @@ func TestHostileChunks(t *testing.T) {
 	victim.same()
 }
 
+// A message that is larger than what is fetched at a time comes all the same.
+func TestMessageLargerThanWhatIsFetched(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(c *Config) { c.FetchBytes = 1 << 20 })
+	s.stopBroker()
+	s.payload = 8 << 20
+	s.startBroker()
+	s.startReceiver()
+	n := s.node("web1", "syslog")
+	n.send(n.make(strings.Repeat("a line that is one of many\n", 5<<20/27)))
+	n.waitConfirmed()
+	n.same()
+}
+
 // Identity and log at their longest go through every path that names a file after them, a cut tail's too.
 func TestLongestNamesGoThroughACrash(t *testing.T) {
 	t.Parallel()
