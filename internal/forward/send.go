@@ -33,7 +33,7 @@ func (f *forwarder) sendNew(now time.Time, size int) (wait time.Duration, listen
 	if p.Loss != nil && p.Loss.Cause == tail.NotFound && !f.heard && f.link.destination.Commit != Stored {
 		// The centre may have what this node doesn't find any more: a gap waits for its word.
 		if f.centreErr == nil {
-			f.centreErr = errors.New("files of an earlier run are gone: whether the centre has what was in them is waited for")
+			f.centreErr = errGoneFiles
 		}
 		f.returnGrant()
 		f.rush = false

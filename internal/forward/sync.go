@@ -12,8 +12,9 @@ import (
 // place is what the centre has of this epoch, while the file is still read up to there.
 type place struct {
 	chunk.Place
-	until  time.Time // by then the bytes must have been found
-	proved bool      // it was tried to go on there without this node's state
+	until time.Time // by then the bytes must have been found
+	since time.Time // when it was first heard
+	final bool      // it can't be gone on with there without this node's state
 }
 
 // linkUp is posted at each (re)connect: nothing is published before the centre was asked.
@@ -121,11 +122,12 @@ func (f *forwarder) onAnswer(was chunk.HelloLog, layout *chunk.Layout, a chunk.A
 		f.synced = true
 		return
 	case a.Known && a.Epoch == f.rec.Epoch && a.Position > f.flight.start:
-		next := &place{Place: a.Place, until: time.Now().Add(f.placePatience())}
+		now := time.Now()
+		next := &place{Place: a.Place, until: now.Add(f.placePatience()), since: now}
 		if f.place != nil { // the search is under way
-			next.proved = f.place.proved
+			next.until, next.final = f.place.until, f.place.final
 			if f.place.Position >= a.Position {
-				next.until = f.place.until
+				next.since = f.place.since
 			}
 		}
 		f.place = next
@@ -206,10 +208,10 @@ func (f *forwarder) compare(now time.Time) time.Duration {
 var errNotFound = errors.New(tail.NotFound)
 
 // skip goes on at the centre's place, as a log without state does, where files of an earlier run are gone: the centre had their bytes before this
-// node's state said so, and no gap belongs there. If the bytes before the place aren't found either, the gap takes its course.
+// node's state said so, and no gap belongs there. If the bytes before the place aren't found either, the gap takes its course, but not before the
+// centre has stood still for long enough to have taken what was sent.
 func (f *forwarder) skip(now time.Time) time.Duration {
 	p := f.place
-	p.proved = true
 	fresh, err := f.find(&p.Place)
 	switch {
 	case err == nil:
@@ -221,19 +223,21 @@ func (f *forwarder) skip(now time.Time) time.Duration {
 		f.log.Warn("files of an earlier run are gone, and the centre has what was in them; the log goes on where it stands", "epoch", p.Epoch, "position", p.Position)
 		f.fileErr, f.synced = nil, true
 		return 0
-	case errors.Is(err, tail.ErrGone), errors.Is(err, errUnproved):
-		if now.Before(p.until) { // the centre may still be taking what was sent
-			p.proved = false
-			f.ask(lookEvery)
-			return lookEvery
-		}
+	case !errors.Is(err, tail.ErrGone) && !errors.Is(err, errUnproved):
+		f.fileTrouble(err)
+		p.since = now
+	case now.Sub(p.since) >= f.placePatience()+f.engine.cfg.Limits.SyncInterval:
+		p.final = true
 		return f.compare(now)
+	default:
+		f.centreErr = errGoneFiles
+		f.ask(lookEvery)
 	}
-	p.proved = false
-	f.fileTrouble(err)
-	p.until = now.Add(f.placePatience())
-	return lookEvery / 4
+	return lookEvery
 }
+
+// errGoneFiles is why a log waits before it says that files of an earlier run are lost.
+var errGoneFiles = errors.New("files of an earlier run are gone: whether the centre has what was in them is waited for")
 
 // reach reads on until position is in the flight, without publishing: an earlier run has
 // done that. missing: the bytes aren't there, or not now.
@@ -250,7 +254,7 @@ func (f *forwarder) reach(position uint64) (missing bool, err error) {
 			return true, err
 		}
 		if p.Loss != nil {
-			if p.Loss.Cause == tail.NotFound && f.place != nil && !f.place.proved {
+			if p.Loss.Cause == tail.NotFound && f.place != nil && !f.place.final {
 				return true, errNotFound
 			}
 			f.takeLoss(p.Loss)

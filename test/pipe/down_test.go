@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"logforward/internal/tail"
 )
@@ -154,10 +155,14 @@ func (n *node) olderDates() {
 // meanwhile. The centre knows better: nothing is lost, nothing comes twice, also where it answers late.
 func TestConfirmedFileGoneAfterACrash(t *testing.T) {
 	t.Parallel()
-	for name, late := range map[string]bool{"the centre answers": false, "the centre is away": true} {
+	for name, late := range map[string]bool{"the centre answers": false, "the centre is away": true, "the centre takes its time": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t)
+			r := newRig(t, func(r *rig) {
+				if name == "the centre takes its time" {
+					r.receiving.CommitInterval = time.Second // most of what the node waits for without a sign
+				}
+			})
 			n := r.node
 			a, b, c, d := text("a", 60<<10), text("b", 50<<10), text("c", 30<<10), text("d", 20<<10)
 			n.write("app.log", a)
