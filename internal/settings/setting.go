@@ -63,6 +63,7 @@ func All() []Setting {
 		{Name: "staged", Type: Path, Default: "/etc/choria/logforward/staged", Commands: []string{Forward}, Help: "Directory of a set that waits: logforward.cfg, forwarders.d and logforward.rego, or some of them. logforward plan tells what it would do, and puts it into force with --apply."},
 		{Name: "former", Type: Path, Default: "/etc/choria/logforward/former", Commands: []string{Forward}, Help: "Directory of the set that was in force before the last one was applied; logforward rollback puts it back."},
 		{Name: "allowed_paths", Type: Globs, Default: "/var/log/**", Commands: []string{Forward}, Help: "Which real paths, symlinks resolved, may ever be forwarded; ** crosses directories."},
+		{Name: "logrotate", Type: Path, Default: "/etc/logrotate.conf", Commands: []string{Forward}, Help: "Configuration of logrotate, which is read for the directories that it moves rotated files into (olddir); empty: none. Files are opened there only below allowed_paths."},
 		{Name: "rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of each log that names no rate of its own; 0: no limit. It delays, and drops nothing."},
 		{Name: "node_rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of all logs together; 0: no limit."},
 		{Name: "window", Type: Bytes, Default: "16MiB", Min: 64 << 10, Max: 1 << 30, Commands: []string{Forward}, Help: "Most bytes that are under way to one destination without the broker's acknowledgement."},

@@ -25,6 +25,9 @@ type Config struct {
 	Allowed Allowed       // which real paths may be opened; the zero value allows none
 	Watcher *Watcher      // shared; required for Wake to fire
 	Budget  *Budget       // shared; nil: no limit on deleted files that are held
+	// Olddirs returns the directories that rotation is configured to move the files of a log into; nil: none is known but
+	// where they are seen to go.
+	Olddirs func(path string) []string
 	Logger  *slog.Logger
 	Now     func() time.Time // for tests; default time.Now
 }

@@ -133,7 +133,9 @@ func (l *Log) detach(now time.Time) {
 	if at, err := l.stat(g); err == nil {
 		g.changed, g.deleted = at.changed, at.links == 0
 		if real, err := realPath(g.content.descriptor(), at); err == nil && !g.deleted {
+			l.went(real)
 			g.path = real // where it was renamed to
+			l.counted(real)
 		}
 		if g.observe(at, now) {
 			// A rename isn't growth, but the quiet time begins with it.
@@ -193,10 +195,20 @@ func (l *Log) arrive(now time.Time) error {
 		}
 	}
 	var unseen []*generation
+	for _, old := range l.gens {
+		l.learn(old) // before those that came after it are looked for
+	}
 	if since := l.newest(); since != nil && l.begun {
-		if unseen, err = l.between(since, g, time.Time{}, nil); err != nil {
+		var hole *generation
+		if hole, err = l.holes(since, g); err == nil {
+			unseen, err = l.between(since, g, time.Time{}, nil)
+		}
+		if err != nil {
 			g.close() // without them the order would be broken: the new file waits
 			return err
+		}
+		if hole != nil {
+			unseen = append([]*generation{hole}, unseen...)
 		}
 	}
 	l.detach(now)
@@ -397,6 +409,7 @@ func (l *Log) over(g *generation, now time.Time) bool {
 }
 
 func (l *Log) forget(g *generation) {
+	l.learn(g) // it may have been moved on since it was rotated
 	l.letGo(g)
 	for i := range l.segments {
 		if l.segments[i].gen == g {
