@@ -105,6 +105,27 @@ func TestHoleIsNotSaidWhereNothingIsMissing(t *testing.T) {
 	}
 }
 
+// A rotation that was seen late, when the file had been moved on already, isn't taken for another numbering.
+func TestHoleIsSaidAfterALateLook(t *testing.T) {
+	r := newRig(t).open()
+	r.write("app.log", "one\n")
+	r.drain()
+	for _, s := range []string{"two\n", "three\n"} {
+		r.shift(s)
+		r.drain()
+	}
+	r.shift("four\n")
+	r.shift("five\n")
+	r.drain()
+	r.wantLosses(0)
+	r.shift("lost\n")
+	r.shift("seven\n")
+	r.remove("app.log.1")
+	r.drain()
+	r.want("one\ntwo\nthree\nfour\nfive\nseven\n")
+	r.wantLosses(1)
+}
+
 // Numbers that rise with time tell nothing: any may be the first that this log sees.
 func TestHoleIsNotSaidWhereNumbersRise(t *testing.T) {
 	r := newRig(t).open()

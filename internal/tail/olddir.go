@@ -40,9 +40,15 @@ func (l *Log) own() []string {
 }
 
 // elsewhere are the other directories that rotation puts the log's files into: where they were seen to go, and what logrotate
-// is configured to do. Links are resolved; what is permitted nowhere in it isn't looked at.
+// is configured to do. The links of a configuration are resolved; where files were seen to go there was none, and whoever puts one there
+// means harm. What is permitted nowhere isn't looked at.
 func (l *Log) elsewhere() []string {
-	dirs := slices.Clone(l.dirs)
+	var dirs []string
+	for _, dir := range l.dirs {
+		if real, err := filepath.EvalSymlinks(dir); err == nil && real == dir {
+			dirs = append(dirs, dir)
+		}
+	}
 	if l.cfg.Olddirs != nil {
 		dirs = append(dirs, l.cfg.Olddirs(l.cfg.Path)...)
 		if real, err := filepath.EvalSymlinks(l.cfg.Path); err == nil && real != l.cfg.Path {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -259,10 +260,8 @@ func TestOlddirHostileLinks(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			r := newRig(t)
 			secret := t.TempDir()
-			r.must(os.WriteFile(filepath.Join(secret, "app.log.1"), []byte(lines("secret", 50)), 0o644))
 			inside := r.name("others") // permitted, but not the log's
 			r.must(os.Mkdir(inside, 0o755))
-			r.must(os.WriteFile(filepath.Join(inside, "app.log.1"), []byte(lines("other", 50)), 0o644))
 			r.cfg.Olddirs = func(string) []string { return []string{r.name("old")} }
 			r.write("app.log", "a\n")
 			r.open()
@@ -288,9 +287,28 @@ func TestOlddirHostileLinks(t *testing.T) {
 					t.Fatalf("%q", r.log.dirs)
 				}
 			}
+			r.must(os.WriteFile(filepath.Join(secret, "app.log.1"), []byte(lines("secret", 50)), 0o644))
+			r.must(os.WriteFile(filepath.Join(inside, "app.log.1"), []byte(lines("other", 50)), 0o644))
 			r.rename("app.log", "app.log.1")
 			r.write("app.log", "end\n")
 			r.drain()
+			looked := r.log.elsewhere()
+			if slices.Contains(looked, secret) || slices.Contains(looked, inside) {
+				t.Errorf("%q are looked at", looked)
+			}
+			// As it is where the link comes between listing and opening.
+			c := &candidate{path: r.name("old/app.log.1"), strict: true}
+			if ok, err := c.open(allow(t, "/**")); ok || err != nil {
+				t.Errorf("a link is opened: %v, %v", ok, err)
+			}
+			list, err := r.log.candidates(nil)
+			r.must(err)
+			for _, c := range list {
+				if dir := filepath.Dir(c.path); dir != r.dir && dir != r.name("gone") { // where the directory itself went
+					t.Errorf("%s is a candidate", c.path)
+				}
+			}
+			r.release()
 			r.restart()
 			r.drain()
 			for _, s := range []string{"secret", "other"} {
