@@ -151,7 +151,8 @@ type Log struct {
 	Path        string // absolute; no glob
 	Destination string // a name in [Config].Destinations
 	Start       tail.Start
-	Rate        int64 // bytes/s; 0: [Limits].Rate, negative: none
+	Since       time.Time // as [tail.Config].Since
+	Rate        int64     // bytes/s; 0: [Limits].Rate, negative: none
 }
 
 func (l Log) check(c *Config) error {

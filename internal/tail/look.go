@@ -190,7 +190,12 @@ func (l *Log) arrive(now time.Time) error {
 			_ = f.close()
 			return err
 		}
-		if !l.begun {
+		switch {
+		case l.begun:
+		case l.cfg.Start == StartBeginning && !l.cfg.Since.IsZero():
+			l.from(l.cfg.Since)
+			l.begun = true
+		default:
 			l.older = l.olderThan(g)
 		}
 	}
@@ -284,10 +289,14 @@ func (l *Log) vacant(now time.Time) error {
 // mark remembers the moment: the path leads nowhere and never did, so what is
 // made and rotated away from now on belongs to the log, seen or not.
 func (l *Log) mark(now time.Time) {
-	// A file system's clock can be a little behind.
-	moment := &generation{mtime: now.Add(-time.Second), birth: now.Add(-time.Second)}
-	l.since = Since{nanos(moment.mtime), nanos(moment.birth)}
-	l.older = l.olderThan(moment)
+	l.older = l.olderThan(l.from(now))
+}
+
+// from lets everything belong to the log that is made from a moment on.
+func (l *Log) from(moment time.Time) *generation {
+	moment = moment.Add(-time.Second) // a file system's clock can be a little behind
+	l.since = Since{nanos(moment), nanos(moment)}
+	return &generation{mtime: moment, birth: moment}
 }
 
 // newest returns the file that was followed last, nil if there was none.
