@@ -135,7 +135,7 @@ func fileFaults() []*fault {
 		{name: "remove-beyond", group: "files", about: "a file is removed before it was read, with more in it than held_deleted", topology: held, rounds: 3, do: behind(removeUnread), alone: true,
 			causes: []string{"deleted beyond the budget", "can't be read again"}, why: "what exceeds the budget is let go: a gap of exactly that size"},
 		{name: "rewrite", group: "files", about: "bytes that were sent and aren't confirmed are written over, and the broker loses them", topology: single, rounds: 1, do: rewrite, alone: true,
-			causes: []string{"changed since it was read", "can't be read again"}, why: "the first bytes are nowhere any more: a gap; the file counts as a new one and is sent from its beginning, what was confirmed of it once more", doubles: true},
+			causes: []string{"changed since it was read", "can't be read again"}, why: "the first bytes are nowhere any more: a gap. What is remembered to prove that a file is still the same stands in front of what was read last, and that is written over: so it counts as a new one and is sent from its beginning, what was confirmed of it once more", doubles: true},
 	}
 }
 
