@@ -634,6 +634,11 @@ func (s *system) strange() (all []string) {
 		if err != nil {
 			all = append(all, err.Error())
 		}
+		if v, err := receive.Verify(context.Background(), s.outputs(), s.identity(w.node), w.log, nil); err != nil && !errors.Is(err, receive.ErrNoLedger) {
+			all = append(all, err.Error())
+		} else if err == nil && v.Verdict == receive.Damaged {
+			strange = append(strange, fmt.Sprintf("verify calls it damaged: %+v", v.Parts))
+		}
 		for _, x := range strange {
 			all = append(all, fmt.Sprintf("%s/%s: %s", s.identity(w.node), w.log, x))
 		}
