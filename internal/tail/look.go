@@ -265,7 +265,10 @@ func (l *Log) insert(live *generation, at info) error {
 // path: perhaps none comes any more.
 func (l *Log) vacant(now time.Time) error {
 	since := l.newest()
-	if since == nil {
+	switch {
+	case since == nil && l.cfg.Start == StartBeginning && !l.cfg.Since.IsZero():
+		since = l.from(l.cfg.Since)
+	case since == nil:
 		l.mark(now)
 		return nil
 	}

@@ -100,16 +100,22 @@ func (l *Log) went(real string) {
 }
 
 // trace looks for files of an earlier run that aren't in the log's own directories in those below these, by inode and birth or by
-// content, and remembers where they are: they were moved there while nobody looked.
-func (l *Log) trace(wanted []*generation) {
+// content, and remembers where they are: they were moved there while nobody looked. It reports whether it found any. It looks once for as
+// long as the log's directory doesn't change: nothing was moved out of it then.
+func (l *Log) trace(wanted []*generation) (found bool) {
+	at, err := statPath(filepath.Dir(l.cfg.Path))
+	if err != nil {
+		return false
+	}
 	var lost []*generation
 	for _, g := range wanted {
-		if !isVery(g.path, g) && !l.beside(g) {
+		if !g.traced.Equal(at.changed) && !isVery(g.path, g) && !l.beside(g) {
 			lost = append(lost, g)
 		}
+		g.traced = at.changed
 	}
 	if len(lost) == 0 {
-		return
+		return false
 	}
 	for _, dir := range l.below() {
 		names, err := l.cfg.Watcher.list(dir)
@@ -120,19 +126,21 @@ func (l *Log) trace(wanted []*generation) {
 			for _, e := range names.pick(nil, map[uint64]bool{g.ino: true}) {
 				if path := filepath.Join(dir, e.name); isVery(path, g) {
 					l.went(path)
+					found = true
 				}
 			}
-			l.recognise(g, dir, names)
+			found = l.recognise(g, dir, names) || found
 		}
 	}
+	return found
 }
 
 // recognise looks for a copy or a compressed form of a file of an earlier run in one of the directories below: what has its name, was written
 // last when it was or later, and holds what was read of it.
-func (l *Log) recognise(g *generation, dir string, names *listing) {
+func (l *Log) recognise(g *generation, dir string, names *listing) bool {
 	base := filepath.Base(l.cfg.Path)
 	if g.head.length < telling || slices.Contains(l.dirs, dir) {
-		return
+		return false
 	}
 	opened := 0
 	for _, e := range names.pick([]string{strings.TrimSuffix(base, filepath.Ext(base))}, nil) {
@@ -142,7 +150,7 @@ func (l *Log) recognise(g *generation, dir string, names *listing) {
 			continue
 		}
 		if opened++; opened > openedMax {
-			return
+			return false
 		}
 		kind, _ := packing(e.name)
 		c := &candidate{path: path, kind: kind, at: at, strict: true}
@@ -151,9 +159,10 @@ func (l *Log) recognise(g *generation, dir string, names *listing) {
 		c.close()
 		if same {
 			l.went(path)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // isVery says that the name is that of g's very file. Inodes are used again, for the next file, too. Where the birth isn't known the

@@ -31,6 +31,19 @@ func TestSinceTakesWhatWasRotatedBeforeTheFirstLook(t *testing.T) {
 	}
 }
 
+// It was rotated away, and no other has its name yet.
+func TestSinceTakesWhatWasRotatedWhereNoFileIs(t *testing.T) {
+	r := newRig(t)
+	r.cfg.Since = time.Now()
+	r.write("app.log.1", "one\n")
+	r.open()
+	r.drain()
+	r.want("one\n")
+	r.write("app.log", "two\n")
+	r.drain()
+	r.want("one\ntwo\n")
+}
+
 // Without such a moment, and from the end on, rotated forms that are there at the first look aren't the log's.
 func TestSinceUnknownLeavesRotatedFiles(t *testing.T) {
 	for _, start := range []Start{StartBeginning, StartEnd} {
