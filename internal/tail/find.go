@@ -338,6 +338,56 @@ func (l *Log) pass(c *candidate) {
 	}
 }
 
+// hasAge says that c is the very file of s, or has its time of change, as a compressed form and what was moved between file systems have. It is
+// asked where there is too little content to tell one file from another. Where the times aren't known the content decides.
+func (c *candidate) hasAge(s GenerationState) bool {
+	if c.kind == "" && c.at.same(s.Dev, s.Ino) {
+		born := nanos(c.born())
+		return s.Born == 0 || born == 0 || born == s.Born
+	}
+	mtime := instant(s.Mtime)
+	return mtime.IsZero() || c.at.mtime.Equal(mtime) || c.at.mtime.Nanosecond() == 0 && c.at.mtime.Equal(mtime.Truncate(time.Second))
+}
+
+// wasCut says that the file of s is there and has other content by now: it was truncated, so that what was read of it may be in a copy.
+func (l *Log) wasCut(s GenerationState) bool {
+	if s.Gone == "truncated" {
+		return true
+	}
+	list, err := l.candidates(map[uint64]bool{s.Ino: true})
+	if err != nil {
+		return false
+	}
+	live := &candidate{path: l.cfg.Path}
+	if live.at, err = statPath(l.cfg.Path); err == nil {
+		list = append(list, live)
+	}
+	for _, c := range list {
+		if c.kind != "" || !c.at.same(s.Dev, s.Ino) {
+			continue
+		}
+		if ok, err := c.open(l.cfg.Allowed); !ok || err != nil {
+			continue
+		}
+		same, err := contentMatches(c.content, s.Head.sum(), nil, s.Check.sum(), s.Offset)
+		very := c.hasAge(s)
+		c.close()
+		if err == nil && very {
+			return !same
+		}
+	}
+	return false
+}
+
+// born is when the open candidate's file was made, zero where the file system doesn't say.
+func (c *candidate) born() time.Time {
+	f, ok := c.content.(*file)
+	if !ok {
+		return time.Time{}
+	}
+	return birthOf(f.descriptor(), "", atEmptyPath)
+}
+
 // isKnown says that c holds a copy, compressed or not, of a generation that is
 // read already or in line to be read.
 func (l *Log) isKnown(c *candidate, gens []*generation) (bool, error) {
@@ -351,7 +401,7 @@ func (l *Log) isKnown(c *candidate, gens []*generation) (bool, error) {
 		case g.head.length == 0:
 			continue
 		default:
-			same, err = l.isForm(c, g.head, g.before, g.want, g.offset)
+			same, err = l.isForm(c, g.before, stateOf(g))
 		}
 		if !same && err == nil {
 			same, err = isEarlierCopy(c, g.head, g.start, g.before, g.offset, g.mtime)
@@ -362,7 +412,7 @@ func (l *Log) isKnown(c *candidate, gens []*generation) (bool, error) {
 		failed = errors.Join(failed, err)
 	}
 	for _, s := range l.finished {
-		same, err := l.isForm(c, s.Head.sum(), nil, s.Check.sum(), s.Offset)
+		same, err := l.isForm(c, nil, s)
 		if !same && err == nil {
 			same, err = isEarlierCopy(c, s.Head.sum(), nil, nil, s.Offset, instant(s.Mtime))
 		}
@@ -374,14 +424,14 @@ func (l *Log) isKnown(c *candidate, gens []*generation) (bool, error) {
 	return false, failed
 }
 
-// isForm says that c holds a generation that was read up to offset.
-func (l *Log) isForm(c *candidate, head sum, before []byte, check sum, offset int64) (bool, error) {
-	same, err := contentMatches(c.content, head, before, check, offset)
-	if !same || err != nil || offset >= telling {
+// isForm says that c holds what was read of s, the last bytes of which are before, where they are remembered.
+func (l *Log) isForm(c *candidate, before []byte, s GenerationState) (bool, error) {
+	same, err := contentMatches(c.content, s.Head.sum(), before, s.Check.sum(), s.Offset)
+	if !same || err != nil || s.Offset >= telling {
 		return same, err
 	}
 	n, err := c.length()
-	return n == offset && offset > 0, err
+	return n == s.Offset && n > 0 && (c.hasAge(s) || l.wasCut(s)), err
 }
 
 // isEarlierCopy says that c is a copy of what was read of a file, up to offset, and was made before the last of that was written: between
@@ -397,7 +447,7 @@ func isEarlierCopy(c *candidate, head sum, start, before []byte, offset int64, m
 	if err != nil || at.size < telling || at.size > offset {
 		return false, err
 	}
-	if born := birthOf(f.descriptor(), "", atEmptyPath); born.IsZero() || born.After(mtime) {
+	if born := c.born(); born.IsZero() || born.After(mtime) {
 		return false, nil
 	}
 	buf := make([]byte, max(headMax, beforeMax))
@@ -435,9 +485,9 @@ func isPrefix(c *candidate, g *generation) (bool, error) {
 		return false, err
 	}
 	if size < telling {
-		// So little is a copy only if it is the whole, and the original is gone or has the very time that compressing kept.
+		// So little is a copy only if it is the whole, and has the very time that compressing kept.
 		at, err := g.content.stat()
-		if err != nil || at.size != size || at.links > 0 && !at.mtime.Equal(c.at.mtime) {
+		if err != nil || at.size != size || !c.hasAge(GenerationState{Dev: at.dev, Ino: at.ino, Born: nanos(g.born), Mtime: nanos(at.mtime)}) {
 			return false, err
 		}
 	}

@@ -38,7 +38,8 @@ type generation struct {
 	offset   int64  // up to which it was handed out
 	size     int64  // last known, of what was ever seen in it
 	mtime    time.Time
-	birth    time.Time // zero: unknown
+	birth    time.Time // of the log's life in it, zero: unknown
+	born     time.Time // of the very file, which may be a copy; zero: unknown
 	before   []byte    // up to beforeMax bytes in front of offset
 	want     sum       // their sum, where they aren't read yet in this process
 	verify   func(readAt func(p []byte, off int64) (int, error)) bool

@@ -133,9 +133,9 @@ func (l *Log) wanted() []*generation {
 	return list
 }
 
-// fits says that c is g by its content.
+// fits says that c is g by its content, or where that is too little to tell, also by its age.
 func (l *Log) fits(c *candidate, g *generation) bool {
-	if g.head.length == 0 {
+	if g.head.length == 0 || max(int64(g.head.length), g.offset) < telling && !c.hasAge(stateOf(g)) && !l.wasCut(stateOf(g)) {
 		return false
 	}
 	same, err := contentMatches(c.content, g.head, nil, g.want, g.offset)
@@ -166,9 +166,9 @@ func (l *Log) found(g *generation, c *candidate, now time.Time) error {
 	if g.mtime.IsZero() {
 		g.mtime = c.at.mtime
 	}
+	g.born = birthOf(g.content.descriptor(), "", atEmptyPath)
 	if g.birth.IsZero() {
-		// That of a copy or of a compressed form is no sign of the age.
-		g.birth = birthOf(g.content.descriptor(), "", atEmptyPath)
+		g.birth = g.born // that of a copy or of a compressed form is no sign of the age
 	}
 	l.went(g.path)
 	g.noticed, g.changed, g.deleted = now, c.at.changed, false

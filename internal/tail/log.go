@@ -228,7 +228,8 @@ func (l *Log) adopt(c content, real string, at info, from int64) (*generation, e
 		dev: at.dev, ino: at.ino, path: real, offset: from, size: at.size, mtime: at.mtime,
 		content: c, noticed: now, changed: at.changed, deleted: at.links == 0,
 	}
-	g.birth = birthOf(c.descriptor(), "", atEmptyPath)
+	g.born = birthOf(c.descriptor(), "", atEmptyPath)
+	g.birth = g.born
 	if _, err := g.fingerprint(); err != nil {
 		return nil, err
 	}

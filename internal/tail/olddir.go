@@ -170,7 +170,7 @@ func (l *Log) recognise(g *generation, dir string, names *listing) bool {
 func isVery(path string, g *generation) bool {
 	at, err := lstat(path)
 	return err == nil && at.regular && at.same(g.dev, g.ino) &&
-		(g.birth.IsZero() || birthOf(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW).Equal(g.birth))
+		(g.born.IsZero() || birthOf(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW).Equal(g.born))
 }
 
 // beside says that g's file is in one of the log's own directories.
