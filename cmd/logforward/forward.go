@@ -16,6 +16,7 @@ import (
 	"logforward/internal/keeper"
 	"logforward/internal/node"
 	"logforward/internal/policy"
+	"logforward/internal/resident"
 	"logforward/internal/settings"
 	"logforward/internal/tail"
 )
@@ -68,6 +69,9 @@ type forwarding struct {
 // opposite order: first nobody can change anything, then the engine sends its last checkpoint to
 // the state, then the state is closed. ready is called once all are open; nil: nobody is.
 func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err error) {
+	if err := resident.Drop(); err != nil { // to begin took more than all that follows
+		f.log.Debug("what the program has mapped stays so", "error", err)
+	}
 	hup, unhear := hangups()
 	defer unhear()
 	state, err := forward.OpenState(f.state, f.log)
@@ -152,6 +156,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	if ready != nil {
 		ready()
 	}
+	group.Go(func() error { resident.Keep(ctx, engine.Beat(), f.log); return nil })
 	system.run(ctx, group)
 	err = group.Wait()
 	ended(f.log, err)
