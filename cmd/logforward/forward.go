@@ -156,7 +156,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	if ready != nil {
 		ready()
 	}
-	group.Go(func() error { resident.Keep(ctx, engine.Beat(), f.log); return nil })
+	group.Go(func() error { resident.Keep(ctx, f.log); return nil })
 	system.run(ctx, group)
 	err = group.Wait()
 	ended(f.log, err)

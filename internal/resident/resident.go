@@ -13,35 +13,25 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"logforward/internal/beat"
 )
 
-const (
-	// settled is how long a daemon is left alone after it has begun.
-	settled = 2 * time.Second
-	// every is how often it is looked at afterwards.
-	every = time.Minute
-	// enough is what of the program and other files may be resident; more was some rare work's, as to decide by a policy.
-	enough = 16 << 20
-)
+// looks are when a process is looked at: when it has begun, once more for where that took long, and then again and again. most is what may be
+// resident of the program and other files then, in bytes; more was taken by the start, or by some rare work such as to decide by a policy.
+var looks = [3]struct {
+	after time.Duration
+	most  int
+}{{2 * time.Second, 0}, {10 * time.Second, 12 << 20}, {time.Minute, 16 << 20}}
 
-// Keep gives back what the start took, and then what other rare work did, until ctx ends.
-func Keep(ctx context.Context, b *beat.Beat, log *slog.Logger) {
-	first := time.NewTimer(settled)
-	defer first.Stop()
-	tick := beat.NewTicker(b, every)
-	defer tick.Stop()
-	for {
+// Keep gives back what the start took, and then what rare work did, until ctx ends.
+func Keep(ctx context.Context, log *slog.Logger) {
+	for i := 0; ; i = min(i+1, len(looks)-1) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-first.C:
-		case <-tick.C:
-			n, err := ofFiles()
-			if err == nil && n <= enough {
-				continue
-			}
+		case <-time.After(looks[i].after):
+		}
+		if n, err := ofFiles(); err == nil && n <= looks[i].most {
+			continue
 		}
 		debug.FreeOSMemory()
 		if err := Drop(); err != nil {

@@ -63,5 +63,5 @@ func TestDropUnmapsAndChangesNothing(t *testing.T) {
 func TestKeepEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	Keep(ctx, nil, slog.New(slog.DiscardHandler))
+	Keep(ctx, slog.New(slog.DiscardHandler))
 }
