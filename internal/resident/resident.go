@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -33,6 +34,7 @@ func Keep(ctx context.Context, log *slog.Logger) {
 		if n, err := ofFiles(); err == nil && n <= looks[i].most {
 			continue
 		}
+		runtime.GC() // what pools hold survives one collection
 		debug.FreeOSMemory()
 		if err := Drop(); err != nil {
 			log.Debug("what the program has mapped stays so", "error", err)
