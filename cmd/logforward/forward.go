@@ -17,6 +17,7 @@ import (
 	"logforward/internal/logrotate"
 	"logforward/internal/node"
 	"logforward/internal/policy"
+	"logforward/internal/resident"
 	"logforward/internal/settings"
 	"logforward/internal/tail"
 )
@@ -69,6 +70,9 @@ type forwarding struct {
 // opposite order: first nobody can change anything, then the engine sends its last checkpoint to
 // the state, then the state is closed. ready is called once all are open; nil: nobody is.
 func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err error) {
+	if err := resident.Drop(); err != nil { // to begin took more than all that follows
+		f.log.Debug("what the program has mapped stays so", "error", err)
+	}
 	hup, unhear := hangups()
 	defer unhear()
 	state, err := forward.OpenState(f.state, f.log)
@@ -93,7 +97,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	g := &gate{peers: control.PeerPolicy(f.socket), host: f.host, log: f.log}
+	g := &gate{peers: control.PeerPolicy(f.socket), host: f.host, beat: engine.Beat(), log: f.log}
 	if f.socket != "" && f.policy != withoutPolicy {
 		g.policy = policy.Open(f.policy)
 		g.tell(ctx, g.policy.Document(ctx))
@@ -111,7 +115,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	}
 	f.node = node.New(node.Config{
 		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Executable: keeper.Self(), Definitions: f.definitions, Allowed: allowed, Own: own,
-		Destinations: destinationNames(f.config.Destinations), Engine: engine, State: state, Rate: f.config.Limits.Rate, Logger: f.log,
+		Destinations: destinationNames(f.config.Destinations), Engine: engine, Beat: engine.Beat(), State: state, Rate: f.config.Limits.Rate, Logger: f.log,
 		Authorize: g.change, File: g.file, Refused: g.reject, Stands: stands, Problems: g.problems,
 		Connected: func() map[string]bool {
 			up := map[string]bool{}
@@ -129,7 +133,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	if f.socket != "" {
 		server := control.New(control.Config{Socket: f.socket, Node: f.node, Authorize: g.ask, Metrics: metricsHandler(f.metrics), Logger: f.log})
 		if f.wishes != "" {
-			wanted = &wishes{dir: f.wishes, server: server, log: f.log}
+			wanted = &wishes{dir: f.wishes, server: server, beat: engine.Beat(), log: f.log}
 			wanted.first(ctx)
 		}
 		if err := server.Open(ctx); err != nil {
@@ -153,6 +157,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	if ready != nil {
 		ready()
 	}
+	group.Go(func() error { resident.Keep(ctx, f.log); return nil })
 	system.run(ctx, group)
 	err = group.Wait()
 	ended(f.log, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"logforward/internal/audit"
+	"logforward/internal/beat"
 	"logforward/internal/control"
 	"logforward/internal/forward"
 	"logforward/internal/policy"
@@ -24,6 +25,7 @@ type gate struct {
 	// known fills in what the node knows of a log that a question names; nil: nothing.
 	known  func(control.Caller, control.Request) control.Request
 	audit  *audit.Log // nil: none is kept
+	beat   *beat.Beat // when policy and audit log are looked at
 	log    *slog.Logger
 	counts *prometheus.CounterVec // decisions; nil: nobody counts
 
@@ -190,7 +192,7 @@ const watchEvery = time.Second
 // watch has the policy ready, tells the log when it breaks and when it is mended, and has refusals written that were
 // counted, until ctx ends.
 func (g *gate) watch(ctx context.Context) error {
-	tick := time.NewTicker(watchEvery)
+	tick := beat.NewTicker(g.beat, watchEvery)
 	defer tick.Stop()
 	for {
 		if g.policy != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"logforward/internal/beat"
 	"logforward/internal/control"
 	"logforward/internal/wish"
 )
@@ -23,6 +24,7 @@ const firstWishes = 10 * time.Second
 type wishes struct {
 	dir    string
 	server *control.Server
+	beat   *beat.Beat // when the directory is looked at
 	log    *slog.Logger
 	seen   time.Time       // the directory's last change that was looked at
 	said   map[string]bool // problems that the log has already
@@ -40,7 +42,7 @@ func (w *wishes) first(ctx context.Context) {
 
 // run takes the wishes that come, until ctx ends.
 func (w *wishes) run(ctx context.Context) error {
-	tick := time.NewTicker(wishesEvery)
+	tick := beat.NewTicker(w.beat, wishesEvery)
 	defer tick.Stop()
 	for {
 		select {

@@ -50,7 +50,8 @@ type Publisher struct {
 	closed  bool
 	life    uint64 // the connection's reconnect count that pending belongs to
 	token   uint64
-	open    int // published, and done hasn't returned
+	open    int  // published, and done hasn't returned
+	resting bool // nothing is open and the watch goroutine isn't woken from time to time: what is published wakes it
 	pending map[uint64]pending
 	failed  []failure // ended before anything was sent; reported by the watch goroutine
 	denied  error     // why answers can't come, if that is known
@@ -145,6 +146,10 @@ func (p *Publisher) Publish(subject string, header nats.Header, payload []byte, 
 		return
 	}
 	p.open++
+	if p.resting {
+		p.resting = false
+		p.kick()
+	}
 	if life != p.life && p.open > 1 {
 		// The connection is a new one, and of what was published on the old one
 		// something has not been reported as failed yet. A message sent now
@@ -250,15 +255,21 @@ func (p *Publisher) answered(m *nats.Msg) {
 
 // watch reports what no answer ends: disconnects, timeouts, failures to send.
 func (p *Publisher) watch(status chan nats.Status) {
-	tick := time.NewTicker(max(p.timeout/10, time.Millisecond))
+	every := max(p.timeout/10, time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	defer p.nc.RemoveStatusListener(status)
+	ticking := true
 	for {
 		select {
 		case <-p.stop:
 			p.report(p.takeAll(ErrClosed))
 			return
 		case <-p.wake:
+			if !ticking {
+				tick.Reset(every)
+				ticking = true
+			}
 		case _, ok := <-status:
 			if !ok {
 				status = nil
@@ -266,10 +277,21 @@ func (p *Publisher) watch(status chan nats.Status) {
 		case <-tick.C:
 			// Also looks at the connection: the library drops status events
 			// when its channel is full.
+			if ticking = !p.rest(); !ticking {
+				tick.Stop()
+			}
 		}
 		p.reportDropped()
 		p.report(p.takeOverdue(time.Now()))
 	}
+}
+
+// rest tells whether nothing is open; then no time can pass for it, and no connection fall.
+func (p *Publisher) rest() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resting = p.open == 0
+	return p.resting
 }
 
 // reportDropped fails all that was published before the connection fell.

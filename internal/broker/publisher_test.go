@@ -214,6 +214,14 @@ func TestPublishTimesOut(t *testing.T) {
 	p.Publish("silent", nil, []byte("x"), func(a broker.Ack) { calls.Add(1); acks <- a })
 	a := receive(t, acks, "the timeout")
 	wantError(t, a.Err, broker.ErrTimeout)
+	// One that was at rest, with nothing to wait for, begins to look at the time again.
+	for !p.Resting() {
+		time.Sleep(time.Millisecond) // of looking
+	}
+	<-heard
+	p.Publish("silent", nil, []byte("x"), func(a broker.Ack) { acks <- a })
+	a = receive(t, acks, "the timeout after a rest")
+	wantError(t, a.Err, broker.ErrTimeout)
 	if took := time.Since(begin); took < 50*time.Millisecond {
 		t.Errorf("timed out after %s", took)
 	}

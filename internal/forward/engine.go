@@ -94,6 +94,9 @@ func (e *Engine) Open(context.Context) error {
 	return nil
 }
 
+// Beat is what the engine's own waits go by, from Open to Close: whatever else is done regularly by the process needn't wake it again.
+func (e *Engine) Beat() *beat.Beat { return e.beat }
+
 // Close gives free what Open took; Run must have returned.
 func (e *Engine) Close() error {
 	e.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sync/errgroup"
 
+	"logforward/internal/beat"
 	"logforward/internal/control"
 	"logforward/internal/forward"
 	"logforward/internal/share"
@@ -67,6 +68,7 @@ type Config struct {
 	Logger    *slog.Logger
 	Now       func() time.Time // for tests
 	Poll      time.Duration    // files and times are looked at this often; default 1 s
+	Beat      *beat.Beat       // whose moments these are; nil: it has timers of its own
 	PID       int              // for status
 	// Executable is what status tells of the program; nil: not known.
 	Executable *control.Executable
@@ -194,7 +196,7 @@ func (n *Node) watch(ctx context.Context) {
 	if notify != nil {
 		defer notify.Close()
 	}
-	ticker := time.NewTicker(n.config.Poll)
+	ticker := beat.NewTicker(n.config.Beat, n.config.Poll)
 	defer ticker.Stop()
 	for {
 		var soon <-chan time.Time
@@ -252,14 +254,17 @@ func (n *Node) unsettled() bool {
 // refresh brings everything up to date: what has reached its time, definitions, drains, the engine, and globs with what was
 // found last. It waits for nothing but the definitions' and the state's disk. The lock is held.
 func (n *Node) refresh(again bool) {
+	if n.config.Definitions != "" && n.dir.look(again) {
+		again = true // a name may be free now that another forwarder had
+	}
+	if !again && n.still() {
+		return
+	}
 	now := n.config.Now()
 	defer func() { n.latest = nil }()
 	n.depends = false
 	var errs []error
 	errs = append(errs, n.expire(now), n.keepFiles())
-	if n.config.Definitions != "" && n.dir.look(again) {
-		again = true // a name may be free now that another forwarder had
-	}
 	p, err := n.compute(now, again || n.latest != nil) // where a log stands may free its name
 	errs = append(errs, err)
 	if n.drain(p, now) {
@@ -274,6 +279,23 @@ func (n *Node) refresh(again bool) {
 		n.config.Logger.Error("what is wished can't be kept", "error", failure)
 	}
 	n.failure = failure
+}
+
+// still tells whether the plan would come out as it is: only definitions and globs' files make it, and neither are others than they were
+// then. It is what each second finds on a node at rest, for hundreds of logs. What operators said has times, and drains ask where logs stand: there it
+// is made anew. The lock is held.
+func (n *Node) still() bool {
+	if n.set == nil || n.failure != nil || n.latest != nil || n.depends || len(n.operators.records) > 0 || n.operators.all.Pause != nil {
+		return false
+	}
+	for _, f := range n.plan.forwarders {
+		if f.glob != nil && (f.glob.unsaved || f.glob.seen != n.survey.last(f.Path)) {
+			return false
+		}
+	}
+	n.scopes.mu.Lock()
+	defer n.scopes.mu.Unlock()
+	return len(n.scopes.fresh) == 0
 }
 
 // expire ends overrides that have reached their time.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"logforward/internal/beat"
 	"logforward/internal/control"
 )
 
@@ -32,7 +33,7 @@ type standing struct {
 
 // enforce looks at what runs until ctx ends.
 func (n *Node) enforce(ctx context.Context) {
-	tick := time.NewTicker(2 * n.config.Poll)
+	tick := beat.NewTicker(n.config.Beat, 2*n.config.Poll)
 	defer tick.Stop()
 	for {
 		select {

@@ -54,10 +54,22 @@ func Expand(pattern string, allowed Allowed) ([]string, []Refused, error) {
 	type identity struct{ dev, ino uint64 }
 	first := map[identity]string{}
 	// Links last: where a link and its target both match, the target is followed.
+	links := make(map[string]bool)
+	for _, m := range matches {
+		if isLink(m) {
+			links[m] = true
+		}
+	}
 	byLink := slices.Clone(matches)
-	slices.SortStableFunc(byLink, func(a, b string) int { return isLink(a) - isLink(b) })
+	slices.SortStableFunc(byLink, func(a, b string) int { return rank(links[a]) - rank(links[b]) })
+	real := resolver{}
 	for _, m := range byLink {
-		reason, at := refusal(m, live[filepath.Dir(m)], allowed)
+		reason, at := refusal(m, live[filepath.Dir(m)], allowed, func() (string, error) {
+			if links[m] {
+				return filepath.EvalSymlinks(m)
+			}
+			return real.file(m)
+		})
 		if reason == "" {
 			id := identity{at.dev, at.ino}
 			if other, ok := first[id]; ok {
@@ -86,15 +98,37 @@ func foreign(pattern string, allowed Allowed) string {
 	return base
 }
 
-func isLink(path string) int {
-	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSymlink != 0 {
+func isLink(path string) bool {
+	fi, err := os.Lstat(path)
+	return err == nil && fi.Mode()&os.ModeSymlink != 0
+}
+
+func rank(link bool) int {
+	if link {
 		return 1
 	}
 	return 0
 }
 
-// refusal says why path isn't followed, "" if it is. The file isn't opened.
-func refusal(path string, names map[string]bool, allowed Allowed) (string, info) {
+// resolver keeps where directories really are while one pattern is looked at: each would else be resolved again for each of its files.
+type resolver map[string]string
+
+// file is the real path of a file that is no link.
+func (r resolver) file(path string) (string, error) {
+	dir, name := filepath.Split(path)
+	real, known := r[dir]
+	if !known {
+		var err error
+		if real, err = filepath.EvalSymlinks(dir); err != nil {
+			return "", err
+		}
+		r[dir] = real
+	}
+	return filepath.Join(real, name), nil
+}
+
+// refusal says why path isn't followed, "" if it is. The file isn't opened. realPath gives it without links.
+func refusal(path string, names map[string]bool, allowed Allowed, realPath func() (string, error)) (string, info) {
 	at, err := statPath(path)
 	if err != nil {
 		return err.Error(), at
@@ -102,7 +136,7 @@ func refusal(path string, names map[string]bool, allowed Allowed) (string, info)
 	if !at.regular {
 		return ErrNotRegular.Error(), at
 	}
-	real, err := filepath.EvalSymlinks(path)
+	real, err := realPath()
 	if err != nil {
 		return err.Error(), at
 	}

@@ -66,6 +66,20 @@ func TestExpandFollowsLiveFilesOnly(t *testing.T) {
 	}
 }
 
+// A directory that is reached by a link counts as what it really is.
+func TestExpandThroughALinkedDirectory(t *testing.T) {
+	r := newRig(t)
+	r.write("a.log", "x\n")
+	r.write("b.log", "x\n")
+	link := filepath.Join(t.TempDir(), "link")
+	r.must(os.Symlink(r.dir, link))
+	follow, refused, err := Expand(link+"/*.log", r.cfg.Allowed)
+	r.must(err)
+	if want := []string{link + "/a.log", link + "/b.log"}; !slices.Equal(follow, want) || len(refused) > 0 {
+		t.Errorf("follow %q, refuse %v", follow, refused)
+	}
+}
+
 // What may have been made from a known name is found by looking names up, exactly where comparing with each would find it.
 func TestRelatedToAnyIsRelatedToOne(t *testing.T) {
 	bases := []string{"app.log", "app", "syslog", "a.b.c", "app-1.log", "x.log.gz", ".log", "a_b"}

@@ -30,7 +30,7 @@ const relaxed = 5
 type WatcherConfig struct {
 	Poll   time.Duration // how often every file is looked at in any case; default 1 s, negative: only by Sweep
 	Logger *slog.Logger
-	Beat   *beat.Beat // at whose moments gathered events are read; nil: it has timers of its own
+	Beat   *beat.Beat // at whose moments gathered events are read and files are looked at; nil: it has timers of its own
 	// NoInotify leaves it to the poll alone.
 	NoInotify bool
 }
@@ -359,7 +359,7 @@ func (w *Watcher) wakeAll() {
 }
 
 func (w *Watcher) poll() {
-	t := time.NewTicker(w.cfg.Poll)
+	t := beat.NewTicker(w.cfg.Beat, w.cfg.Poll)
 	defer t.Stop()
 	for {
 		select {

@@ -222,14 +222,10 @@ func (f *fleet) usage(name string) (u usage) {
 	f.mu.Lock()
 	p := f.processes[name]
 	f.mu.Unlock()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	f.must(err)
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+2:]))
-	for _, i := range []int{11, 12} { // utime, stime in ticks of 10 ms
-		n, err := strconv.ParseInt(fields[i], 10, 64)
-		f.must(err)
-		u.cpu += time.Duration(n) * 10 * time.Millisecond
-	}
+	// The process's own clock counts in ns, where /proc has ticks of 10 ms; see clock_getcpuclockid(3).
+	var spent unix.Timespec
+	f.must(unix.ClockGettime(int32(^p.cmd.Process.Pid<<3|2), &spent))
+	u.cpu = time.Duration(spent.Nano())
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	f.must(err)
 	for line := range strings.Lines(string(status)) {

@@ -16,7 +16,7 @@ var wanted = []target{
 	{"the same, CPU of all processes", "Throughput/files=1", "CPU-s/GiB", false, 5, "≤ 5 CPU-s/GiB"},
 	{"the same, CPU of the forwarder", "Throughput/files=1", "forward-CPU-s/GiB", false, 0.9, "≤ 0.9 CPU-s/GiB"},
 	{"the same, CPU of the receiver", "Throughput/files=1", "receive-CPU-s/GiB", false, 1.2, "≤ 1.2 CPU-s/GiB"},
-	{"forwarder with 200 quiet files, CPU in 15 s", "Idle", "forward-CPU-s-in-15-s", false, 0, "0.00 s"},
+	{"forwarder with 200 quiet files, CPU in 15 s", "Idle", "forward-CPU-s-in-15-s", false, 0.005, "≤ 0.005 s"},
 	{"the same, resident memory", "Idle", "forward-resident-MB", false, 20, "≤ 20 MB"},
 	{"the same, peak memory", "Idle", "forward-peak-MB", false, 20, "≤ 20 MB"},
 	{"5,000 lines/s, from write to central file, half of the lines", "Latency", "p50-ms", false, 2, "≤ 2 ms"},
@@ -37,8 +37,6 @@ func (p *page) targets() (rows []verdict) {
 		case !ok:
 		case t.least && v >= t.limit, !t.least && v <= t.limit:
 			row.Met = "yes"
-		case t.limit == 0:
-			row.Met = "**no**"
 		default:
 			row.Met = fmt.Sprintf("**no**, %s times the target", number(v/t.limit))
 		}
