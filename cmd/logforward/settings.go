@@ -209,7 +209,7 @@ func (v *values) soon(name string) time.Duration { return max(v.Duration(name), 
 // GOMEMLIMIT and GOMAXPROCS in the environment win.
 func modest() {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(96 << 20)
+		limitMemory(96 << 20)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)
@@ -223,6 +223,6 @@ func muchMemory() {
 		debug.SetGCPercent(300)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(512 << 20)
+		limitMemory(512 << 20)
 	}
 }

@@ -191,13 +191,16 @@ func behaviour(o Options, urls []string, dial *dialer) []nats.Option {
 	return list
 }
 
-// backoff is how long to wait after the list of servers was tried round times:
-// from 100 ms doubling to 30 s, half of it by chance, so that a fleet doesn't
-// come back in one wave.
+// backoff is how long to wait after the list of servers was tried round times: from 100 ms growing by a quarter to 30 s, half of it by
+// chance. So a connection comes back within about a third of the outage's length, at most half: soon after a short one, and
+// after a long one a fleet is spread over half a minute instead of coming in one wave.
 func backoff(round int) time.Duration {
-	d := longestBackoff
-	if shift := max(round-1, 0); shift < 16 {
-		d = min(firstBackoff<<shift, longestBackoff)
+	d := firstBackoff
+	for range round - 1 {
+		if d += d / 4; d >= longestBackoff {
+			d = longestBackoff
+			break
+		}
 	}
 	return d/2 + rand.N(d/2+1)
 }

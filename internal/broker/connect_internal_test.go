@@ -20,10 +20,10 @@ func TestBackoff(t *testing.T) {
 	}{
 		{0, 50 * time.Millisecond, 100 * time.Millisecond},
 		{1, 50 * time.Millisecond, 100 * time.Millisecond},
-		{2, 100 * time.Millisecond, 200 * time.Millisecond},
-		{5, 800 * time.Millisecond, 1600 * time.Millisecond},
-		{9, 12800 * time.Millisecond, 25600 * time.Millisecond},
-		{10, 15 * time.Second, 30 * time.Second},
+		{2, 62500 * time.Microsecond, 125 * time.Millisecond},
+		{11, 465 * time.Millisecond, 932 * time.Millisecond},
+		{26, 13200 * time.Millisecond, 26500 * time.Millisecond},
+		{27, 15 * time.Second, 30 * time.Second},
 		{1 << 40, 15 * time.Second, 30 * time.Second},
 	} {
 		different := make(map[time.Duration]bool)
@@ -36,6 +36,31 @@ func TestBackoff(t *testing.T) {
 		}
 		if len(different) < 50 {
 			t.Errorf("round %d waits by no chance: %d different times", c.round, len(different))
+		}
+	}
+}
+
+// A fleet that lost its broker at one moment is back within half the outage and a little, and doesn't come in one wave.
+func TestAFleetComesBackSoonAndNotAtOnce(t *testing.T) {
+	const nodes = 10_000
+	for _, outage := range []time.Duration{time.Second, 5 * time.Second, time.Minute, 10 * time.Minute} {
+		latest := min(outage/2+firstBackoff, longestBackoff)
+		var arrived [10]int // in each tenth of that
+		for range nodes {
+			at := time.Duration(0)
+			for round := 1; at < outage; round++ {
+				at += backoff(round)
+			}
+			late := at - outage
+			if late > latest {
+				t.Fatalf("after an outage of %s a node waits another %s", outage, late)
+			}
+			arrived[min(late*10/latest, 9)]++
+		}
+		for i, n := range arrived {
+			if n > nodes/3 {
+				t.Errorf("after an outage of %s %d of %d nodes come in tenth %d of %s", outage, n, nodes, i, latest)
+			}
 		}
 	}
 }

@@ -133,7 +133,11 @@ func uncovered(all []piece, epoch, from, to uint64) [][2]uint64 {
 // its name may be another's: the line that says so is there before the name is used again. So it looks again.
 func lookAt(outputs []string, identity, log string) ([]Extent, []*os.File, error) {
 	for try := 0; ; try++ {
-		extents, err := Extents(outputs, identity, log)
+		ledgers, err := findLedgers(outputs, identity, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		extents, err := extentsOf(ledgers)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -150,7 +154,7 @@ func lookAt(outputs []string, identity, log string) ([]Extent, []*os.File, error
 			}
 			files[i], sure = f, sure && err == nil
 		}
-		again, err := Extents(outputs, identity, log)
+		again, err := extentsOf(ledgers) // the same ones: another's files are no concern of theirs, and a directory can be large
 		if err != nil {
 			closeFiles(files)
 			return nil, nil, err

@@ -48,8 +48,18 @@ func (x *Extent) endsAt(epoch, position uint64, offset int64) bool {
 // outputs. Runs of different receivers may overlap where one of them was stopped before it could know that the other
 // had gone on; they have the same bytes.
 func Extents(outputs []string, identity, log string) ([]Extent, error) {
-	var all []Extent
-	found := false
+	ledgers, err := findLedgers(outputs, identity, log)
+	if err != nil {
+		return nil, err
+	}
+	return extentsOf(ledgers)
+}
+
+// ledger is where a log's ledger is: below an output.
+type ledger struct{ output, name string }
+
+// findLedgers gives a log's ledgers below all outputs, each output once.
+func findLedgers(outputs []string, identity, log string) (all []ledger, err error) {
 	seen := make(map[string]bool)
 	for _, output := range outputs {
 		if real, err := filepath.EvalSymlinks(output); err == nil {
@@ -58,28 +68,35 @@ func Extents(outputs []string, identity, log string) ([]Extent, error) {
 			}
 			seen[real] = true
 		}
-		ledgers, err := Ledgers(output, identity, log)
+		names, err := Ledgers(output, identity, log)
 		if errors.Is(err, ErrNoLedger) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		found = true
-		for _, name := range ledgers {
-			entries, err := Ledger(filepath.Join(output, name))
-			if err != nil {
-				return nil, err
-			}
-			for _, x := range extents(entries) {
-				if x.Output = output; x.Offset >= 0 && (x.End < 0 || x.End >= x.Offset) { // else somebody wrote nonsense
-					all = append(all, x)
-				}
-			}
+		for _, name := range names {
+			all = append(all, ledger{output, name})
 		}
 	}
-	if !found {
+	if len(all) == 0 {
 		return nil, fmt.Errorf("%w of %s/%s below %s", ErrNoLedger, identity, log, strings.Join(outputs, ", "))
+	}
+	return all, nil
+}
+
+// extentsOf reads ledgers.
+func extentsOf(ledgers []ledger) (all []Extent, err error) {
+	for _, l := range ledgers {
+		entries, err := Ledger(filepath.Join(l.output, l.name))
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range extents(entries) {
+			if x.Output = l.output; x.Offset >= 0 && (x.End < 0 || x.End >= x.Offset) { // else somebody wrote nonsense
+				all = append(all, x)
+			}
+		}
 	}
 	slices.SortStableFunc(all, func(a, b Extent) int {
 		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.From, b.From))

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -21,22 +22,45 @@ var ErrNoLedger = errors.New("no ledger")
 // Ledgers finds the ledgers of a log below an output directory: one of each receiver that wrote
 // there. Paths are relative to the output.
 func Ledgers(output, identity, log string) ([]string, error) {
-	dir := filepath.Join(output, pathName(identity))
-	entries, err := os.ReadDir(dir)
+	d, err := os.Open(filepath.Join(output, pathName(identity)))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var names []string
-	for _, e := range entries {
-		rest, ok := strings.CutPrefix(e.Name(), pathName(log)+"@ledger")
-		if ok && strings.HasSuffix(rest, ".jsonl") && (rest == ".jsonl" || rest[0] == '@') {
-			names = append(names, filepath.Join(pathName(identity), e.Name()))
+	if err == nil {
+		defer d.Close()
+		if names, err = ledgersIn(d, log); err != nil {
+			return nil, err
+		}
+		for i, name := range names {
+			names[i] = filepath.Join(pathName(identity), name)
 		}
 	}
 	if len(names) == 0 {
 		return nil, fmt.Errorf("%w of %s/%s below %s", ErrNoLedger, identity, log, output)
 	}
 	return names, nil
+}
+
+// ledgersIn gives the names of a log's ledgers in a directory, which may have those of ten thousand logs: only what is wanted is sorted and kept.
+func ledgersIn(d *os.File, log string) (names []string, err error) {
+	prefix := pathName(log) + "@ledger"
+	for {
+		some, err := d.Readdirnames(1024)
+		for _, name := range some {
+			rest, ok := strings.CutPrefix(name, prefix)
+			if ok && strings.HasSuffix(rest, ".jsonl") && (rest == ".jsonl" || rest[0] == '@') {
+				names = append(names, name)
+			}
+		}
+		if err == io.EOF {
+			slices.Sort(names)
+			return names, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }
 
 // Ledger reads one ledger. A half-written last line, as a running receiver may leave it for a

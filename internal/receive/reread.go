@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"logforward/internal/broker"
 	"logforward/internal/chunk"
@@ -60,28 +63,48 @@ func (p *partition) afterReread(x reread) error {
 	return nil
 }
 
-// unknown makes sure that nothing is known of a log, by what the bucket says now: this receiver may have lost the
-// partition, or the broker its store, without having noticed.
-func (p *partition) unknown(ctx context.Context, identity, name string) (bool, error) {
+// unknown gives those of an identity's logs of which nothing is known, by what the bucket says now: this receiver may have lost the
+// partition, or the broker its store, without having noticed. The error says why others are left out, where it isn't that they are known.
+func (p *partition) unknown(ctx context.Context, identity string, names []string) (map[string]bool, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
 	records, err := p.r.openRecords(ctx)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	k := key(identity, name)
-	value, revision, err := records.Get(ctx, k)
-	if err == nil {
-		select {
-		case p.rereads <- reread{key: k, rec: broker.Record{Key: k, Value: value, Revision: revision}, found: true}:
-		case <-ctx.Done():
-		}
-		return false, nil
+	var mu sync.Mutex
+	missing := make(map[string]bool)
+	var group errgroup.Group
+	group.SetLimit(counts)
+	for _, name := range names {
+		group.Go(func() error {
+			k := key(identity, name)
+			value, revision, err := records.Get(ctx, k)
+			if err == nil {
+				select {
+				case p.rereads <- reread{key: k, rec: broker.Record{Key: k, Value: value, Revision: revision}, found: true}:
+				case <-ctx.Done():
+				}
+				return nil
+			}
+			if !errors.Is(err, broker.ErrNotFound) {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			missing[name] = true
+			return nil
+		})
 	}
-	if !errors.Is(err, broker.ErrNotFound) {
-		return false, err
-	}
+	failed := group.Wait()
+	// Behind them all: a bucket that was wiped while they were read isn't complete any more.
 	_, _, err = records.Get(ctx, completeKey)
 	if errors.Is(err, broker.ErrNotFound) {
-		return false, nil
+		return nil, failed
 	}
-	return err == nil, err
+	if err != nil {
+		return nil, err
+	}
+	return missing, failed
 }

@@ -227,6 +227,7 @@ func (r *Receiver) place(ctx context.Context, p *partition, identity string, hel
 			return nil, err
 		}
 	}
+	names := make(map[string]string) // by token, of the logs of which nothing was found so far
 	for token, h := range said {
 		if h.Epoch != 0 || logs[token].Known || logs[token].Error != "" {
 			continue
@@ -235,11 +236,16 @@ func (r *Receiver) place(ctx context.Context, p *partition, identity string, hel
 			logs[token] = chunk.AnswerLog{Error: "nothing of it is committed, and chunks of it may wait in the stream"}
 			continue
 		}
-		name, err := chunk.ParseToken(token)
-		if err != nil {
-			continue // ParseHello has checked it
+		if names[token], err = chunk.ParseToken(token); err != nil {
+			delete(names, token) // ParseHello has checked it
 		}
-		if unknown, err := p.unknown(ctx, identity, name); err != nil || !unknown {
+	}
+	unknown, err := p.unknown(ctx, identity, slices.Collect(maps.Values(names)))
+	if err != nil {
+		p.r.logger.Warn("can't tell what the positions say of logs", "identity", identity, "error", err)
+	}
+	for token, name := range names {
+		if !unknown[name] {
 			logs[token] = chunk.AnswerLog{Error: "not yet: what the positions say of it isn't read here"}
 		}
 	}

@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"logforward/internal/broker"
 	"logforward/internal/chunk"
 )
@@ -638,6 +641,69 @@ func TestUnknownIsSaidOnlyByTheBucket(t *testing.T) {
 	_, rev, err := s.records().Get(t.Context(), completeKey)
 	if err != nil || rev == 0 {
 		t.Error(errors.Join(err, errors.New("the bucket isn't complete")))
+	}
+}
+
+// A node's first hello may name thousands of logs: of each the bucket is asked for its record, and for the rest once.
+func TestManyUnknownLogsAreLookedUpTogether(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.startReceiver()
+	s.node("web1", "syslog").place(t, chunk.HelloLog{})
+	b, err := json.Marshal(record{Place: chunk.Place{Epoch: 7, Position: 5}, Writer: "r2/x"})
+	s.must(err)
+	done := make(chan error, 1)
+	s.records().Update(key("web1", "log7"), b, 0, func(_ uint64, err error) { done <- err })
+	s.must(<-done)
+	var asked atomic.Int64
+	sub, err := s.nc.Subscribe("$JS.API.STREAM.INFO.KV_"+broker.Positions, func(*nats.Msg) { asked.Add(1) })
+	s.must(err)
+	defer sub.Unsubscribe()
+	all, err := s.nc.Subscribe("$JS.API.STREAM.MSG.GET.KV_"+broker.Positions, func(*nats.Msg) { asked.Add(1) })
+	s.must(err)
+	defer all.Unsubscribe()
+	s.must(s.nc.Flush())
+	const logs = 100
+	h := chunk.Hello{Instance: "x", Logs: map[string]chunk.HelloLog{}}
+	for i := range logs {
+		h.Logs[fmt.Sprintf("log%d", i)] = chunk.HelloLog{}
+	}
+	b, err = json.Marshal(h)
+	s.must(err)
+	m, err := s.nc.Request(chunk.SyncSubject("logs", "web1"), b, 10*time.Second)
+	s.must(err)
+	a, err := chunk.ParseAnswer(m.Data)
+	s.must(err)
+	for token := range h.Logs {
+		l, told := a.Logs[token]
+		if !told || l.Known || (l.Error != "") != (token == "log7") {
+			t.Errorf("%s: told %+v", token, l)
+		}
+	}
+	s.must(s.nc.Flush())
+	if n := asked.Load(); n < logs || n > logs+10 {
+		t.Errorf("the bucket was asked %d times for %d logs", n, logs)
+	}
+}
+
+// Where the bucket has lost its mark of completeness, it has lost more: no log is called unknown by it, whatever this receiver believed before.
+func TestBucketThatIsNotCompleteCallsNothingUnknown(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.startReceiver()
+	n := s.node("web1", "syslog")
+	if l := n.place(t, chunk.HelloLog{}); l.Error != "" {
+		t.Fatalf("told %+v", l)
+	}
+	js, err := jetstream.New(s.nc)
+	s.must(err)
+	bucket, err := js.Stream(t.Context(), "KV_"+broker.Positions)
+	s.must(err)
+	s.must(bucket.Purge(t.Context(), jetstream.WithPurgeSubject("$KV."+broker.Positions+"."+completeKey)))
+	a, err := n.hello(t, chunk.HelloLog{})
+	s.must(err)
+	if l := a.Logs["syslog"]; l.Known || l.Error == "" {
+		t.Errorf("told %+v", l)
 	}
 }
 
