@@ -217,6 +217,9 @@ func TestASilentDaemonIsReplacedAfterSeveralLooks(t *testing.T) {
 func TestADaemonThatDiedIsToldOf(t *testing.T) {
 	s := newSite(t, "quiet")
 	s.ensure(nil)
+	if err := os.WriteFile(filepath.Join(s.c.Dir, daemonLog), []byte(strings.Repeat("it said much. ", 200)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	s.end()
 	for range 2 {
 		if o := s.ensure(nil); o.State != Degraded || !strings.Contains(o.Reason, "ended, and was started again: ") || !strings.Contains(o.Reason, "status 137") {

@@ -36,7 +36,7 @@ func (k *Keeper) start(ctx context.Context, lost string) (Observation, error) {
 		return Observation{State: Degraded, Reason: fmt.Sprintf("the daemon ended; attempt %d of %d in %s: %s", r.Attempts+1, k.config.Attempts, left.Round(time.Second), k.lastWords(ctx))}, nil
 	}
 	if lost == "" && (r.Seen.PID != 0 || r.Attempts > 0) {
-		lost = words([]byte("the daemon ended, and was started again: "+k.lastWords(ctx)), "")
+		lost = "the daemon ended, and was started again: " + k.lastWords(ctx)
 	}
 	r.Lost, r.Seen.PID = lost, 0
 	// On disk before the start: a run that is killed in between must not forget that it tried.
