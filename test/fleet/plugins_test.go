@@ -25,7 +25,7 @@ func defaultMatch(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile(`(?m)^DIST_MATCH \?= (.+)$`).FindSubmatch(b)
+	found := regexp.MustCompile(`(?m)^DIST_MATCH +\?= (.+)$`).FindSubmatch(b)
 	if found == nil {
 		t.Fatal("the Makefile has no DIST_MATCH")
 	}
