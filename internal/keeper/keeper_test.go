@@ -48,6 +48,9 @@ func daemonProcess(how, state, socket string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	if how == "obedient" {
+		signalObey()
+	}
 	if how == "stubborn" {
 		signalIgnore()
 	}
@@ -240,6 +243,26 @@ func TestADaemonThatDiedIsToldOf(t *testing.T) {
 	}
 	if o := s.ensure(&Order{Verb: OrderRestart}); o.State != Idle || o.Action != "started" {
 		t.Errorf("%+v: that was wanted", o)
+	}
+}
+
+// A daemon that somebody else has ended in order is started again without a word.
+func TestADaemonThatEndedInOrderIsNotToldOf(t *testing.T) {
+	s := newSite(t, "obedient")
+	s.ensure(nil)
+	p, err := holder(filepath.Join(s.dir, lockName))
+	if err != nil || p == nil {
+		t.Fatalf("no daemon (%v)", err)
+	}
+	if err := p.signal(syscall.SIGTERM); err != nil || !p.gone(t.Context(), 10*time.Second) {
+		t.Fatalf("the daemon doesn't end (%v)", err)
+	}
+	log := filepath.Join(s.c.Dir, daemonLog)
+	if !until(t.Context(), func() bool { b, _ := os.ReadFile(log); return strings.Contains(string(b), "status 0") }) {
+		t.Fatal("nobody says how it ended")
+	}
+	if o := s.ensure(nil); o.State != Idle || o.Action != "started" || o.Reason != "" {
+		t.Errorf("%+v", o)
 	}
 }
 

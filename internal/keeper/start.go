@@ -36,7 +36,9 @@ func (k *Keeper) start(ctx context.Context, lost string) (Observation, error) {
 		return Observation{State: Degraded, Reason: fmt.Sprintf("the daemon ended; attempt %d of %d in %s: %s", r.Attempts+1, k.config.Attempts, left.Round(time.Second), k.lastWords(ctx))}, nil
 	}
 	if lost == "" && (r.Seen.PID != 0 || r.Attempts > 0) {
-		lost = "the daemon ended, and was started again: " + k.lastWords(ctx)
+		if last := k.lastWords(ctx); !inOrder(last) {
+			lost = "the daemon ended, and was started again: " + last
+		}
 	}
 	r.Lost, r.Seen.PID = lost, 0
 	// On disk before the start: a run that is killed in between must not forget that it tried.
@@ -55,6 +57,11 @@ func (k *Keeper) start(ctx context.Context, lost string) (Observation, error) {
 		return Observation{State: Degraded, Reason: err.Error(), Action: "tried"}, nil
 	}
 	return k.begun(ctx, ended)
+}
+
+// inOrder tells of a daemon's last words whether somebody has ended it as it shall be ended: a rollout, an operator.
+func inOrder(words string) bool {
+	return strings.HasSuffix(words, "ended with status 0") || strings.HasSuffix(words, "result success, status 0")
 }
 
 // wait is how long after the nth start the next may come.
