@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -53,7 +54,7 @@ refused, 4 where it is being started or another ensure is at work.
 		config, err := p.keeperConfig(set)
 		if err != nil && p.data && order.Verb == "" {
 			// The daemon may run all the same; it can't be found out.
-			return p.showObservation(keeper.Observation{State: keeper.Degraded, Reason: strings.ReplaceAll(err.Error(), "\n", " "), Time: time.Now().UTC()})
+			return p.showObservation(keeper.Observation{State: keeper.Degraded, Reason: strings.ReplaceAll(err.Error(), "\n", " "), Time: time.Now().UTC()}, true)
 		}
 		if err != nil {
 			return err
@@ -74,7 +75,8 @@ refused, 4 where it is being started or another ensure is at work.
 		if err != nil && o.State == "" {
 			return ensureFailed(err)
 		}
-		if werr := p.showObservation(o); werr != nil {
+		// What came of an order is told whole: looks may have changed the machine's data since it was begun.
+		if werr := p.showObservation(o, order.Verb == ""); werr != nil {
 			return werr
 		}
 		if err != nil {
@@ -86,7 +88,7 @@ refused, 4 where it is being started or another ensure is at work.
 	c.Flag("retry", "The same as --order retry").UnNegatableBoolVar(&retry)
 	c.Flag("for", "End a pause by itself after this long: 90m, 2h, 1d").StringVar(&forHow)
 	c.Flag("reason", "Why, for those who look at status later").StringVar(&order.Reason)
-	c.Flag("data", "Write the result as Choria's exec watcher takes it with parse_as_data: one JSON object of texts; exit with 0 whatever the daemon's state").UnNegatableBoolVar(&p.data)
+	c.Flag("data", "Write the result as Choria's exec watcher takes it with parse_as_data: one JSON object of texts, without those that the machine has already; exit with 0 whatever the daemon's state").UnNegatableBoolVar(&p.data)
 	set = p.settings(c, settings.Ensure)
 }
 
@@ -131,7 +133,44 @@ func (p *program) keeperConfig(set *given) (keeper.Config, error) {
 	return c, nil
 }
 
-func (p *program) showObservation(o keeper.Observation) error {
+// sight is how old an observation may be that is left as it is; the machine takes one of a minute for none.
+const sight = 20 * time.Second
+
+// machineData is what the autonomous agent that runs this has already; nil: none does.
+func machineData() map[string]any {
+	b, err := os.ReadFile(os.Getenv("WATCHER_DATA"))
+	if err != nil {
+		return nil
+	}
+	var known map[string]any
+	if json.Unmarshal(b, &known) != nil {
+		return nil
+	}
+	return known
+}
+
+// unknown is what an observation has that a machine doesn't know yet. Choria writes all of a machine's data to disk for each
+// text that it is given, equal or not: with all eight, each five seconds, that is a disk's work at a fleet on shared storage.
+func unknown(data map[string]string, known map[string]any, now time.Time) map[string]string {
+	fresh := map[string]string{}
+	for name, text := range data {
+		if was, ok := known[name].(string); name != "observed" && (!ok || was != text) {
+			fresh[name] = text
+		}
+	}
+	was, _ := known["observed"].(string)
+	at, err := time.Parse(time.RFC3339, was)
+	if age := now.Sub(at); len(fresh) > 0 || err != nil || age < 0 || age >= sight {
+		fresh["observed"] = data["observed"]
+	}
+	return fresh
+}
+
+// showObservation prints it; news: as data, only what the machine doesn't know.
+func (p *program) showObservation(o keeper.Observation, news bool) error {
+	if p.data && news {
+		return p.print(unknown(o.Data(), machineData(), o.Time))
+	}
 	if p.data || p.json {
 		return p.print(o.Data())
 	}

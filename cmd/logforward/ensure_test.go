@@ -10,8 +10,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"logforward/internal/control"
+	"logforward/internal/keeper"
 )
 
 // newEnsured is a node whose daemon ensure starts. The test ends it.
@@ -173,5 +175,36 @@ func TestMetricsForChoria(t *testing.T) {
 	}
 	if m := numbers("/nowhere"); m["textfile_written"] != 0 || m["up"] != 1 {
 		t.Errorf("where nothing can be written: %v", m)
+	}
+}
+
+// Choria writes a machine's data anew for each text, so it is told only what it doesn't know.
+func TestTheMachineIsToldNewsOnly(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	o := keeper.Observation{State: keeper.Idle, PID: 7, Time: now}
+	for _, c := range []struct {
+		name  string
+		known func(map[string]any)
+		want  string
+	}{
+		{"all is known", func(d map[string]any) { d["observed"] = "2030-01-02T03:03:50Z" }, "map[]"},
+		{"an old look", func(d map[string]any) { d["observed"] = "2030-01-02T03:03:45Z" }, "map[observed:2030-01-02T03:04:05Z]"},
+		{"a look of the future", func(d map[string]any) { d["observed"] = "2030-01-02T04:03:45Z" }, "map[observed:2030-01-02T03:04:05Z]"},
+		{"no look", func(d map[string]any) { delete(d, "observed") }, "map[observed:2030-01-02T03:04:05Z]"},
+		{"another state", func(d map[string]any) { d["state"] = "failed" }, "map[observed:2030-01-02T03:04:05Z state:idle]"},
+		{"no text", func(d map[string]any) { d["reason"] = 7 }, "map[observed:2030-01-02T03:04:05Z reason:]"},
+	} {
+		known := map[string]any{"else": true}
+		for name, text := range o.Data() {
+			known[name] = text
+		}
+		c.known(known)
+		if got := fmt.Sprint(unknown(o.Data(), known, now)); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	if got := unknown(o.Data(), nil, now); len(got) != 8 {
+		t.Errorf("without a machine: %v", got)
 	}
 }

@@ -28,7 +28,7 @@ func (p *program) showMetrics(ctx context.Context, v *values) error {
 	client.Timeout = metricsTime
 	m := metrics{Labels: map[string]string{}, Metrics: map[string]float64{"up": 0}}
 	if s, err := client.Status(ctx, control.StatusRequest{}); err == nil {
-		m.Metrics = measure(s)
+		m.Metrics = measure(s, time.Now())
 	}
 	if dir := textFiles(v); dir != "" {
 		m.Metrics["textfile_written"] = 1
@@ -65,10 +65,10 @@ func writeTextFile(name string, numbers map[string]float64) error {
 }
 
 // measure sums up a status over all logs. Positions of a log that begins a new epoch count from zero again.
-func measure(s control.StatusReply) map[string]float64 {
+func measure(s control.StatusReply, now time.Time) map[string]float64 {
 	m := map[string]float64{
 		"up": 1, "logs": float64(len(s.Logs)), "problems": float64(len(s.Problems)), "logs_failed": 0, "logs_paused": 0, "destinations_down": 0,
-		"lag_bytes": 0, "lag_seconds": 0, "confirmed_bytes": 0, "bytes_per_second": 0, "gaps": 0, "gap_bytes": 0, "resends": 0,
+		"uptime_seconds": max(0, now.Sub(s.Started).Seconds()), "lag_bytes": 0, "lag_seconds": 0, "confirmed_bytes": 0, "bytes_per_second": 0, "gaps": 0, "gap_bytes": 0, "resends": 0,
 	}
 	for _, l := range s.Logs {
 		switch l.State {

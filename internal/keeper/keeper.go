@@ -115,10 +115,10 @@ func (k *Keeper) keep(ctx context.Context) (Observation, error) {
 func (k *Keeper) answered(ctx context.Context, status control.StatusReply) (Observation, error) {
 	k.record.Silent, k.record.Stopping = silence{}, stopping{}
 	k.record.Seen = daemon{PID: status.PID, Started: status.Started}
-	if k.config.Now().Sub(status.Started) >= k.config.Steady {
-		k.record.Attempts, k.record.Failed = 0, nil
+	if k.since(status.Started) >= k.config.Steady {
+		k.record.Attempts, k.record.Failed, k.record.Lost = 0, nil, ""
 	}
-	replaced, err := replacedBy(ctx, status.Executable)
+	replaced, err := replacedBy(ctx, status.Executable, k.config.Program)
 	if replaced {
 		return k.replace(ctx, false, "the program was replaced")
 	}
@@ -126,7 +126,16 @@ func (k *Keeper) answered(ctx context.Context, status control.StatusReply) (Obse
 	if err != nil && (o.State == Forwarding || o.State == Idle) {
 		o.State, o.Reason = Degraded, err.Error()
 	}
-	return o, nil
+	return k.lost(o), nil
+}
+
+// lost lets a daemon's unforeseen end be seen for as long as the next one is young: it is back at the next look, and
+// nobody would hear of it otherwise.
+func (k *Keeper) lost(o Observation) Observation {
+	if k.record.Lost != "" && (o.State == Forwarding || o.State == Idle) {
+		o.State, o.Reason = Degraded, k.record.Lost
+	}
+	return o
 }
 
 // silent is what follows from a daemon that doesn't answer.
@@ -136,11 +145,14 @@ func (k *Keeper) silent(ctx context.Context, cause error) (Observation, error) {
 		return Observation{}, err
 	}
 	if p == nil {
+		if k.record.Stopping.PID == k.record.Seen.PID {
+			k.record.Seen.PID = 0 // it was asked to end
+		}
 		k.record.Silent, k.record.Stopping = silence{}, stopping{}
 		if errors.Is(cause, control.ErrTimeout) {
 			return Observation{State: Degraded, Reason: cause.Error() + ", and the process that listens there isn't a daemon with the state directory " + k.config.State + ": end it, or set another socket"}, nil
 		}
-		return k.start(ctx)
+		return k.start(ctx, "")
 	}
 	now := k.config.Now()
 	switch {
@@ -172,10 +184,14 @@ func (k *Keeper) replace(ctx context.Context, hung bool, why string) (Observatio
 	if !gone {
 		return Observation{State: Degraded, Reason: why + "; it is ending", Action: "stopping"}, nil
 	}
-	if !hung {
-		k.record.Attempts, k.record.NotBefore = 0, time.Time{} // it didn't end by itself
+	if hung {
+		why += ", and was replaced"
+	} else {
+		k.retry() // it didn't end by itself
+		why = ""
 	}
-	o, err := k.start(ctx)
+	k.record.Seen.PID = 0
+	o, err := k.start(ctx, why)
 	if o.Action == "started" {
 		o.Action = "replaced"
 	}

@@ -48,6 +48,9 @@ func daemonProcess(how, state, socket string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	if how == "obedient" {
+		signalObey()
+	}
 	if how == "stubborn" {
 		signalIgnore()
 	}
@@ -197,14 +200,102 @@ func TestASilentDaemonIsReplacedAfterSeveralLooks(t *testing.T) {
 				}
 			}
 			s.later(5 * time.Second)
-			if o := s.ensure(nil); o.State != Idle || o.Action != "replaced" || o.PID == first {
-				t.Errorf("%+v, want another than %d", o, first)
+			o := s.ensure(nil)
+			if o.State != Degraded || o.Action != "replaced" || o.PID == first || !strings.Contains(o.Reason, "looks in a row, and was replaced") {
+				t.Errorf("%+v, want another than %d, and why", o, first)
+			}
+			s.later(time.Minute)
+			if o = s.ensure(nil); o.State != Idle || o.Reason != "" {
+				t.Errorf("%+v: it stays by now", o)
 			}
 			how := map[string]string{"stopped": "status 143", "socket deleted": "status 143", "stubborn": "status 137"}[c.name] // SIGTERM, or SIGKILL
 			if words, err := os.ReadFile(filepath.Join(s.c.Dir, daemonLog)); err != nil || !strings.Contains(string(words), how) {
 				t.Errorf("the daemon ended so: %s (%v), want %s", words, err, how)
 			}
 		})
+	}
+}
+
+// A daemon that died and is back is told of until it has stayed, or an operator has seen it; one that was asked to end isn't.
+func TestADaemonThatDiedIsToldOf(t *testing.T) {
+	s := newSite(t, "quiet")
+	s.ensure(nil)
+	if err := os.WriteFile(filepath.Join(s.c.Dir, daemonLog), []byte(strings.Repeat("it said much. ", 200)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.end()
+	for range 2 {
+		if o := s.ensure(nil); o.State != Degraded || !strings.Contains(o.Reason, "ended, and was started again: ") || !strings.Contains(o.Reason, "status 137") {
+			t.Errorf("%+v, want it to tell of the daemon that was killed", o)
+		}
+		s.later(20 * time.Second)
+	}
+	s.later(time.Minute)
+	if o := s.ensure(nil); o.State != Idle || o.Reason != "" {
+		t.Errorf("%+v: it stays by now", o)
+	}
+	s.end()
+	if o := s.ensure(nil); o.State != Degraded {
+		t.Errorf("%+v", o)
+	}
+	if o := s.ensure(&Order{Verb: OrderRetry}); o.State != Idle {
+		t.Errorf("%+v: somebody has seen it", o)
+	}
+	if o := s.ensure(&Order{Verb: OrderRestart}); o.State != Idle || o.Action != "started" {
+		t.Errorf("%+v: that was wanted", o)
+	}
+}
+
+// A daemon that somebody else has ended in order is started again without a word.
+func TestADaemonThatEndedInOrderIsNotToldOf(t *testing.T) {
+	s := newSite(t, "obedient")
+	s.ensure(nil)
+	p, err := holder(filepath.Join(s.dir, lockName))
+	if err != nil || p == nil {
+		t.Fatalf("no daemon (%v)", err)
+	}
+	if err := p.signal(syscall.SIGTERM); err != nil || !p.gone(t.Context(), 10*time.Second) {
+		t.Fatalf("the daemon doesn't end (%v)", err)
+	}
+	log := filepath.Join(s.c.Dir, daemonLog)
+	if !until(t.Context(), func() bool { b, _ := os.ReadFile(log); return strings.Contains(string(b), "status 0") }) {
+		t.Fatal("nobody says how it ended")
+	}
+	if o := s.ensure(nil); o.State != Idle || o.Action != "started" || o.Reason != "" {
+		t.Errorf("%+v", o)
+	}
+}
+
+// A daemon may be less trusted than who looks after it: a file that others can write isn't run, whatever the daemon says of it.
+func TestAProgramOfOthersIsNotRun(t *testing.T) {
+	s := newSite(t, "quiet")
+	open := s.dir + "/open"
+	if err := errors.Join(os.Mkdir(open, 0o755), os.Chmod(open, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	s.c.Program = open + "/program"
+	if out, err := exec.Command("cp", os.Args[0], s.c.Program).CombinedOutput(); err != nil {
+		t.Fatalf("%s", out)
+	}
+	s.ensure(nil)
+	first := s.pid()
+	evil := fmt.Sprintf("#!/bin/sh\ntouch %s/run\n", s.dir)
+	if err := errors.Join(os.Remove(s.c.Program), os.WriteFile(s.c.Program, []byte(evil), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	s.c.Program = os.Args[0]
+	o := s.ensure(nil)
+	if _, err := os.Stat(s.dir + "/run"); err == nil || s.pid() != first {
+		t.Errorf("it was run, or the daemon %d replaced by %d", first, s.pid())
+	}
+	if o.State != Degraded || !strings.Contains(o.Reason, "may be written by others (mode 0777)") || !strings.Contains(o.Reason, open) {
+		t.Errorf("%+v", o)
+	}
+	if err := os.Chmod(open, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if o = s.ensure(nil); o.Action != "replaced" {
+		t.Errorf("%+v: nobody else can write it any more", o)
 	}
 }
 

@@ -26,3 +26,13 @@ func (n *quietNode) Check(context.Context) (control.CheckReply, error) {
 
 // signalIgnore makes this a daemon that doesn't end when it is asked to.
 func signalIgnore() { signal.Ignore(syscall.SIGTERM) }
+
+// signalObey makes this a daemon that ends in order.
+func signalObey() {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	go func() {
+		<-asked
+		os.Exit(0)
+	}()
+}

@@ -44,7 +44,7 @@ func (o Observation) Data() map[string]string {
 
 // observe says what a daemon's answer means.
 func (k *Keeper) observe(ctx context.Context, status control.StatusReply) Observation {
-	o := Observation{PID: status.PID, Version: status.Version, State: Degraded}
+	o := Observation{PID: status.PID, Version: words([]byte(status.Version), ""), State: Degraded}
 	check, err := k.client.Check(ctx)
 	if err != nil {
 		o.Reason = err.Error()

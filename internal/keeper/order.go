@@ -71,6 +71,7 @@ func (k *Keeper) carryOut(ctx context.Context, o *Order) (string, error) {
 		reply.Message = "the daemon is tried again"
 	case OrderRestart:
 		k.retry()
+		k.record.Seen.PID = 0 // its end is wanted
 		reply.Message = "the daemon was restarted"
 		var gone bool
 		if gone, err = k.stop(ctx, false); !gone {

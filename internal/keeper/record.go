@@ -24,12 +24,13 @@ type record struct {
 	Silent    silence   `json:"silent,omitzero"`      // of the daemon that doesn't answer
 	Stopping  stopping  `json:"stopping,omitzero"`    // the daemon that was asked to end
 	Failed    *failure  `json:"failed,omitempty"`     // nil: there is hope
+	Lost      string    `json:"lost,omitempty"`       // how the daemon before this one came to its end, while this one is young; empty: in order
 	Watched   string    `json:"watched,omitempty"`    // fingerprint of what is reason to try again, at the last start
 	Order     string    `json:"last_order,omitempty"` // what was ordered last, and what came of it
 }
 
 type daemon struct {
-	PID     int       `json:"pid"`
+	PID     int       `json:"pid"` // 0: it ended in order, or another was started since
 	Started time.Time `json:"started"`
 }
 

@@ -17,8 +17,9 @@ import (
 // waiter is the shell that outlives this run only to say how the daemon ended. $0 is its name in a list of processes.
 const waiter = `"$@"; status=$?; echo "logforward: the daemon ended with status $status" >&2; exit $status`
 
-// start starts a daemon, unless too many ended too soon.
-func (k *Keeper) start(ctx context.Context) (Observation, error) {
+// start starts a daemon, unless too many ended too soon. lost says why the one before isn't there any more; empty: it ended by
+// itself, or its end was wanted, or there was none.
+func (k *Keeper) start(ctx context.Context, lost string) (Observation, error) {
 	now, r := k.config.Now(), k.record
 	if r.Failed != nil {
 		return k.failed(), nil
@@ -34,6 +35,12 @@ func (k *Keeper) start(ctx context.Context) (Observation, error) {
 	if left := r.NotBefore.Sub(now); left > 0 && left <= k.wait(r.Attempts) {
 		return Observation{State: Degraded, Reason: fmt.Sprintf("the daemon ended; attempt %d of %d in %s: %s", r.Attempts+1, k.config.Attempts, left.Round(time.Second), k.lastWords(ctx))}, nil
 	}
+	if lost == "" && (r.Seen.PID != 0 || r.Attempts > 0) {
+		if last := k.lastWords(ctx); !inOrder(last) {
+			lost = "the daemon ended, and was started again: " + last
+		}
+	}
+	r.Lost, r.Seen.PID = lost, 0
 	// On disk before the start: a run that is killed in between must not forget that it tried.
 	r.Attempts++
 	r.Watched, r.NotBefore = k.fingerprint(), now.Add(k.wait(r.Attempts))
@@ -50,6 +57,11 @@ func (k *Keeper) start(ctx context.Context) (Observation, error) {
 		return Observation{State: Degraded, Reason: err.Error(), Action: "tried"}, nil
 	}
 	return k.begun(ctx, ended)
+}
+
+// inOrder tells of a daemon's last words whether somebody has ended it as it shall be ended: a rollout, an operator.
+func inOrder(words string) bool {
+	return strings.HasSuffix(words, "ended with status 0") || strings.HasSuffix(words, "result success, status 0")
 }
 
 // wait is how long after the nth start the next may come.
@@ -84,7 +96,7 @@ func (k *Keeper) begun(ctx context.Context, ended <-chan struct{}) (Observation,
 		return Observation{State: Degraded, Reason: "the daemon is starting", Action: "started"}, nil
 	}
 	k.record.Seen = daemon{PID: status.PID, Started: status.Started}
-	o := k.settled(ctx, status)
+	o := k.lost(k.settled(ctx, status))
 	o.Action = "started"
 	return o, nil
 }

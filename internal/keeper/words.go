@@ -136,7 +136,7 @@ func (k *Keeper) forgive() {
 
 // retry lets the next start be the first again.
 func (k *Keeper) retry() {
-	k.record.Failed, k.record.Attempts, k.record.NotBefore = nil, 0, time.Time{}
+	k.record.Failed, k.record.Attempts, k.record.NotBefore, k.record.Lost = nil, 0, time.Time{}, ""
 }
 
 func (k *Keeper) failed() Observation {

@@ -168,12 +168,32 @@ func (f *fleet) await(check func() error) {
 	}
 }
 
+// forget drops what was collected of watchers; transitions stay, for they are counted.
+func (e *events) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.watchers = nil
+}
+
+// all are the notifications of one machine's watchers since.
+func (e *events) all(machine string) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []string
+	for _, w := range e.watchers {
+		if strings.Contains(w, `"machine":"`+machine+`"`) {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
 // watch runs choria machine watch, whose output its log has.
-func (f *fleet) watch() *site.Process {
+func (f *fleet) watch(args ...string) *site.Process {
 	f.Helper()
-	c, err := f.AddClient("watcher", site.ClientOptions{NoFleet: true, Rights: tokens.ClientPermissions{EventsViewer: true}})
+	c, err := f.AddClient("watcher"+args[len(args)-1], site.ClientOptions{NoFleet: true, Rights: tokens.ClientPermissions{EventsViewer: true}})
 	f.must(err)
-	p, err := c.Start("machine", "watch", "--machine", "logforward")
+	p, err := c.Start(append([]string{"machine", "watch"}, args...)...)
 	f.must(err)
 	return p
 }
@@ -181,25 +201,46 @@ func (f *fleet) watch() *site.Process {
 // stream waits until a consumer of Choria's stream of events has seen a node's machine enter these states, in this order.
 func (f *fleet) stream(n *site.Node, states ...string) {
 	f.Helper()
-	c, err := f.AddClient("consumer", site.ClientOptions{NoFleet: true, Rights: tokens.ClientPermissions{StreamsUser: true, EventsViewer: true}})
+	next := f.consume("choria.machine.transition")
+	for i := 0; i < len(states); {
+		var t transition
+		f.must(json.Unmarshal(next().Data, &t))
+		if t.Identity == n.Identity && t.Machine == "logforward" && t.To == states[i] {
+			i++
+		}
+	}
+}
+
+// streamedHealth waits until such a consumer has seen a result of a node's check with all of these texts.
+func (f *fleet) streamedHealth(n *site.Node, texts ...string) {
+	f.Helper()
+	next := f.consume("choria.machine.watcher.nagios.state")
+	for {
+		health := string(next().Data)
+		if strings.Contains(health, n.Identity) && strings.Contains(health, "logforward_check") && !slices.ContainsFunc(texts, func(t string) bool { return !strings.Contains(health, t) }) {
+			return
+		}
+	}
+}
+
+// consume reads Choria's stream of events from its beginning.
+func (f *fleet) consume(subject string) (next func() cloudEvent) {
+	f.Helper()
+	c, err := f.AddClient("consumer-"+subject, site.ClientOptions{NoFleet: true, Rights: tokens.ClientPermissions{StreamsUser: true, EventsViewer: true}})
 	f.must(err)
 	nc := f.dial(c)
 	js, err := broker.JetStream(nc, "$JS.API")
 	f.must(err)
-	consumer, err := js.OrderedConsumer(f.ctx, "CHORIA_MACHINE", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"choria.machine.transition"}})
+	consumer, err := js.OrderedConsumer(f.ctx, "CHORIA_MACHINE", jetstream.OrderedConsumerConfig{FilterSubjects: []string{subject}})
 	f.must(err)
 	messages, err := consumer.Messages()
 	f.must(err)
-	defer messages.Stop()
-	for i := 0; i < len(states); {
+	f.Cleanup(messages.Stop)
+	return func() (event cloudEvent) {
+		f.Helper()
 		m, err := messages.Next(jetstream.NextContext(f.ctx))
 		f.must(err)
-		var event cloudEvent
-		var t transition
 		f.must(json.Unmarshal(m.Data(), &event))
-		f.must(json.Unmarshal(event.Data, &t))
-		if t.Identity == n.Identity && t.Machine == "logforward" && t.To == states[i] {
-			i++
-		}
+		return event
 	}
 }

@@ -14,9 +14,11 @@ import (
 
 // Quiet hours of twenty seconds, at the next minute: they begin, and end by themselves, and nothing is lost.
 func TestMachineQuietHours(t *testing.T) {
-	slow(t)
-	t.Parallel()
-	s := supervise(t, site.Tokens, 1, "", quick)
+	generations(t, quietHours)
+}
+
+func quietHours(t *testing.T, choria string) {
+	s := supervise(t, site.Tokens, 1, choria, quick)
 	n := s.nodes[0]
 	s.define(n, "app")
 	s.must(n.InstallMachine(filepath.Join(programs.Machines, "logforward_quiet"), func(text string) string {
@@ -43,13 +45,15 @@ func TestMachineQuietHours(t *testing.T) {
 
 // A node that may read the button obeys it though no receiver is left; one that may not is left in peace otherwise.
 func TestMachineButton(t *testing.T) {
-	slow(t)
-	t.Parallel()
+	generations(t, obeysTheButton)
+}
+
+func obeysTheButton(t *testing.T, choria string) {
 	edit := strings.NewReplacer("interval: 30s", "interval: 1s", "interval: 1m", "interval: 1s", "--for 3m", "--for 10s")
 	for _, security := range []site.Security{site.Certificates, site.Tokens} {
 		t.Run(security.String(), func(t *testing.T) {
 			t.Parallel()
-			s := supervise(t, security, 2, "", quick)
+			s := supervise(t, security, 2, choria, quick)
 			s.each(func(n *site.Node) error {
 				s.define(n, "app")
 				return n.InstallMachine(filepath.Join(programs.Machines, "logforward_button"), edit.Replace)

@@ -141,7 +141,7 @@ func TestMachineWithSystemd(t *testing.T) {
 		}
 		return nil
 	})
-	b.must("sed", "-i", "s,nats://127.0.0.1:1,bad://1,", "/etc/lf/logforward.cfg")
+	b.must("sh", "-c", "echo destination.other.choria = /nowhere/server.conf >>/etc/lf/logforward.cfg")
 	b.must("kill", "-KILL", d["pid"])
 	b.await(func() error {
 		if d = b.ensure(); d["state"] != "failed" {
@@ -149,7 +149,7 @@ func TestMachineWithSystemd(t *testing.T) {
 		}
 		return nil
 	})
-	if !strings.Contains(d["reason"], "logforward-forward.service") || !strings.Contains(d["reason"], "status ") {
+	if !strings.Contains(d["reason"], "logforward-forward.service") || !strings.Contains(d["reason"], "status 78") {
 		t.Errorf("the reason is %q", d["reason"])
 	}
 	b.must("sh", "-c", "systemctl stop logforward-forward.service; ln -sf /dev/null /etc/systemd/system/logforward-forward.service; systemctl daemon-reload")

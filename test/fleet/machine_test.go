@@ -166,44 +166,109 @@ func TestMachineWithoutTheProgram(t *testing.T) {
 
 // What operators do with choria req choria_util, and what the fleet's tools show of it.
 func TestMachineTransitions(t *testing.T) {
-	t.Parallel()
-	s := supervise(t, site.Tokens, 1, "", quick)
-	n := s.nodes[0]
-	s.define(n, "app")
-	watch := s.watch()
-	w := s.write("app")
-	s.up()
-	s.moved(n, "app")
-	first := s.daemon(n)
+	bothGenerations(t, func(t *testing.T, choria string) {
+		s := supervise(t, site.Tokens, 1, choria, quick)
+		n := s.nodes[0]
+		s.define(n, "app")
+		watch, health := s.watch("--machine", "logforward"), s.watch("--type", "nagios")
+		w := s.write("app")
+		s.up()
+		s.moved(n, "app")
+		first := s.daemon(n)
+		s.must(health.Await(s.ctx, `logforward_check#check OK: `))
 
-	mark := s.events.count(n, "logforward")
-	s.transit(n, "pause")
-	s.events.sequence(n, "logforward", mark, "pausing", "observed", "paused")
-	status, err := n.Status(s.ctx)
-	s.must(err)
-	if p := status.Pause; p == nil || p.By != "local=root" || !strings.Contains(p.Reason, "transition pause") || time.Until(p.Until) > 4*time.Hour || time.Until(p.Until) < 239*time.Minute {
-		t.Errorf("the pause is %+v, want one of local=root for four hours", p)
-	}
-	mark = s.events.count(n, "logforward")
-	s.transit(n, "resume")
-	s.events.sequence(n, "logforward", mark, "resuming", "observed", "forwarding")
-	s.moved(n, "app")
-	if s.daemon(n) != first {
-		t.Error("a pause and a resume have replaced the daemon")
-	}
-	mark = s.events.count(n, "logforward")
-	s.transit(n, "restart")
-	s.events.sequence(n, "logforward", mark, "restarting", "observed", "forwarding")
-	if s.daemon(n) == first {
-		t.Error("a restart has left the daemon alone")
-	}
-	s.moved(n, "app")
-	w.finish("app")
-	if state := s.state(n, "logforward"); state != "forwarding" {
-		t.Errorf("machine_states says %s", state)
-	}
-	s.must(watch.Await(s.ctx, `(?s)logforward.*pause: forwarding => pausing.*found_paused: observed => paused.*restart: forwarding => restarting`))
-	s.stream(n, "pausing", "paused", "resuming", "restarting", "forwarding")
+		mark := s.events.count(n, "logforward")
+		s.transit(n, "pause")
+		s.events.sequence(n, "logforward", mark, "pausing", "observed", "paused")
+		status, err := n.Status(s.ctx)
+		s.must(err)
+		if p := status.Pause; p == nil || p.By != "local=root" || !strings.Contains(p.Reason, "transition pause") || time.Until(p.Until) > 4*time.Hour || time.Until(p.Until) < 239*time.Minute {
+			t.Errorf("the pause is %+v, want one of local=root for four hours", p)
+		}
+		s.must(health.Await(s.ctx, `logforward_check#check WARNING: .*paused`))
+		s.streamedHealth(n, `"WARNING"`, "paused")
+		// A daemon that is started anew meanwhile, for an upgrade say, publishes no more than the one before.
+		mark = s.events.count(n, "logforward")
+		s.transit(n, "restart")
+		s.events.sequence(n, "logforward", mark, "restarting", "observed", "paused")
+		again, err := n.Status(s.ctx)
+		s.must(err)
+		if again.PID == status.PID || again.Pause == nil || !again.Pause.Until.Equal(status.Pause.Until) {
+			t.Errorf("after a restart of %d the daemon %d has the pause %+v, want %+v", status.PID, again.PID, again.Pause, status.Pause)
+		}
+		first = s.daemon(n)
+		mark = s.events.count(n, "logforward")
+		s.transit(n, "resume")
+		s.events.sequence(n, "logforward", mark, "resuming", "observed", "forwarding")
+		s.moved(n, "app")
+		if s.daemon(n) != first {
+			t.Error("a pause and a resume have replaced the daemon")
+		}
+		mark = s.events.count(n, "logforward")
+		s.transit(n, "restart")
+		s.events.sequence(n, "logforward", mark, "restarting", "observed", "forwarding")
+		if s.daemon(n) == first {
+			t.Error("a restart has left the daemon alone")
+		}
+		s.moved(n, "app")
+		w.finish("app")
+		if state := s.state(n, "logforward"); state != "forwarding" {
+			t.Errorf("machine_states says %s", state)
+		}
+		s.must(watch.Await(s.ctx, `(?s)logforward.*pause: forwarding => pausing.*found_paused: observed => paused.*restart: forwarding => restarting`))
+		s.stream(n, "pausing", "paused", "resuming", "restarting", "forwarding")
+	})
+}
+
+// A node on which nothing happens costs next to nothing: looks make no events, no complaints and no disk's work.
+func TestMachineIsQuiet(t *testing.T) {
+	bothGenerations(t, func(t *testing.T, choria string) {
+		s := supervise(t, site.Tokens, 1, choria, quick)
+		n := s.nodes[0]
+		s.define(n, "app")
+		s.must(n.Write("app.log", lines(n.Name, 0, 100)))
+		s.up()
+		s.must(s.receiver.Wait(s.ctx, n, "app", lines(n.Name, 0, 100)))
+		log := func() string {
+			b, err := os.ReadFile(filepath.Join(n.Dir, "server.log"))
+			s.must(err)
+			return string(b)
+		}
+		s.await(func() error { // the start is over
+			data, err := n.MachineData("logforward")
+			if err == nil && (data["attempts"] != "0" || data["action"] != "") {
+				err = fmt.Errorf("data %v", data)
+			}
+			return err
+		})
+		before, began := log(), time.Now()
+		s.events.forget()
+		written := map[time.Time]bool{}
+		var since string
+		s.await(func() error {
+			info, err := os.Stat(filepath.Join(n.MachineStore(), "logforward", "machine_data.json"))
+			if err != nil {
+				return err
+			}
+			written[info.ModTime()] = true
+			since = log()[len(before):]
+			if looks := strings.Count(since, "Running ./logforward ensure --data"); looks < 10 {
+				return fmt.Errorf("%d looks", looks)
+			}
+			return nil
+		})
+		if most := 2 + int(time.Since(began)/(20*time.Second)); len(written) > most {
+			t.Errorf("10 looks have written the machine's data %d times, want %d at most", len(written)-1, most-1)
+		}
+		if all := s.events.all("logforward"); len(all) != 0 {
+			t.Errorf("events of a node on which nothing happens: %v", all)
+		}
+		for line := range strings.Lines(since) {
+			if strings.Contains(line, "logforward") && (strings.Contains(line, "level=warn") || strings.Contains(line, "level=error")) {
+				t.Errorf("Choria Server complains: %s", line)
+			}
+		}
+	})
 }
 
 // transit does what choria req choria_util machine_transition does.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -16,6 +17,20 @@ import (
 
 	"logforward/test/fleet/site"
 )
+
+// defaultMatch is the expression that make dist has nodes fulfil where nothing else is asked for.
+func defaultMatch(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(programs.Machines), "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^DIST_MATCH +\?= (.+)$`).FindSubmatch(b)
+	if found == nil {
+		t.Fatal("the Makefile has no DIST_MATCH")
+	}
+	return string(found[1])
+}
 
 // published is a bucket with what is to be installed, and the archives that it speaks of.
 type published struct {
@@ -83,7 +98,7 @@ func TestPluginsThroughABucket(t *testing.T) {
 		_, err := p.streams.Choria(f.ctx, "kv", "add", "PLUGINS", "--replicas", "1")
 		f.must(err)
 		names := []string{"logforward", "logforward_check", "logforward_policy", "lf_logforward", "lf_logforward_check", "lf_logforward_policy"}
-		args := []string{"--match", `identity("^n1\\.")`}
+		args := []string{"--match", `identity("^n1\\.") && ` + defaultMatch(t)}
 		if choria == programs.Choria { // the next one can't remove a metric watcher
 			names, args = append(names, "logforward_metrics", "lf_logforward_metrics"), append(args, "--metrics")
 		}

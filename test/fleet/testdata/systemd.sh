@@ -24,6 +24,7 @@ wishes = /run/lf/wishes
 socket = /run/lf/s.sock
 forwarders = /etc/lf/forwarders.d
 ensure_attempts = 2
+ensure_steady = 5s
 destination.central.url = nats://127.0.0.1:1
 END
 # Nothing of the machine's own units: what they do at a boot is none of a test's business.
