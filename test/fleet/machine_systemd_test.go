@@ -141,7 +141,7 @@ func TestMachineWithSystemd(t *testing.T) {
 		}
 		return nil
 	})
-	b.must("sed", "-i", "s,nats://127.0.0.1:1,bad://1,", "/etc/lf/logforward.cfg")
+	b.must("sed", "-i", "s,nats://127.0.0.1:1,&\\ndestination.central.nkey = /nowhere,", "/etc/lf/logforward.cfg")
 	b.must("kill", "-KILL", d["pid"])
 	b.await(func() error {
 		if d = b.ensure(); d["state"] != "failed" {
