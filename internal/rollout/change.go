@@ -195,7 +195,7 @@ func (c *change) recover(kind, from string) (Outcome, error) {
 	if err := errors.Join(back.sweep(), c.drop()); err != nil {
 		return Done, err
 	}
-	if kind == kindRollback && j.Kind == kindApply {
+	if kind == kindRollback && j.Kind != kindRollback {
 		return Undone, nil
 	}
 	return Done, nil
