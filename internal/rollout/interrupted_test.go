@@ -175,7 +175,7 @@ func TestRollbackKilledAnywhereIsRepeated(t *testing.T) {
 
 // The recovery may be killed as well.
 func TestRecoveryKilledAnywhereIsRepeated(t *testing.T) {
-	for at := 0; ; at++ {
+	for at := 0; ; at += 3 {
 		whole := newBench(t)
 		whole.stageThird()
 		if !whole.killed(kindApply, at) {
