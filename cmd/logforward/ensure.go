@@ -120,6 +120,13 @@ func (p *program) keeperConfig(set *given) (keeper.Config, error) {
 		c.Args = append(c.Args, "--config", file)
 	}
 	c.Watched = append(c.Watched, file)
+	c.Startable = func() error {
+		next, err := settings.Load(settings.Forward, set.file, os.Environ(), nil)
+		if err != nil {
+			return err
+		}
+		return startable(&values{next, settings.Forward})
+	}
 	_ = os.MkdirAll(v.Text("forwarders"), 0o755) // so that it can be watched before something is defined; its absence is no fault
 	// What else the command line says is the daemon's, too.
 	for _, name := range []string{"socket", "state", "forwarders"} {

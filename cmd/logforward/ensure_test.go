@@ -93,6 +93,19 @@ func TestEnsure(t *testing.T) {
 	if d := s.look("--order", "restart"); d["state"] != "idle" || d["action"] != "started" || d["pid"] == first["pid"] {
 		t.Errorf("%v", d)
 	}
+	// Settings that nothing can start with don't end what runs, however they are wrong.
+	good, running := read(t, s.config), s.look()["pid"]
+	for _, bad := range []string{"chunk_size = banana", "destination.other.choria = /nowhere/server.conf", "destination.other.url = bad://one"} {
+		write(t, s.config, good+bad+"\n")
+		code, out, errText := once(t, "ensure", "--order", "restart", "--config", s.config)
+		if _, value, _ := strings.Cut(bad, "= "); code == 0 || !strings.Contains(out+errText, value) {
+			t.Errorf("restart with %q: %d %s%s", bad, code, out, errText)
+		}
+		write(t, s.config, good)
+		if d := s.look(); d["state"] != "idle" || d["pid"] != running {
+			t.Errorf("restart with %q: %v", bad, d)
+		}
+	}
 	for _, args := range [][]string{{"--order", "explode"}, {"--for", "1h"}, {"--order", "restart", "--for", "1h"}, {"--order", "button"}, {"--order", "pause", "--retry"}, {"--order", "pause", "--for", "soon"}} {
 		if code, _, _ := once(t, append([]string{"ensure", "--config", s.config}, args...)...); code != exitUsage {
 			t.Errorf("%v: exit code %d, want %d", args, code, exitUsage)

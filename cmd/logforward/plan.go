@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/choria-io/fisk"
@@ -162,7 +163,13 @@ kept in its place: a second rollback takes the first one back.
 		if err := permit(ctx, v, "rollback", by); err != nil {
 			return err
 		}
-		return p.change(v, v.Text("former"), inForce(set, v), "the former set is in force again")
+		return p.change(v, inForce(set, v), "the former set is in force again", func(now rollout.Set, former string) (rollout.Outcome, error) {
+			over, err := rollout.Rollback(now, former)
+			if errors.Is(err, rollout.ErrNothing) {
+				err = fmt.Errorf("%w: nothing was applied here yet", err)
+			}
+			return over, err
+		})
 	})
 	by.flags(c)
 	set = p.settings(c, settings.Forward)
@@ -186,10 +193,7 @@ func (p *program) apply(ctx context.Context, set *given, v *values, now rollout.
 		return err
 	}
 	result := p.plan(ctx, set, v, now, by)
-	switch result.State {
-	case planNothing:
-		return fmt.Errorf("nothing is staged in %s", v.Text("staged"))
-	case planFaulty:
+	if result.State == planFaulty {
 		var faults []string
 		for _, q := range result.Problems {
 			faults = append(faults, q.Where+": "+q.Problem)
@@ -200,7 +204,14 @@ func (p *program) apply(ctx context.Context, set *given, v *values, now rollout.
 	if result.Restart {
 		text += "; settings change, which takes a restart of the daemon: logforward ensure --order restart, or systemctl restart logforward-forward"
 	}
-	return p.change(v, v.Text("staged"), now, text)
+	// With nothing staged one that was interrupted may still have to be finished.
+	return p.change(v, now, text, func(now rollout.Set, former string) (rollout.Outcome, error) {
+		over, err := rollout.Apply(v.Text("staged"), now, former)
+		if errors.Is(err, rollout.ErrNothing) {
+			err = fmt.Errorf("nothing is staged in %s", v.Text("staged"))
+		}
+		return over, err
+	})
 }
 
 // applied is what apply and rollback say.
@@ -209,22 +220,37 @@ type applied struct {
 	Restart bool   `json:"restart"`
 }
 
-func (p *program) change(v *values, from string, now rollout.Set, text string) error {
+// change does one, and tells what came of it.
+func (p *program) change(v *values, now rollout.Set, text string, do func(now rollout.Set, former string) (rollout.Outcome, error)) error {
 	before := settings.Describe(v.Values, nil)
-	if err := rollout.Change(from, now, v.Text("former")); err != nil {
-		if errors.Is(err, rollout.ErrNothing) {
-			return fmt.Errorf("%w: nothing was applied here yet", err)
-		}
+	over, err := do(now, v.Text("former"))
+	if err != nil {
 		return err
 	}
+	switch over {
+	case rollout.Finished:
+		text = "the change that was interrupted is finished"
+	case rollout.Undone:
+		text = "the apply that was interrupted is taken back; its set is still staged"
+	}
 	restart := true
-	if after, err := settings.Load(settings.Forward, now.Settings, nil, nil); err == nil {
-		restart = len(changes(before, settings.Describe(after, nil))) > 0
+	after, err := settings.Load(settings.Forward, fileThatIs(now.Settings), os.Environ(), nil)
+	if err == nil {
+		restart = over != rollout.Done || len(changes(before, settings.Describe(after, nil))) > 0
+		err = startable(&values{after, settings.Forward})
+	}
+	if err != nil {
+		// It is in force all the same: who rolls back has a reason, and the daemon that runs goes on.
+		text += "; but with these settings the daemon wouldn't start again: " + err.Error()
 	}
 	if p.json {
 		return p.print(applied{text, restart})
 	}
-	_, err := fmt.Fprintf(p.out, "done: %s\nroll back with: logforward rollback\n", text)
+	next := "roll back with: logforward rollback"
+	if over == rollout.Undone {
+		next = "apply it with: logforward apply"
+	}
+	_, err = fmt.Fprintf(p.out, "done: %s\n%s\n", text, next)
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"logforward/internal/broker"
 	"logforward/internal/control"
 	"logforward/internal/node"
 	"logforward/internal/rollout"
@@ -45,14 +46,26 @@ func (p *program) plan(ctx context.Context, set *given, v *values, now rollout.S
 		return r
 	}
 	nv := &values{after, settings.Forward}
+	for _, moved := range moves(v, nv, staged) {
+		fault("settings", moved)
+	}
 	if staged.Definitions == "" {
 		next.Definitions = nv.Text("forwarders")
 	}
+	if staged.Settings != "" && startable(v) == nil {
+		if err := startable(nv); err != nil {
+			fault("settings", fmt.Errorf("the daemon wouldn't start with these: %w", err))
+		}
+	}
+	was, is := barred(v), barred(nv)
+	for _, name := range slices.Sorted(maps.Keys(is)) {
+		if was[name] == nil { // one that is broken as it is stops no change of something else
+			fault("destination "+name, is[name])
+		}
+	}
 	r.Settings = append(r.Settings, changes(settings.Describe(v.Values, nil), settings.Describe(after, nil))...)
 	r.Restart = len(r.Settings) > 0
-	was := p.defined(ctx, v, now.Definitions, nil)
-	is := p.defined(ctx, nv, next.Definitions, fault)
-	r.Logs = compare(was, is, heldBy(ctx, v, by))
+	r.Logs = compare(p.defined(ctx, v, now.Definitions, nil), p.defined(ctx, nv, next.Definitions, fault), heldBy(ctx, v, by))
 	r.grow(ctx)
 	if r.Policy, err = policyOf(ctx, nv, now, next, &r, by); err != nil {
 		fault("policy", err)
@@ -74,6 +87,42 @@ func (p *program) plan(ctx context.Context, set *given, v *values, now rollout.S
 		r.State = planChanges
 	}
 	return r
+}
+
+// moves are the settings that would have a part of the set put where the daemon doesn't look for it any more, or a rollback
+// look where nothing is.
+func moves(v, nv *values, staged rollout.Set) (problems []error) {
+	for _, s := range []struct {
+		name string
+		part bool
+	}{{"staged", true}, {"former", true}, {"forwarders", staged.Definitions != ""}, {"policy", staged.Policy != ""}} {
+		was, is := v.Text(s.name), nv.Text(s.name)
+		if s.part && was != is {
+			problems = append(problems, fmt.Errorf("%s changes from %s to %s, which can't be done by a set that needs it: change it by itself, with the configuration management", s.name, was, is))
+		}
+	}
+	return problems
+}
+
+// startable tells why the daemon wouldn't start.
+func startable(v *values) error {
+	_, _, err := forwardConfig(v, slog.New(slog.DiscardHandler))
+	return err
+}
+
+// barred are the destinations that can't be entered with what the settings name, by name. The daemon starts, and tries again and again.
+func barred(v *values) map[string]error {
+	all := map[string]error{}
+	destinations, _, err := v.destinations()
+	if err != nil {
+		return all
+	}
+	for name, d := range destinations {
+		if err := broker.Check(d.Broker); err != nil {
+			all[name] = err
+		}
+	}
+	return all
 }
 
 // fileThatIs is the file, or nothing where it isn't there: a node without settings has the defaults.

@@ -121,12 +121,12 @@ func TestPlanTellsOfSettingsAndPolicy(t *testing.T) {
 		return "package io.choria.mcorpc.authpolicy\nimport rego.v1\ndefault allow := false\nallow if {\n\tinput.action == \"" + action + "\"\n\tinput.data.log == \"c\"\n}\nallow if input.action == \"apply\"\n"
 	}
 	write(t, s.dir+"/p.rego", document("stop"))
-	s.stage("logforward.cfg", strings.ReplaceAll(read(t, s.config), "destination.central.url", "rate = 5MiB/s\ndestination.central.password = hunter2\ndestination.central.url"))
+	s.stage("logforward.cfg", strings.ReplaceAll(read(t, s.config), "destination.central.url", "rate = 5MiB/s\ndestination.central.user = n1\ndestination.central.password = hunter2\ndestination.central.url"))
 	s.stage("forwarders.d/c.yaml", "log: c\npath: LOGS/c.log\n")
 	s.stage("forwarders.d/d.yaml", "log: d\npath: LOGS/d.log\n")
 	s.stage("logforward.rego", document("start"))
 	r := s.plan()
-	if r.State != planChanges || !r.Restart || r.Policy != planChanges || len(r.Settings) != 2 || r.told() != "a stops, b stops, c starts, d starts" {
+	if r.State != planChanges || !r.Restart || r.Policy != planChanges || len(r.Settings) != 3 || r.told() != "a stops, b stops, c starts, d starts" {
 		t.Errorf("%+v", r)
 	}
 	if b, _ := json.Marshal(r); strings.Contains(string(b), "hunter2") {
@@ -223,6 +223,10 @@ func TestFaultyPlanIsNotApplied(t *testing.T) {
 		"path not allowed": {"forwarders.d/x.yaml", "log: x\npath: /etc/shadow\n", "/etc/shadow"},
 		"no destination":   {"forwarders.d/x.yaml", "log: x\npath: LOGS/x.log\ndestination: moon\n", "moon"},
 		"policy":           {"logforward.rego", "package x\nallow {", "broken"},
+		"none at all":      {"logforward.cfg", "identity = n1\n", "no destination is configured"},
+		"scheme":           {"logforward.cfg", "destination.central.url = http://x\n", "none of nats"},
+		"no seed":          {"logforward.cfg", "destination.central.url = nats://x\ndestination.central.nkey = /nowhere/seed\n", "/nowhere/seed"},
+		"moved former":     {"logforward.cfg", "destination.central.url = nats://x\nstaged = LOGS/staged\n", "staged changes from"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -241,5 +245,97 @@ func TestFaultyPlanIsNotApplied(t *testing.T) {
 				t.Error("something was changed")
 			}
 		})
+	}
+}
+
+// What lies in a set goes where the daemon looks for it, or nowhere.
+func TestSetThatMovesItsOwnPlaceIsNotApplied(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ setting, file, text string }{
+		"definitions": {"forwarders", "forwarders.d/c.yaml", "log: c\npath: LOGS/c.log\n"},
+		"policy":      {"policy", "logforward.rego", "package io.choria.mcorpc.authpolicy\nimport rego.v1\ndefault allow := true\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := staging(t)
+			s.stage("logforward.cfg", read(t, s.config)+c.setting+" = "+s.dir+"/elsewhere\n")
+			if r := s.plan(); r.State != planChanges {
+				t.Errorf("alone it may: %+v", r)
+			}
+			s.stage(c.file, c.text)
+			before := read(t, s.config)
+			if code, _, errText := once(t, "apply", "--config", s.config); code != exitConfig || !strings.Contains(errText, c.setting+" changes from ") || !strings.Contains(errText, "by itself") {
+				t.Errorf("%d %s", code, errText)
+			}
+			if read(t, s.config) != before {
+				t.Error("something was changed")
+			}
+		})
+	}
+}
+
+// A rollback says when what it leads to can't be started with, and is done all the same.
+func TestRollbackToWhatTheProgramNoLongerTakes(t *testing.T) {
+	t.Parallel()
+	s := staging(t)
+	s.stage("logforward.cfg", read(t, s.config)+"rate = 5MiB/s\n")
+	if code, out, errText := once(t, "apply", "--config", s.config); code != 0 {
+		t.Fatalf("%d %s %s", code, out, errText)
+	}
+	old := read(t, s.dir+"/former/logforward.cfg") + "setting_of_another_version = 1\n"
+	write(t, s.dir+"/former/logforward.cfg", old)
+	code, out, errText := once(t, "rollback", "--config", s.config)
+	if code != 0 || !strings.Contains(out, "wouldn't start again") || !strings.Contains(out, "setting_of_another_version") {
+		t.Errorf("%d %s %s", code, out, errText)
+	}
+	if read(t, s.config) != old {
+		t.Error("it isn't in force")
+	}
+	// And from settings that can't be read one gets back, with what says where everything is.
+	if code, out, errText = once(t, "rollback", "--config", s.config, "--former", s.dir+"/former"); code != 0 || strings.Contains(out, "wouldn't start") {
+		t.Errorf("%d %s %s", code, out, errText)
+	}
+	if !strings.Contains(read(t, s.config), "5MiB/s") {
+		t.Error("it isn't back")
+	}
+	s.plan()
+}
+
+// An apply that was interrupted is taken back by a rollback, or finished by another apply, and each says so.
+func TestInterruptedApplyIsToldOf(t *testing.T) {
+	t.Parallel()
+	interrupt := func(s *site, placed bool) {
+		// As a process that was killed leaves it: the copy of what was in force is whole, and the policy's name has changed.
+		write(t, s.dir+"/former.new/logforward.cfg", read(t, s.config))
+		write(t, s.dir+"/former.new/forwarders.d/a.yaml", read(t, s.dir+"/forwarders.d/a.yaml"))
+		write(t, s.dir+"/former.new/forwarders.d/b.yaml", read(t, s.dir+"/forwarders.d/b.yaml"))
+		write(t, s.dir+"/former.new/absent", "logforward.rego\n")
+		write(t, s.dir+"/former.new/complete", `{"kind":"apply","from":"`+s.dir+`/staged","settings":"`+s.config+`","definitions":"`+s.dir+`/forwarders.d"}`)
+		write(t, s.config, read(t, s.config)+"rate = 5MiB/s\n")
+		if placed {
+			write(t, s.dir+"/former.new/placed", "")
+			return
+		}
+		s.stage("logforward.cfg", read(t, s.config))
+	}
+	s := staging(t)
+	before := read(t, s.config)
+	interrupt(s, false)
+	if code, out, errText := once(t, "rollback", "--config", s.config); code != 0 || !strings.Contains(out, "taken back; its set is still staged") {
+		t.Errorf("%d %s %s", code, out, errText)
+	}
+	if read(t, s.config) != before {
+		t.Error("it isn't taken back")
+	}
+	if r := s.plan(); r.State != planChanges {
+		t.Errorf("%+v", r)
+	}
+	s = staging(t)
+	interrupt(s, true)
+	if code, out, errText := once(t, "apply", "--config", s.config); code != 0 || !strings.Contains(out, "interrupted is finished") {
+		t.Errorf("%d %s %s", code, out, errText)
+	}
+	if code, out, errText := once(t, "rollback", "--config", s.config); code != 0 || strings.Contains(read(t, s.config), "5MiB/s") {
+		t.Errorf("%d %s %s", code, out, errText)
 	}
 }

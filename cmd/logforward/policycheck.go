@@ -65,15 +65,15 @@ func (v *validation) policy(file string, destinations []string) error {
 	v.ok(file, "syntax and schema: %d roles, %d deny rules", len(t.Roles), len(t.Deny))
 	for _, f := range t.Review(destinations) {
 		if f.Grave {
-			v.fail(f.Where, fmt.Errorf("%s: %s", f.Field, f.Text))
+			v.fail(f.Where, fmt.Errorf("%s: %s", f.Field, f.Text), "")
 		} else {
-			v.warn(f.Where, "%s: %s", f.Field, f.Text)
+			v.warn(f.Where, f.Field+": "+f.Text, "")
 		}
 	}
 	for _, d := range operators.Documents() {
 		rendered, err := t.Render(d)
 		if err != nil {
-			v.fail(file, err)
+			v.fail(file, err, "")
 			continue
 		}
 		v.document(fmt.Sprintf("%s (--for %s)", file, d), rendered)
@@ -87,9 +87,9 @@ func (v *validation) document(name string, text []byte) {
 		switch {
 		case i.Err == nil:
 		case i.Mild:
-			v.warn(name, "%s: %v", i.What, i.Err)
+			v.warn(name, fmt.Sprintf("%s: %v", i.What, i.Err), "")
 		default:
-			v.fail(name, fmt.Errorf("%s: %s", i.What, strings.ReplaceAll(i.Err.Error(), "\n", "; ")))
+			v.fail(name, fmt.Errorf("%s: %s", i.What, strings.ReplaceAll(i.Err.Error(), "\n", "; ")), "")
 			faults++
 		}
 	}

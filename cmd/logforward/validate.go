@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/choria-io/fisk"
@@ -46,7 +47,7 @@ type finding struct {
 	Check  string `json:"check"`
 	Result string `json:"result"` // ok, warning or failed
 	Text   string `json:"text,omitempty"`
-	Remedy string `json:"remedy,omitempty"` // what to do about it; where the text says it already, empty
+	Remedy string `json:"remedy,omitempty"` // what to do about it; empty where the text says it, as those of policy check do
 }
 
 type validation struct {
@@ -58,18 +59,17 @@ func (v *validation) ok(check, format string, args ...any) {
 	v.findings = append(v.findings, finding{Check: check, Result: "ok", Text: fmt.Sprintf(format, args...)})
 }
 
-func (v *validation) warn(check, format string, args ...any) {
-	v.findings = append(v.findings, finding{Check: check, Result: "warning", Text: fmt.Sprintf(format, args...)})
+// warn and fail need to know what to do about it.
+func (v *validation) warn(check, text, remedy string) {
+	v.findings = append(v.findings, finding{Check: check, Result: "warning", Text: text, Remedy: remedy})
 }
 
-func (v *validation) fail(check string, err error) {
-	v.findings = append(v.findings, finding{Check: check, Result: "failed", Text: err.Error()})
+func (v *validation) fail(check string, err error, remedy string) {
+	v.findings = append(v.findings, finding{Check: check, Result: "failed", Text: err.Error(), Remedy: remedy})
 }
 
-// remedy says what to do about the last finding.
-func (v *validation) remedy(format string, args ...any) {
-	v.findings[len(v.findings)-1].Remedy = fmt.Sprintf(format, args...)
-}
+// correctSettings is the remedy for what is wrong with a file, a flag or the environment.
+const correctSettings = "correct it where it says; logforward config NAME tells what a setting accepts"
 
 func (v *validation) result() error {
 	failed := 0
@@ -78,7 +78,7 @@ func (v *validation) result() error {
 			failed++
 		}
 		if !v.json {
-			fmt.Fprintf(v.out, "%-8s %s: %s\n", f.Result, harmless(f.Check), harmless(f.Text))
+			fmt.Fprintf(v.out, "%-8s %s: %s\n", f.Result, harmless(f.Check), harmless(strings.ReplaceAll(f.Text, "\n", "; ")))
 			if f.Remedy != "" {
 				fmt.Fprintf(v.out, "         → %s\n", harmless(f.Remedy))
 			}
@@ -98,19 +98,19 @@ func (v *validation) result() error {
 func (v *validation) all(ctx context.Context, set *given) {
 	values, err := v.load(set)
 	if err != nil {
-		v.fail("settings", err)
+		v.fail("settings", err, correctSettings)
 		return
 	}
 	for _, w := range values.Warnings {
-		v.warn("settings", "%s", w)
+		v.warn("settings", w, "change that line: as it is it works, and is likely not meant")
 	}
 	config, _, err := forwardConfig(values, slog.New(slog.DiscardHandler))
 	if err != nil {
-		v.fail("settings", err)
+		v.fail("settings", err, correctSettings)
 		return
 	}
 	if err := chunk.CheckName(config.Identity); err != nil {
-		v.fail("settings", fmt.Errorf("identity: %w", err))
+		v.fail("settings", fmt.Errorf("identity: %w", err), "set identity to the node's name, as Choria has it")
 	}
 	v.ok("settings", "identity %s", config.Identity)
 	v.directories(values)
@@ -118,7 +118,7 @@ func (v *validation) all(ctx context.Context, set *given) {
 	v.auditLog(values, config)
 	files := v.definitions(values.Text("forwarders"), config)
 	v.readable(values, files)
-	v.limits(files)
+	v.limits(values.Text("state"), files)
 	names := destinationNames(config.Destinations)
 	slices.Sort(names)
 	for _, name := range names {
@@ -131,9 +131,9 @@ func (v *validation) all(ctx context.Context, set *given) {
 func (v *validation) auditLog(values *values, c forward.Config) {
 	switch a, err := auditing(values, c); {
 	case err != nil:
-		v.fail("audit log", err)
+		v.fail("audit log", err, "set audit_log to a file that can be written, and audit_destination to one of the destinations, or to nothing")
 	case a.file == "":
-		v.warn("audit log", "none is kept")
+		v.warn("audit log", "none is kept", "set audit_log, or nobody can tell later who changed what")
 	case a.destination == "":
 		v.ok("audit log", "%s, which stays here", a.file)
 	default:

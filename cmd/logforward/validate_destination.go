@@ -23,9 +23,9 @@ func (v *validation) rights(values *values, name string) {
 	missing, err := configs[name].Missing(destinations[name].Prefix)
 	switch {
 	case err != nil:
-		v.fail(check, err)
+		v.fail(check, err, "have Choria's token and seed where its configuration says, readable by the daemon")
 	case missing != "":
-		v.fail(check, errors.New(missing))
+		v.fail(check, errors.New(missing), "have the node's token issued anew with that right")
 	default:
 		v.ok(check, "identity %s by %s (%s)", configs[name].Identity, configs[name].File, configs[name].Provider)
 	}
@@ -48,7 +48,7 @@ func (v *validation) destination(ctx context.Context, name string, c forward.Con
 	}
 	nc, err := broker.Connect(ctx, o)
 	if err != nil {
-		v.fail(check, err)
+		v.fail(check, err, "see that the broker runs and can be reached from here, and that "+check+" has its URL, credentials and authorities")
 		return
 	}
 	defer nc.Close()
@@ -68,17 +68,28 @@ func (v *validation) publishes(ctx context.Context, check string, nc *nats.Conn,
 		err = nc.FlushWithContext(within) // the refusal, if there is one, comes before its answer
 	}
 	if err != nil {
-		v.fail(check, fmt.Errorf("publish on %s: %w", subject, err))
+		v.fail(check, fmt.Errorf("publish on %s: %w", subject, err), "try again; if it stays so, look at the broker's log")
 		return
 	}
 	select {
 	case r := <-refusals:
-		v.fail(check, fmt.Errorf("the credentials don't permit to %s %s", r.Op, r.Subject))
-		v.remedy("a node needs to publish on %s.*.%s.>, and to hear its own inbox", d.Prefix, chunk.Token(identity))
+		v.fail(check, fmt.Errorf("the credentials don't permit to %s %s", r.Op, r.Subject), needsRights(d, identity))
 		return
 	case <-time.After(100 * time.Millisecond): // it is told beside the connection's own answers
 	}
 	v.ok(check, "may publish on %s.*.%s.>", d.Prefix, chunk.Token(identity))
+}
+
+// Remedies that more than one check has.
+const (
+	startReceiver = "start a receiver: systemctl enable --now logforward-receive, at the centre"
+	enableStreams = "enable JetStream at the broker; in Choria's, plugin.choria.network.stream.store"
+	runSetup      = "run logforward setup, once, with the rights of an administrator"
+)
+
+// needsRights says which ones a node needs.
+func needsRights(d forward.Destination, identity string) string {
+	return fmt.Sprintf("a node needs to publish on %s.*.%s.>, and to hear its own inbox", d.Prefix, chunk.Token(identity))
 }
 
 // clocks that differ by more than this make lag and the ends of pauses hard to understand. Positions don't depend on them.
@@ -88,16 +99,19 @@ const clockSkew = 10 * time.Second
 func (v *validation) clock(ctx context.Context, check string, shared *broker.Shared) {
 	there, err := shared.Clock(ctx)
 	if err != nil {
-		v.warn(check, "the broker's time can't be had: %v", err)
+		v.warn(check, fmt.Sprintf("the broker's time can't be had: %v", err), "compare the clocks yourself")
 		return
 	}
-	switch skew := time.Until(there).Round(time.Millisecond); {
-	case skew > clockSkew || skew < -clockSkew:
-		v.warn(check, "this machine's clock and the broker's differ by %s", skew.Abs().Round(time.Second))
-		v.remedy("keep both in time, with chrony or systemd-timesyncd; positions are right all the same")
-	default:
-		v.ok(check, "this machine's clock and the broker's differ by %s", skew.Abs())
+	v.skew(check, "the broker", time.Until(there))
+}
+
+func (v *validation) skew(check, whose string, skew time.Duration) {
+	skew = skew.Abs()
+	if skew > clockSkew {
+		v.warn(check, fmt.Sprintf("the clocks of this machine and %s differ by %s", whose, skew.Round(time.Second)), "keep both in time, with chrony or systemd-timesyncd; positions are right all the same")
+		return
 	}
+	v.ok(check, "the clocks of this machine and %s differ by %s", whose, skew.Round(time.Millisecond))
 }
 
 // hello tells whether the node may say hello, hears the answer, and whether a receiver is there.
@@ -121,26 +135,29 @@ func (v *validation) hello(ctx context.Context, check string, nc *nats.Conn, d f
 		// NATS tells a refusal apart from the call, which only times out.
 		cancel()
 		<-answer
-		v.fail(check, fmt.Errorf("the credentials don't permit to %s %s; a node needs to publish %s.*.%s.> and to hear its own inbox", r.Op, r.Subject, d.Prefix, chunk.Token(identity)))
+		v.fail(check, fmt.Errorf("the credentials don't permit to %s %s", r.Op, r.Subject), needsRights(d, identity))
 		return
 	case a = <-answer:
 	}
 	switch {
 	case errors.Is(a.err, nats.ErrNoResponders):
-		v.warn(check, "no receiver listens on %s: logs wait until one does", subject)
+		v.warn(check, fmt.Sprintf("no receiver listens on %s: logs wait until one does", subject), startReceiver)
 	case a.err != nil:
-		v.warn(check, "no receiver answered on %s: %v", subject, a.err)
+		v.warn(check, fmt.Sprintf("no receiver answered on %s: %v", subject, a.err), startReceiver+"; a node that may not hear its inbox hears no answer, too")
 	default:
 		reply, err := chunk.ParseAnswer(a.msg.Data)
+		if err == nil && !reply.Time.IsZero() {
+			v.skew(check, "receiver "+reply.Receiver, time.Until(reply.Time))
+		}
 		switch {
 		case err != nil:
-			v.fail(check, err)
+			v.fail(check, err, "see who answers there: it is no receiver of this version")
 		case !reply.Ready || reply.Layout == nil:
-			v.warn(check, "receiver %s isn't ready yet", reply.Receiver)
+			v.warn(check, fmt.Sprintf("receiver %s isn't ready yet", reply.Receiver), "wait, or look at its log: it is finding out where logs stand")
 		default:
 			v.ok(check, "receiver %s answers; prefix %s, %d partitions", reply.Receiver, reply.Layout.Prefix, reply.Layout.Partitions)
 			if reply.Pause.Holds() {
-				v.warn(check, "the fleet is paused by %s: %s", reply.Pause.By, reply.Pause.Reason)
+				v.warn(check, fmt.Sprintf("the fleet is paused by %s: %s", reply.Pause.By, reply.Pause.Reason), "logforward fleet resume, at the centre, ends it")
 			}
 		}
 	}
@@ -150,7 +167,7 @@ func (v *validation) hello(ctx context.Context, check string, nc *nats.Conn, d f
 func (v *validation) streams(ctx context.Context, check string, nc *nats.Conn, api string, refusals chan broker.Refusal) {
 	js, err := broker.JetStream(nc, api)
 	if err != nil {
-		v.fail(check, err)
+		v.fail(check, err, enableStreams)
 		return
 	}
 	within, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -165,15 +182,15 @@ func (v *validation) streams(ctx context.Context, check string, nc *nats.Conn, a
 		v.clock(within, check, shared)
 		v.ok(check, "streams are set up: prefix %s, %d partitions, %d replicas", layout.Prefix, layout.Partitions, layout.Replicas)
 	case errors.Is(err, broker.ErrNoStream), errors.Is(err, broker.ErrNotFound):
-		v.fail(check, fmt.Errorf("the streams are not set up: run logforward setup --url … (%w)", err))
+		v.fail(check, fmt.Errorf("the streams are not set up: %w", err), runSetup)
 	case errors.Is(err, broker.ErrNoJetStream):
-		v.fail(check, err)
+		v.fail(check, err, enableStreams)
 	default:
 		select {
 		case <-refusals:
 			v.ok(check, "streams can't be looked at with a node's rights, which is as it should be")
 		default:
-			v.warn(check, "streams can't be looked at: %v", err)
+			v.warn(check, fmt.Sprintf("streams can't be looked at: %v", err), "try again; if it stays so, look at the broker's log")
 		}
 	}
 }

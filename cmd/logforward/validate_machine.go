@@ -19,6 +19,7 @@ import (
 	"logforward/internal/forward"
 	"logforward/internal/node"
 	"logforward/internal/policy"
+	"logforward/internal/settings"
 )
 
 const (
@@ -32,19 +33,24 @@ const (
 
 // directories must be usable, or be such that they can be made, and have space.
 func (v *validation) directories(values *values) {
-	v.directory("state", values.Text("state"))
-	if file := values.Text("audit_log"); file != "" {
-		v.directory("audit_log", filepath.Dir(file))
+	u, err := daemonUser(settings.Forward, values.Text("state"))
+	for _, d := range [][2]string{{"state", values.Text("state")}, {"audit_log", filepath.Dir(values.Text("audit_log"))}} {
+		if d[0] == "audit_log" && values.Text("audit_log") == "" {
+			continue
+		}
+		if v.directory(d[0], d[1]) && err == nil {
+			v.writable(d[0], d[1], u)
+		}
 	}
 	if socket := values.Text("socket"); len(socket) > 107 {
-		v.fail("socket", fmt.Errorf("%s has %d bytes, a unix socket's path may have 107", socket, len(socket)))
-		v.remedy("set a shorter socket")
+		v.fail("socket", fmt.Errorf("%s has %d bytes, a unix socket's path may have 107", socket, len(socket)), "set a shorter socket")
 	} else {
 		v.ok("socket", "%s", socket)
 	}
 }
 
-func (v *validation) directory(check, dir string) {
+// directory tells whether one is fit for use, apart from who may write there.
+func (v *validation) directory(check, dir string) bool {
 	existing := dir
 	for existing != "/" && existing != "." {
 		if _, err := os.Stat(existing); err == nil {
@@ -57,25 +63,43 @@ func (v *validation) directory(check, dir string) {
 		err = fmt.Errorf("%s is not a directory", existing)
 	}
 	if err != nil {
-		v.fail(check, err)
-		v.remedy("set another %s", check)
-		return
+		v.fail(check, err, fmt.Sprintf("set another %s", check))
+		return false
 	}
 	var s unix.Statfs_t
 	if err := unix.Statfs(existing, &s); err != nil {
-		v.warn(check, "how much space is left below %s can't be told: %v", existing, err)
-		return
+		v.warn(check, fmt.Sprintf("how much space is left below %s can't be told: %v", existing, err), "see what df says to it, as the daemon's user")
+		return true
 	}
 	free := int64(s.Bavail) * s.Bsize
 	switch {
 	case s.Flags&unix.ST_RDONLY != 0:
-		v.fail(check, fmt.Errorf("%s is on a file system that is mounted read-only", existing))
-		v.remedy("mount it for writing, or set another %s", check)
+		v.fail(check, fmt.Errorf("%s is on a file system that is mounted read-only", existing), fmt.Sprintf("mount it for writing, or set another %s", check))
 	case free < leastSpace || s.Files > 0 && s.Ffree < 100:
-		v.fail(check, fmt.Errorf("%s has %s and %d files left; at least %s and 100 files are wanted", existing, size(free), s.Ffree, size(int64(leastSpace))))
-		v.remedy("make room there, or set another %s", check)
+		v.fail(check, fmt.Errorf("%s has %s and %d files left; at least %s and 100 files are wanted", existing, size(free), s.Ffree, size(int64(leastSpace))), fmt.Sprintf("make room there, or set another %s", check))
 	default:
 		v.ok(check, "%s, with %s free", dir, size(free))
+		return true
+	}
+	return false
+}
+
+// writable tells whether the daemon may make files in a directory that is there already. One that isn't is made by systemd or by
+// whoever starts it.
+func (v *validation) writable(check, dir string, u account) {
+	if _, err := os.Stat(dir); err != nil {
+		return
+	}
+	err := u.do(func() error {
+		// A file without a name: nothing is seen of it.
+		fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return err
+		}
+		return unix.Close(fd)
+	})
+	if errors.Is(err, fs.ErrPermission) {
+		v.fail(check, fmt.Errorf("as %s: %s can't be written to: %w", u.name, dir, err), fmt.Sprintf("chown %s %s, or set another %s", u.name, dir, check))
 	}
 }
 
@@ -83,8 +107,7 @@ func (v *validation) directory(check, dir string) {
 func (v *validation) inForce(ctx context.Context, values *values) {
 	file := values.Text("policy")
 	if file == withoutPolicy {
-		v.warn("policy", "none: who may write to the socket may change everything")
-		v.remedy("set policy to a document, made by logforward policy render")
+		v.warn("policy", "none: who may write to the socket may change everything", "set policy to a document, made by logforward policy render")
 		return
 	}
 	err := policy.Open(file).Err(ctx)
@@ -92,29 +115,27 @@ func (v *validation) inForce(ctx context.Context, values *values) {
 	case err == nil:
 		v.ok("policy", "%s", file)
 	case errors.Is(there, fs.ErrNotExist):
-		v.warn("policy", "%v; forwarding goes on", err)
-		v.remedy("put one there, made by logforward policy render, or by Puppet")
+		v.warn("policy", fmt.Sprintf("%v; forwarding goes on", err), "put one there, made by logforward policy render, or by Puppet")
 	default:
-		v.fail("policy", err)
-		v.remedy("correct it, owned by root and writable by nobody else; until then every change is refused")
+		v.fail("policy", err, "correct it, owned by root and writable by nobody else; until then every change is refused")
 	}
 }
 
 // definitions tells of each, and gives the files that they follow now.
 func (v *validation) definitions(dir string, c forward.Config) (files []string) {
 	if _, err := os.Stat(dir); err != nil {
-		v.warn("definitions", "%v: nothing is defined by files", err)
+		v.warn("definitions", fmt.Sprintf("%v: nothing is defined by files", err), "put definitions there, or set another forwarders, if something is to be forwarded without being started by hand")
 		return nil
 	}
 	list, problems := node.Definitions(dir)
 	for _, q := range problems {
-		v.fail("definition "+q.Where, errors.New(q.Problem))
+		v.fail("definition "+q.Where, errors.New(q.Problem), "correct the file; until then it defines nothing, or what it defined before")
 	}
 	names := destinationNames(c.Destinations)
 	for _, d := range list {
 		o, err := node.Preview(d, c.Allowed, names)
 		if err != nil {
-			v.fail("log "+d.Log, err)
+			v.fail("log "+d.Log, err, "correct path or destination in the definition, or allowed_paths and destinations in the settings")
 			continue
 		}
 		text := o.Path + " to " + o.Destination
@@ -123,7 +144,7 @@ func (v *validation) definitions(dir string, c forward.Config) (files []string) 
 		}
 		v.ok("log "+d.Log, "%s", text)
 		for _, q := range o.Refused {
-			v.warn("log "+d.Log, "not followed: %s: %s", q.Where, q.Problem)
+			v.warn("log "+d.Log, fmt.Sprintf("not followed: %s: %s", q.Where, q.Problem), "permit it in allowed_paths, or have the pattern match less")
 		}
 		files = append(files, o.Files...)
 	}
@@ -133,18 +154,17 @@ func (v *validation) definitions(dir string, c forward.Config) (files []string) 
 
 // readable tells whether the daemon, not just whoever asks, may read the files.
 func (v *validation) readable(values *values, files []string) {
-	u, err := daemonUser(values.Text("state"))
+	u, err := daemonUser(settings.Forward, values.Text("state"))
 	if err != nil {
-		v.warn("reading", "as whom the daemon runs can't be told: %v", err)
+		v.warn("reading", fmt.Sprintf("as whom the daemon runs can't be told: %v", err), "see that the unit's user exists: systemd-sysusers, or the package, makes it")
 		return
 	}
 	denied := u.denied(files)
 	for _, err := range denied[:min(len(denied), 20)] {
-		v.fail("reading", fmt.Errorf("as %s: %w", u.name, err))
-		v.remedy("let %s read it, by a group (adm, say) or an ACL; the packaged unit gives the daemon CAP_DAC_READ_SEARCH, with which it reads all", u.name)
+		v.fail("reading", fmt.Errorf("as %s: %w", u.name, err), fmt.Sprintf("let %s read it, by a group (adm, say) or an ACL; the packaged unit gives the daemon CAP_DAC_READ_SEARCH, with which it reads all", u.name))
 	}
 	if len(denied) > 20 {
-		v.fail("reading", fmt.Errorf("as %s: %d more files", u.name, len(denied)-20))
+		v.fail("reading", fmt.Errorf("as %s: %d more files", u.name, len(denied)-20), "as above")
 	}
 	if len(denied) == 0 && len(files) > 0 {
 		v.ok("reading", "%s may read all %d files", u.name, len(files))
@@ -156,22 +176,28 @@ type account struct {
 	name     string
 	uid, gid int
 	groups   []int
-	all      bool // it may read everything
+	all      bool   // it may read everything
+	files    uint64 // descriptors that its unit gives it; 0: as many as who asks
 }
 
-// units are where systemd finds the daemon's, the first that is there counts.
-var units = [...]string{"/etc/systemd/system/logforward-forward.service", "/usr/lib/systemd/system/logforward-forward.service", "/lib/systemd/system/logforward-forward.service"}
+// units are where systemd finds a daemon's, the first that is there counts.
+func units(daemon string) []string {
+	name := "logforward-" + daemon + ".service"
+	return []string{"/etc/systemd/system/" + name, "/usr/lib/systemd/system/" + name, "/lib/systemd/system/" + name}
+}
 
 // daemonUser is the user of the systemd unit, where root asks and there is one; else who owns the state; and for
 // anybody else than root, who asks.
-func daemonUser(state string) (account, error) {
+func daemonUser(daemon, state string) (account, error) {
 	if os.Geteuid() != 0 {
 		groups, err := os.Getgroups()
 		return account{name: "uid " + strconv.Itoa(os.Geteuid()), uid: os.Geteuid(), gid: os.Getegid(), groups: groups}, err
 	}
-	for _, file := range units {
-		if name, all, err := unitUser(file); err == nil {
-			return accountOf(name, all)
+	for _, file := range units(daemon) {
+		if name, all, most, err := unitUser(file); err == nil {
+			a, err := accountOf(name, all)
+			a.files = most
+			return a, err
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return account{}, err
 		}
@@ -183,11 +209,12 @@ func daemonUser(state string) (account, error) {
 	return accountOf(strconv.Itoa(int(info.Sys().(*syscall.Stat_t).Uid)), false)
 }
 
-// unitUser reads a unit file: its user, and whether that has the capability to read everything.
-func unitUser(file string) (name string, all bool, err error) {
+// unitUser reads a unit file: its user, whether that has the capability to read everything, and how many descriptors it gives;
+// 0: it doesn't say.
+func unitUser(file string) (name string, all bool, most uint64, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return "", false, err
+		return "", false, 0, err
 	}
 	defer f.Close()
 	name = "root"
@@ -199,9 +226,11 @@ func unitUser(file string) (name string, all bool, err error) {
 			name = value
 		case "AmbientCapabilities":
 			all = all || strings.Contains(value, "CAP_DAC_READ_SEARCH")
+		case "LimitNOFILE":
+			most, _ = strconv.ParseUint(value[strings.LastIndexByte(value, ':')+1:], 10, 64) // infinity is none
 		}
 	}
-	return name, all, lines.Err()
+	return name, all, most, lines.Err()
 }
 
 func accountOf(name string, all bool) (account, error) {
@@ -231,18 +260,8 @@ func (a account) denied(files []string) []error {
 	if a.all {
 		return nil
 	}
-	answer := make(chan []error, 1)
-	go func() {
-		var list []error
-		defer func() { answer <- list }()
-		if os.Geteuid() == 0 {
-			// Credentials are each thread's own to the kernel. This one is never given back: it ends here.
-			runtime.LockOSThread()
-			if err := a.become(); err != nil {
-				list = append(list, err)
-				return
-			}
-		}
+	var list []error
+	if err := a.do(func() error {
 		for _, file := range files {
 			fd, err := unix.Open(file, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 			if err != nil {
@@ -251,6 +270,27 @@ func (a account) denied(files []string) []error {
 			}
 			_ = unix.Close(fd)
 		}
+		return nil
+	}); err != nil {
+		list = append(list, err)
+	}
+	return list
+}
+
+// do calls f with the account's rights over files.
+func (a account) do(f func() error) error {
+	if os.Geteuid() != 0 || a.uid == 0 {
+		return f()
+	}
+	answer := make(chan error, 1)
+	go func() {
+		// Credentials are each thread's own to the kernel. This one is never given back: it ends here.
+		runtime.LockOSThread()
+		err := a.become()
+		if err == nil {
+			err = f()
+		}
+		answer <- err
 	}()
 	return <-answer
 }
@@ -278,36 +318,47 @@ func (a account) become() error {
 }
 
 // limits are the kernel's and this process's, against what the files need.
-func (v *validation) limits(files []string) {
+func (v *validation) limits(state string, files []string) {
 	dirs := map[string]bool{}
 	for _, file := range files {
 		dirs[filepath.Dir(file)] = true
 	}
 	needed := len(dirs) + len(files)
-	if most, err := number("/proc/sys/fs/inotify/max_user_watches"); err == nil {
+	if most, sysctl := watches(); sysctl != "" {
 		switch {
 		case most < needed:
-			v.fail("inotify", fmt.Errorf("%d files in %d directories need %d watches, a user may have %d", len(files), len(dirs), needed, most))
-			v.remedy("sysctl fs.inotify.max_user_watches=%d; without watches files are polled", 2*needed)
+			v.fail("inotify", fmt.Errorf("%d files in %d directories need %d watches, a user may have %d", len(files), len(dirs), needed, most), fmt.Sprintf("sysctl %s=%d; without watches files are polled", sysctl, 2*needed))
 		case most < 2*needed:
-			v.warn("inotify", "%d files in %d directories need %d of the %d watches that a user may have", len(files), len(dirs), needed, most)
-			v.remedy("sysctl fs.inotify.max_user_watches=%d", 4*needed)
+			v.warn("inotify", fmt.Sprintf("%d files in %d directories need %d of the %d watches that a user may have", len(files), len(dirs), needed, most), fmt.Sprintf("sysctl %s=%d", sysctl, 4*needed))
 		default:
 			v.ok("inotify", "%d of %d watches are needed", needed, most)
 		}
 	}
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
-		v.warn("descriptors", "how many there may be can't be told: %v", err)
+		v.warn("descriptors", fmt.Sprintf("how many there may be can't be told: %v", err), "see what ulimit -n says")
 		return
+	}
+	if u, err := daemonUser(settings.Forward, state); err == nil && u.files > 0 {
+		r.Max = u.files // not this shell's: the unit's
 	}
 	switch most := uint64(len(files)*descriptorsOfOne + descriptorsBeside); {
 	case r.Max < most:
-		v.fail("descriptors", fmt.Errorf("%d files may need %d descriptors, a process may have %d", len(files), most, r.Max))
-		v.remedy("raise LimitNOFILE in the unit, or ulimit -n")
+		v.fail("descriptors", fmt.Errorf("%d files may need %d descriptors, a process may have %d", len(files), most, r.Max), "raise LimitNOFILE in the unit, or ulimit -n")
 	default:
 		v.ok("descriptors", "at most %d of %d are needed", most, r.Max)
 	}
+}
+
+// watches is how many of inotify's a user may have, and the setting that says so: the kernel's, or where that is less, this
+// user namespace's.
+func watches() (most int, sysctl string) {
+	for _, name := range []string{"fs.inotify.max_user_watches", "user.max_inotify_watches"} {
+		if n, err := number("/proc/sys/" + strings.ReplaceAll(name, ".", "/")); err == nil && (sysctl == "" || n < most) {
+			most, sysctl = n, name
+		}
+	}
+	return most, sysctl
 }
 
 func number(file string) (int, error) {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"logforward/internal/broker"
+	"logforward/internal/settings"
 )
 
 // descriptorsOfReceiver is what a receiver needs besides central files.
@@ -19,25 +20,31 @@ const descriptorsOfReceiver = 256
 func (v *validation) receive(ctx context.Context, set *given) {
 	values, err := v.load(set)
 	if err != nil {
-		v.fail("settings", err)
+		v.fail("settings", err, correctSettings)
 		return
 	}
 	for _, w := range values.Warnings {
-		v.warn("settings", "%s", w)
+		v.warn("settings", w, "change that line: as it is it works, and is likely not meant")
 	}
 	config, err := receiveConfig(values, slog.New(slog.DiscardHandler))
 	if err != nil {
-		v.fail("settings", err)
+		v.fail("settings", err, correctSettings)
 		return
 	}
 	v.ok("settings", "receiver %s", config.Name)
-	v.directory("output", config.Output)
-	v.directory("state", config.State)
+	u, unknown := daemonUser(settings.Receive, config.State)
+	for _, d := range [][2]string{{"output", config.Output}, {"state", config.State}} {
+		if v.directory(d[0], d[1]) && unknown == nil {
+			v.writable(d[0], d[1], u)
+		}
+	}
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err == nil {
+		if unknown == nil && u.files > 0 {
+			r.Max = u.files // not this shell's: the unit's
+		}
 		if need := uint64(config.MaxOpenFiles + descriptorsOfReceiver); r.Max < need {
-			v.fail("descriptors", fmt.Errorf("max_open_files = %d needs %d descriptors, a process may have %d", config.MaxOpenFiles, need, r.Max))
-			v.remedy("raise LimitNOFILE in the unit, or set a smaller max_open_files")
+			v.fail("descriptors", fmt.Errorf("max_open_files = %d needs %d descriptors, a process may have %d", config.MaxOpenFiles, need, r.Max), "raise LimitNOFILE in the unit, or set a smaller max_open_files")
 		} else {
 			v.ok("descriptors", "%d may be open", r.Max)
 		}
@@ -53,14 +60,14 @@ func (v *validation) centre(ctx context.Context, o broker.Options) {
 	o.Name = "logforward validate"
 	nc, err := broker.Connect(ctx, o)
 	if err != nil {
-		v.fail(check, err)
+		v.fail(check, err, "see that the broker runs and can be reached from here, and that url or choria, credentials and authorities are its")
 		return
 	}
 	defer nc.Close()
 	v.ok(check, "connected to %s", nc.ConnectedUrlRedacted())
 	js, err := broker.JetStream(nc, streamAPI(o))
 	if err != nil {
-		v.fail(check, err)
+		v.fail(check, err, enableStreams)
 		return
 	}
 	within, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -80,10 +87,8 @@ func (v *validation) centre(ctx context.Context, o broker.Options) {
 		v.ok(check, "streams are set up: prefix %s, %d partitions, %d replicas", layout.Prefix, layout.Partitions, layout.Replicas)
 		v.clock(within, check, shared)
 	case errors.Is(err, broker.ErrNoStream), errors.Is(err, broker.ErrNotFound):
-		v.fail(check, err)
-		v.remedy("run logforward setup, once, with the rights of an administrator")
+		v.fail(check, err, runSetup)
 	default:
-		v.fail(check, fmt.Errorf("streams and buckets can't be read: %w", err))
-		v.remedy("a receiver reads and acknowledges streams, and reads and writes buckets: with Choria's tokens that takes --stream-user")
+		v.fail(check, fmt.Errorf("streams and buckets can't be read: %w", err), "a receiver reads and acknowledges streams, and reads and writes buckets: with Choria's tokens that takes --stream-user")
 	}
 }

@@ -1,22 +1,37 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
+
+	"logforward/internal/chunk"
+	"logforward/internal/settings"
 )
 
 // finds validates and gives the findings of a check, by result.
 func (s *site) finds(check, result string) (list []finding) {
 	s.t.Helper()
-	_, out, errText := once(s.t, "validate", "--json", "--config", s.config)
+	code, out, errText := once(s.t, "validate", "--json", "--config", s.config)
+	if result == "failed" && code != exitConfig {
+		s.t.Errorf("exit code %d, though a check failed", code)
+	}
 	var all []finding
 	if err := json.Unmarshal([]byte(out), &all); err != nil {
 		s.t.Fatalf("%v in %s %s", err, out, errText)
 	}
 	for _, f := range all {
+		if f.Result != "ok" && f.Remedy == "" {
+			s.t.Errorf("nothing says what to do about %+v", f)
+		}
 		if f.Check == check && f.Result == result {
 			list = append(list, f)
 		}
@@ -51,7 +66,7 @@ func TestValidateFindsNothingWhereAllIsWell(t *testing.T) {
 	if code != 0 || strings.Contains(out, "failed") {
 		t.Errorf("%d %s", code, out)
 	}
-	for _, want := range []string{"may publish on logs.*.n1=2Eexample=2Enet.>", "clock and the broker's differ by", "receiver r1 answers", "watches are needed", "descriptors", "may read all 1 files", "free"} {
+	for _, want := range []string{"may publish on logs.*.n1=2Eexample=2Enet.>", "the clocks of this machine and receiver r1 differ by", "receiver r1 answers", "watches are needed", "descriptors", "may read all 1 files", "free"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("doesn't say %q:\n%s", want, out)
 		}
@@ -77,7 +92,7 @@ func TestValidateReadsAsTheDaemonsUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can be another")
 	}
-	for _, unit := range units {
+	for _, unit := range units(settings.Forward) {
 		if _, err := os.Stat(unit); err == nil {
 			t.Skipf("%s says who the daemon is here", unit)
 		}
@@ -115,12 +130,12 @@ func TestValidateReadsAsTheDaemonsUser(t *testing.T) {
 
 func TestUnitTellsTheDaemonsUser(t *testing.T) {
 	t.Parallel()
-	name, all, err := unitUser("../../packaging/systemd/logforward-forward.service")
-	if err != nil || name != "logforward" || !all {
-		t.Errorf("%q, reads all %v, %v", name, all, err)
+	name, all, most, err := unitUser("../../packaging/systemd/logforward-forward.service")
+	if err != nil || name != "logforward" || !all || most != 65536 {
+		t.Errorf("%q, reads all %v, %d descriptors, %v", name, all, most, err)
 	}
-	if name, all, err = unitUser("../../packaging/systemd/logforward-receive.service"); err != nil || name != "logforward-receive" || all {
-		t.Errorf("%q, reads all %v, %v", name, all, err)
+	if name, all, most, err = unitUser("../../packaging/systemd/logforward-receive.service"); err != nil || name != "logforward-receive" || all || most != 262144 {
+		t.Errorf("%q, reads all %v, %d descriptors, %v", name, all, most, err)
 	}
 }
 
@@ -183,5 +198,183 @@ func TestValidateOfAReceiver(t *testing.T) {
 	code, out, _ = once(t, "validate", "--for", "receive", "--config", config)
 	if code != exitConfig || !strings.Contains(out, "/dev/null is not a directory") || !strings.Contains(out, "smaller max_open_files") {
 		t.Errorf("%d %s", code, out)
+	}
+}
+
+// Whatever is wrong with the way to the centre is told with what to do about it.
+func TestValidateOfTheWayToTheCentre(t *testing.T) {
+	t.Parallel()
+	const check = "destination central"
+	s := newSite(t)
+	wants := func(result, text, remedy string) {
+		t.Helper()
+		for _, f := range s.finds(check, result) {
+			if strings.Contains(f.Text, text) && strings.Contains(f.Remedy, remedy) {
+				return
+			}
+		}
+		t.Errorf("nothing is %s because of %q with %q", result, text, remedy)
+	}
+	wants("failed", "refused", "broker runs")
+	s.startBroker()
+	wants("failed", "streams are not set up", "logforward setup")
+	if code, _, errText := once(t, "setup", "--url", s.url); code != 0 {
+		t.Fatal(errText)
+	}
+	wants("warning", "no receiver listens", "start a receiver")
+
+	// A receiver whose clock is an hour ahead.
+	nc, err := nats.Connect(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := nc.Subscribe(chunk.SyncSubject("logs", "n1.example.net"), func(m *nats.Msg) {
+		b, err := json.Marshal(chunk.Answer{Ready: true, Receiver: "r9", Layout: &chunk.Layout{ID: "x", Prefix: "logs", Partitions: 1}, Time: time.Now().Add(time.Hour)})
+		if err == nil {
+			err = m.Respond(b)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	wants("warning", "the clocks of this machine and receiver r9 differ by 1h0m0s", "chrony")
+
+	s.set("destination.central.url = " + guarded(t))
+	s.set("destination.central.user = n1")
+	s.set("destination.central.password = wrong")
+	wants("failed", "refused", "credentials")
+	s.set("destination.central.ca = /nowhere/ca.pem")
+	wants("failed", "/nowhere/ca.pem", "authorities")
+}
+
+func TestValidateOfDefinitionsAndSettings(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.define("bad", "log: bad\nurl: x\n")
+	s.define("secret", "log: secret\npath: /etc/shadow\n")
+	s.define("moon", "log: moon\npath: LOGS/x.log\ndestination: moon\n")
+	s.define("all", "log: all\npath: LOGS/*.log\n")
+	s.append("good.log", "x\n")
+	if err := os.Symlink("/etc/passwd", s.logs+"/link.log"); err != nil {
+		t.Fatal(err)
+	}
+	for check, text := range map[string]string{"definition " + s.dir + "/forwarders.d/bad.yaml": "url", "log secret": "not permitted", "log moon": "moon"} {
+		if f := s.finds(check, "failed"); !strings.Contains(f[0].Text, text) {
+			t.Errorf("%+v", f)
+		}
+	}
+	if _, out, _ := once(t, "validate", "--config", s.config); !strings.Contains(out, "known: destination, log, path, rate, start; ") {
+		t.Errorf("two problems of a file: %s", out)
+	}
+	if f := s.finds("log all", "warning"); !strings.Contains(f[0].Text, "link.log") || !strings.Contains(f[0].Remedy, "allowed_paths") {
+		t.Errorf("%+v", f)
+	}
+	s.set("socket = /" + strings.Repeat("long/", 30))
+	if f := s.finds("socket", "failed"); !strings.Contains(f[0].Remedy, "shorter") {
+		t.Errorf("%+v", f)
+	}
+	s.set("forwarders = /nowhere")
+	s.finds("definitions", "warning")
+	s.set("audit_destination = moon")
+	if f := s.finds("audit log", "failed"); !strings.Contains(f[0].Text, "moon") {
+		t.Errorf("%+v", f)
+	}
+	s.set("chunk_size = banana")
+	if f := s.finds("settings", "failed"); !strings.Contains(f[0].Text, "banana") || !strings.Contains(f[0].Remedy, "logforward config") {
+		t.Errorf("%+v", f)
+	}
+}
+
+// What the daemon is to write to must be its user's, and on a file system that takes writes.
+func TestValidateWritesAsTheDaemonsUser(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can be another, and mount")
+	}
+	for _, unit := range units(settings.Forward) {
+		if _, err := os.Stat(unit); err == nil {
+			t.Skipf("%s says who the daemon is here", unit)
+		}
+	}
+	s := newSite(t)
+	if err := os.Chmod(s.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for dir, uid := range map[string]int{"forward": 65534, "audit": 0} {
+		if err := os.Mkdir(filepath.Join(s.dir, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(filepath.Join(s.dir, dir), uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.set("audit_log = " + s.dir + "/audit/audit.log")
+	if f := s.finds("audit_log", "failed"); !strings.Contains(f[0].Text, "nobody") || !strings.Contains(f[0].Remedy, "chown nobody") {
+		t.Errorf("%+v", f)
+	}
+	if err := os.Chown(s.dir+"/audit", 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	s.finds("audit_log", "ok")
+	if files, err := os.ReadDir(s.dir + "/audit"); err != nil || len(files) != 0 {
+		t.Errorf("it left %v, %v", files, err)
+	}
+	if err := unix.Mount("tmpfs", s.dir+"/audit", "tmpfs", unix.MS_RDONLY, ""); err != nil {
+		t.Skipf("nothing can be mounted here: %v", err)
+	}
+	defer func() {
+		if err := unix.Unmount(s.dir+"/audit", 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	if f := s.finds("audit_log", "failed"); !strings.Contains(f[0].Text, "read-only") || !strings.Contains(f[0].Remedy, "mount it for writing") {
+		t.Errorf("%+v", f)
+	}
+}
+
+// The kernel's limits are those that the process is under: here, a user namespace's and a shell's.
+func TestValidateOfLimits(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for _, name := range []string{"a", "b", "c", "d"} {
+		s.append(name+"/"+name+".log", "x\n")
+	}
+	s.define("all", "log: all\npath: LOGS/*/*.log\n")
+	s.finds("inotify", "ok")
+	s.finds("descriptors", "ok")
+	for _, c := range []struct{ check, result, script, remedy string }{
+		{"inotify", "failed", "echo 4 > /proc/sys/user/max_inotify_watches", "sysctl user.max_inotify_watches=16"},
+		{"inotify", "warning", "echo 10 > /proc/sys/user/max_inotify_watches", "sysctl user.max_inotify_watches=32"},
+		{"descriptors", "failed", "ulimit -n 70", "LimitNOFILE"},
+	} {
+		for _, unit := range units(settings.Forward) {
+			if _, err := os.Stat(unit); err == nil && c.check == "descriptors" {
+				t.Skipf("%s says how many descriptors there are", unit)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		cmd := exec.CommandContext(ctx, "unshare", "--user", "--map-root-user", "sh", "-euc", c.script+`; exec "$@"`, "sh", os.Args[0], "validate", "--json", "--config", s.config)
+		cmd.Env = []string{beProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+		var errText strings.Builder
+		cmd.Stderr = &errText
+		out, err := cmd.Output()
+		cancel()
+		var all []finding
+		if json.Unmarshal(out, &all) != nil {
+			t.Skipf("there are no user namespaces for that here: %v %s %s", err, out, errText.String())
+		}
+		found := false
+		for _, f := range all {
+			found = found || f.Check == c.check && f.Result == c.result && strings.Contains(f.Remedy, c.remedy)
+		}
+		if !found || cmd.ProcessState.ExitCode() != exitConfig { // there is no broker, either
+			t.Errorf("%s: %d %s", c.script, cmd.ProcessState.ExitCode(), out)
+		}
 	}
 }

@@ -83,30 +83,13 @@ type TLS struct {
 //
 // ctx only bounds Connect itself; the caller closes the connection.
 func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Identity == nil {
-		o.Identity = PlainNATS{}
-	}
-	urls, err := checkURLs(o)
+	urls, list, own, err := complete(&o)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
-	}
-	if err := o.TLS.check(urls); err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", redacted(urls), err)
-	}
-	list, err := credentials(o)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", redacted(urls), err)
+		return nil, err
 	}
 	dial := newDialer(ctx)
 	list = append(list, o.TLS.options(urls)...)
 	list = append(list, behaviour(o, urls, dial)...)
-	own, err := o.Identity.NATSOptions()
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: identity: %w", redacted(urls), err)
-	}
 	list = append(list, own...)
 
 	release := dial.watch()
@@ -119,6 +102,36 @@ func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
 		err = fmt.Errorf("%w (%w)", err, ctx.Err())
 	}
 	return nil, explain(err, dial, o, urls)
+}
+
+// Check tells what [Connect] reports at once: what is wrong with the options or their files. It asks nobody.
+func Check(o Options) error {
+	_, _, _, err := complete(&o)
+	return err
+}
+
+// complete fills in the options, and gives the broker's URLs, and who this is, as told here and by its identity.
+func complete(o *Options) (urls []string, told, own []nats.Option, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Identity == nil {
+		o.Identity = PlainNATS{}
+	}
+	if urls, err = checkURLs(*o); err != nil {
+		return nil, nil, nil, fmt.Errorf("connect: %w", err)
+	}
+	if err := o.TLS.check(urls); err != nil {
+		return nil, nil, nil, fmt.Errorf("connect to %s: %w", redacted(urls), err)
+	}
+	if told, err = credentials(*o); err != nil {
+		return nil, nil, nil, fmt.Errorf("connect to %s: %w", redacted(urls), err)
+	}
+	own, err = o.Identity.NATSOptions()
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("connect to %s: identity: %w", redacted(urls), err)
+	}
+	return urls, told, own, nil
 }
 
 // behaviour is how the connection acts, whoever it belongs to.

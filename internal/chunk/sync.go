@@ -88,6 +88,8 @@ type Answer struct {
 	Receiver string  `json:"receiver,omitempty"`
 	Layout   *Layout `json:"layout,omitempty"`
 	Pause    *Pause  `json:"pause,omitempty"`
+	// Time is the receiver's, for whoever compares clocks; no position depends on it. Zero: it is of an older version.
+	Time time.Time `json:"time,omitzero"`
 	// Logs are of the tokens that were asked for: all, or as many as one message takes. The node asks for the others again.
 	Logs map[string]AnswerLog `json:"logs,omitempty"`
 }

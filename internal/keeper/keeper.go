@@ -38,6 +38,8 @@ type Config struct {
 	Grace    time.Duration // how old a daemon may be that doesn't answer yet; default 20 s
 	Steady   time.Duration // how long a daemon must have run to count as staying; default 60 s
 
+	// Startable tells why a new daemon wouldn't start; nil: it isn't asked. A daemon that works isn't ended for one that doesn't.
+	Startable func() error
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -120,7 +122,10 @@ func (k *Keeper) answered(ctx context.Context, status control.StatusReply) (Obse
 	}
 	replaced, err := replacedBy(ctx, status.Executable, k.config.Program)
 	if replaced {
-		return k.replace(ctx, false, "the program was replaced")
+		if err = k.startable(); err == nil {
+			return k.replace(ctx, false, "the program was replaced")
+		}
+		err = fmt.Errorf("the program was replaced, and %w", err)
 	}
 	o := k.observe(ctx, status)
 	if err != nil && (o.State == Forwarding || o.State == Idle) {
@@ -136,6 +141,17 @@ func (k *Keeper) lost(o Observation) Observation {
 		o.State, o.Reason = Degraded, k.record.Lost
 	}
 	return o
+}
+
+// startable is an error where another daemon wouldn't start.
+func (k *Keeper) startable() error {
+	if k.config.Startable == nil {
+		return nil
+	}
+	if err := k.config.Startable(); err != nil {
+		return fmt.Errorf("the daemon that runs is left alone, for another wouldn't start: %w", err)
+	}
+	return nil
 }
 
 // silent is what follows from a daemon that doesn't answer.

@@ -70,6 +70,11 @@ func (k *Keeper) carryOut(ctx context.Context, o *Order) (string, error) {
 		k.retry()
 		reply.Message = "the daemon is tried again"
 	case OrderRestart:
+		if _, down := k.client.Status(ctx, control.StatusRequest{}); down == nil {
+			if err = k.startable(); err != nil {
+				break
+			}
+		}
 		k.retry()
 		k.record.Seen.PID = 0 // its end is wanted
 		reply.Message = "the daemon was restarted"

@@ -117,7 +117,7 @@ func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg, direct bool) err
 	if m.Reply == "" {
 		return nil // a notice, for whoever works the red button
 	}
-	answer := chunk.Answer{Receiver: r.config.Name}
+	answer := chunk.Answer{Receiver: r.config.Name, Time: time.Now().UTC()}
 	r.mu.Lock()
 	var p *partition
 	complete := r.complete

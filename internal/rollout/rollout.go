@@ -7,9 +7,9 @@
 //	forwarders.d/        definitions
 //	logforward.rego      policy
 //
-// What isn't staged stays as it is. Before anything is changed, all that is in force is kept as the former set,
-// which [Change] puts back as it puts a staged one into force: so a roll back can be rolled back. A change that was
-// interrupted is finished by the next one; the former set is then the one before the first.
+// What isn't staged stays as it is. [Apply] keeps all that is in force as the former set before it changes anything, and
+// [Rollback] puts that back in the same way: so a roll back can be rolled back. What was interrupted is undone by the next
+// change before anything else, or finished where only its end was missing.
 package rollout
 
 import (
@@ -31,7 +31,8 @@ const (
 	definitionsName = "forwarders.d"
 	policyName      = "logforward.rego"
 	absentName      = "absent"   // in a former set: names of what wasn't there
-	completeName    = "complete" // in one that is being kept: all of it is there
+	completeName    = "complete" // in one that is kept: all of it is there, see [journal]
+	placedName      = "placed"   // in one that is being kept: what takes its place is in force
 	// maxFile bounds a file of a set, in bytes.
 	maxFile = 8 << 20
 )

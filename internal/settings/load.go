@@ -264,14 +264,16 @@ func (v *Values) setDestination(all []Setting, g given, rest string) error {
 			continue
 		}
 		parsed, err := s.parse(g.text)
-		if err != nil {
-			return fmt.Errorf("destination.%s.%w", name, err)
-		}
 		if s.For(v.command) {
 			if v.destinations[name] == nil {
 				v.destinations[name] = map[string]value{}
 			}
-			v.destinations[name][field] = value{s, g.text, parsed, g.where}
+			v.destinations[name][field] = value{s, g.text, parsed, g.where} // a wrong one, too: it isn't missing
+		}
+		if err != nil {
+			return fmt.Errorf("destination.%s.%w", name, err)
+		}
+		if s.For(v.command) {
 			v.outdated(s, g)
 		}
 		return nil

@@ -55,7 +55,7 @@ func (s *Setting) puppet() string {
 		t = "Enum['" + strings.Join(s.Enum, "', '") + "']"
 	case Path:
 		t = `Pattern[/\A(\/[^\r\n\0]*)?\z/]`
-	case List, Globs:
+	case List, Globs, URLs:
 		t = `Variant[` + line + `, Array[` + line + `]]`
 	case Mode:
 		t = `Pattern[/\A0?[0-7]{3}\z/]`

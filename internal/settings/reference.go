@@ -75,7 +75,7 @@ func (x value) shown() string {
 	if x.setting != nil && x.setting.Secret && x.text != "" {
 		return masked
 	}
-	if x.setting != nil && x.setting.Name == "url" {
+	if x.setting != nil && x.setting.Type == URLs {
 		return maskURLs(x.text)
 	}
 	return x.text
@@ -103,7 +103,7 @@ func maskURLs(text string) string {
 func (s *Setting) accepts() string {
 	text := map[Type]string{
 		Text: "any text", Int: "a whole number", Bytes: "a size such as 64MiB, 1GB or 4096", Rate: "a size per second such as 5MiB/s, or unlimited", Duration: "a duration such as 500ms, 90m, 2h or 1d",
-		Bool: "yes or no", Enum: "one of " + strings.Join(s.Enum, ", "), Path: "a path", List: "a list, with commas or spaces", Globs: "a list of absolute patterns", Mode: "an octal mode up to 0777",
+		Bool: "yes or no", Enum: "one of " + strings.Join(s.Enum, ", "), Path: "a path", List: "a list, with commas or spaces", URLs: "URLs, with commas or spaces", Globs: "a list of absolute patterns", Mode: "an octal mode up to 0777",
 	}[s.Type]
 	switch {
 	case s.Max > 0:

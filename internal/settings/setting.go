@@ -130,7 +130,7 @@ func All() []Setting {
 		{Name: "seconds", Type: Int, Default: "0", Commands: []string{Run}, Help: "End by itself after so many seconds; 0: on Ctrl-C."},
 	}
 	connection := []Setting{
-		{Name: "url", Type: List, Help: "URLs of the broker or of one cluster's brokers: nats://, tls://, ws:// or wss://."},
+		{Name: "url", Type: URLs, Help: "URLs of the broker or of one cluster's brokers: nats://, tls://, ws:// or wss://."},
 		{Name: "choria", Type: Path, Help: "Choria's configuration file (/etc/choria/server.conf on a node): its brokers, identity and credentials are used; url, ca and certificate stand above it."},
 		{Name: "choria_token", Type: Path, Help: "File with a Choria JWT, in place of the one that the Choria configuration names."},
 		{Name: "choria_seed", Type: Path, Help: "File with the ed25519 seed of that JWT."},

@@ -127,6 +127,8 @@ func TestErrorsSayWhatWhereAndWhatToDo(t *testing.T) {
 		{"mode", Receive, "file_mode = 999", []string{"octal"}},
 		{"secret", Setup, "password = \x00", []string{"password", "********"}},
 		{"destination without url", Forward, "destination.x.user = me", []string{"neither destination.x.url nor destination.x.choria is set"}},
+		{"scheme", Forward, "destination.x.url = nats://one, http://two", []string{":1", `destination.x.url = "nats://one, http://two": "http" is none of nats, tls, ws and wss`}},
+		{"url without host", Receive, "url = nats://:4222", []string{"names no host"}},
 		{"bad name", Forward, "destination.a b.url = x", []string{"letters, digits"}},
 		{"all of them", Receive, "a = 1\nb = 2\nretain_count = -1", []string{`"a"`, `"b"`, "retain_count"}},
 	} {
@@ -134,6 +136,9 @@ func TestErrorsSayWhatWhereAndWhatToDo(t *testing.T) {
 			_, err := Load(test.command, write(t, test.text), nil, nil)
 			if err == nil {
 				t.Fatal("no error")
+			}
+			if strings.Contains(err.Error(), "neither") && !strings.Contains(test.name, "without url") {
+				t.Errorf("%q says that something is missing which is wrong", err)
 			}
 			for _, want := range test.want {
 				if !strings.Contains(err.Error(), want) {
@@ -206,7 +211,7 @@ func TestFlagWithoutValue(t *testing.T) {
 }
 
 func TestSecretsAreNowhereShown(t *testing.T) {
-	file := write(t, "destination.a.url = nats://bob:hunter2@hunter2@one, tls://hunter2@two:4222 x:hunter2@th:ree\ndestination.a.password = hunter2\ndestination.a.token=hunter2\n")
+	file := write(t, "destination.a.url = nats://bob:hunter2@hunter2@one, tls://hunter2@two:4222 x:hunter2@three\ndestination.a.password = hunter2\ndestination.a.token=hunter2\n")
 	v, err := Load(Forward, file, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -215,14 +220,14 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 		if strings.Contains(d.Value, "hunter2") {
 			t.Errorf("%s shows %s", d.Name, d.Value)
 		}
-		if d.Name == "destination.a.url" && d.Value != "nats://********@one, tls://********@two:4222, ********@th:ree" {
+		if d.Name == "destination.a.url" && d.Value != "nats://********@one, tls://********@two:4222, ********@three" {
 			t.Errorf("url shows %s", d.Value)
 		}
 	}
 	if v.Destinations()["a"].URL[0] != "nats://bob:hunter2@hunter2@one" {
 		t.Error("the URL itself was changed")
 	}
-	for _, text := range []string{"password hunter2", "destination.a.password: hunter2"} {
+	for _, text := range []string{"password hunter2", "destination.a.password: hunter2", "destination.a.url = x:hunter2@th:ree", "destination.a.url = bad://x:hunter2@three", "destination.a.url = nats://x:hunter2@"} {
 		if _, err := Load(Forward, write(t, text), nil, nil); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", text, err)
 		}

@@ -2,7 +2,9 @@ package settings
 
 import (
 	"fmt"
+	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,12 +30,14 @@ const (
 	List     Type = "list"  // separated by commas or spaces
 	Globs    Type = "globs" // a list of absolute patterns; ** crosses directories
 	Mode     Type = "mode"  // octal file mode
+	URLs     Type = "URLs"  // a list of a broker's
 )
 
 // example is shown where a value can't be read.
 var example = map[Type]string{
 	Int: "4", Bytes: "64MiB, 1GB or 4096", Rate: "5MiB/s, or 0 for no limit", Duration: "500ms, 90m, 2h or 1d",
 	Bool: "yes or no", Path: "/var/lib/logforward", List: "a, b", Globs: "/var/log/**, /srv/*/log/*.log", Mode: "0640",
+	URLs: "nats://broker.example.net:4222",
 }
 
 // parse reads a value. The result's type follows from t: string, int64 (Int, Bytes, Rate, Mode),
@@ -90,6 +94,14 @@ func (s *Setting) parse(text string) (any, error) {
 		return int64(n), nil
 	case List:
 		return split(text, false), nil
+	case URLs:
+		list := split(text, false)
+		for _, u := range list {
+			if why := badURL(u); why != "" {
+				return nil, s.bad(text, why)
+			}
+		}
+		return list, nil
 	case Globs:
 		list := split(text, true)
 		for _, g := range list {
@@ -102,10 +114,30 @@ func (s *Setting) parse(text string) (any, error) {
 	return text, nil
 }
 
+// badURL says why a broker can't be found by a URL; one without a scheme is nats://.
+func badURL(text string) string {
+	if !strings.Contains(text, "://") {
+		text = "nats://" + text
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return "one can't be read" // the error holds the text, and that perhaps a password
+	case !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
+		return fmt.Sprintf("%q is none of nats, tls, ws and wss", u.Scheme)
+	case u.Hostname() == "":
+		return "one names no host"
+	}
+	return ""
+}
+
 func (s *Setting) bad(text, why string) error {
 	shown := strconv.Quote(text)
-	if s.Secret {
+	switch {
+	case s.Secret:
 		shown = masked
+	case s.Type == URLs:
+		shown = strconv.Quote(maskURLs(text))
 	}
 	if e := example[s.Type]; e != "" {
 		why += "; write for example " + e

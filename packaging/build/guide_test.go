@@ -61,7 +61,7 @@ func TestGuideToPackages(t *testing.T) {
 
 // What the guide has in Hiera is a node and a receiver.
 func TestGuideToPuppet(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, "")
 	blocks := guide(t, "By Puppet", "yaml")
 	if len(blocks) != 2 {
 		t.Fatalf("%d blocks", len(blocks))

@@ -138,7 +138,7 @@ daemon-reload) ;;
 start) for u; do start $u; done ;;
 stop) for u; do stop $u; done ;;
 try-restart) for u; do if up $u; then stop $u; start $u; fi; done ;;
-disable) [ "$1" = --now ]; shift; for u; do stop $u; done ;;
+disable) [ "$1" = --now ]; shift; for u; do stop $u; done; if [ -e /run/machine ]; then start logforward-forward.service; n=0; until [ -S /run/logforward/forward.sock ]; do n=$((n+1)); [ $n -lt 600 ] || exit 1; sleep 0.05; done; echo again >> /run/systemctl.log; fi ;;
 *) echo "systemctl: $verb isn't expected" >&2; exit 1 ;;
 esac
 `
@@ -216,9 +216,35 @@ logforward-receive
 	w.same()
 	wished(r)
 
-	// Removed: the daemons ended, what they made stays.
+	// What the new program doesn't take ends nothing that runs.
+	running := r.get("/run/unit/logforward-forward.service") + r.get("/run/unit/logforward-receive.service")
+	r.put("/etc/choria/plugin.d/logforward.cfg", changed+"setting_of_another_version = 1\n", 0o644)
+	if out := r.must("dpkg", "-i", "/tmp/new.deb"); !strings.Contains(out, "logforward-forward isn't restarted") || !strings.Contains(out, "setting_of_another_version") {
+		t.Errorf("the upgrade says %s", out)
+	}
+	if now := r.get("/run/unit/logforward-forward.service") + r.get("/run/unit/logforward-receive.service"); strings.Split(now, "\n")[0] != strings.Split(running, "\n")[0] || now == running {
+		t.Errorf("processes %q, were %q: the receiver alone is restarted", now, running)
+	}
+	r.put("/etc/choria/plugin.d/logforward.cfg", changed, 0o644)
+
+	// A release with other defaults leaves edited settings alone, unattended as Puppet and apt have it, and puts its own beside them.
+	r.sh("dpkg-deb -R /tmp/new.deb /tmp/other; echo '# another default' | tee -a /tmp/other/etc/choria/plugin.d/logforward.cfg >> /tmp/other/etc/logforward/receive.cfg; sed -i 's/^Version: .*/Version: 1.0.1/' /tmp/other/DEBIAN/control; dpkg-deb -b /tmp/other /tmp/other.deb")
+	r.must("dpkg", "--force-confdef", "--force-confold", "-i", "/tmp/other.deb")
+	if r.get("/etc/choria/plugin.d/logforward.cfg") != changed || strings.Contains(r.get("/etc/logforward/receive.cfg"), "another default") {
+		t.Error("an upgrade with other defaults changed edited settings")
+	}
+	if out := r.sh("grep -l 'another default' /etc/choria/plugin.d/*.dpkg-dist /etc/logforward/*.dpkg-dist | wc -l; stat -c %G /etc/logforward/receive.cfg"); out != "2\nlogforward-receive\n" {
+		t.Errorf("the other defaults, and whose the settings are: %s", out)
+	}
+	w.eventually("the node to answer", func() bool { return w.version() == newer })
+
+	// Removed: the daemons ended, what they made stays. Choria's machine, which is linked, starts one again in between.
+	r.sh("mkdir -p /etc/choria/machine/other; ln -s /usr/share/logforward/machine/logforward /etc/choria/machine/logforward; : > /run/machine")
 	r.must("dpkg", "-r", "logforward")
-	if out := r.sh("ls /run/unit; pgrep -x logforward -a | grep -v broker || true"); strings.Contains(out, "service\n") && !strings.Contains(out, ".log") || strings.Contains(out, "/usr/bin/logforward forward") {
+	if out := r.get("/run/systemctl.log"); !strings.Contains(out, "again\nstop ") {
+		t.Errorf("nothing was started in between: %s", out)
+	}
+	if out := r.sh("ls /run/unit | grep 'service$' || true; pgrep -x logforward -a | grep -v broker || true"); out != "" {
 		t.Errorf("still runs: %s", out)
 	}
 	for _, path := range []string{"/usr/bin/logforward", agent, agent + ".json", "/usr/lib/systemd/system/logforward-forward.service"} {
@@ -233,7 +259,10 @@ logforward-receive
 	}
 	// Purged: all is gone, but logs that were received.
 	r.must("dpkg", "-P", "logforward")
-	for _, path := range []string{"/etc/choria/plugin.d/logforward.cfg", "/etc/logforward/receive.cfg", "/etc/choria/logforward", "/var/lib/logforward/forward", "/var/lib/logforward/wishes", "/var/log/logforward"} {
+	if !r.exists("/etc/choria/machine/other") {
+		t.Error("another's machine is gone")
+	}
+	for _, path := range []string{"/etc/choria/machine/logforward", "/etc/choria/plugin.d/logforward.cfg", "/etc/logforward/receive.cfg", "/etc/choria/logforward", "/var/lib/logforward/forward", "/var/lib/logforward/wishes", "/var/log/logforward"} {
 		if r.exists(path) {
 			t.Errorf("%s is still there", path)
 		}

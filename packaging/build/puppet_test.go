@@ -7,22 +7,70 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
 
 // check runs what is installed for modules; what isn't there fails.
-func check(t *testing.T, dir, name string, args ...string) {
+func check(t *testing.T, env []string, dir, name string, args ...string) string {
 	t.Helper()
-	c := exec.Command(name, args...)
-	c.Dir = dir
-	if out, err := c.CombinedOutput(); err != nil {
+	c := exec.Command("env", append([]string{name}, args...)...) // env finds it in the PATH that it gets
+	c.Dir, c.Env = dir, env
+	out, err := c.CombinedOutput()
+	if err != nil {
 		t.Errorf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+// puppets are this machine's, and the one that test/puppet/install gets: by the version, the package that it comes from, or nothing.
+func puppets(t *testing.T) map[string]string {
+	t.Helper()
+	out, err := exec.Command("puppet", "--version").Output()
+	if err != nil {
+		t.Fatalf("there is no puppet: test/prepare puppet installs it: %v", err)
+	}
+	own, _, _ := strings.Cut(strings.TrimSpace(string(out)), ".")
+	all := map[string]string{own: ""}
+	if own == "7" {
+		if all["8"], err = filepath.Abs("../../bin/puppet8.deb"); err == nil {
+			_, err = os.Stat(all["8"])
+		}
+		if err != nil {
+			t.Fatalf("no Puppet 8 to test with: test/prepare puppet gets it: %v", err)
+		}
+	}
+	return all
+}
+
+// library is where Ruby finds a Puppet that isn't installed, and what makes a program use it.
+func library(t *testing.T, file string) []string {
+	t.Helper()
+	if file == "" {
+		return os.Environ()
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("dpkg-deb", "-x", file, dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	return append(os.Environ(), "RUBYLIB="+dir+rubyLibrary, "PATH="+dir+"/usr/bin:"+os.Getenv("PATH"))
+}
+
+const rubyLibrary = "/usr/lib/ruby/vendor_ruby"
+
+// The module is what Puppet's own tools take for right, and its catalogues are what its specification says, with each Puppet.
+func TestPuppetModuleIsInOrder(t *testing.T) {
+	for version, file := range puppets(t) {
+		t.Run(version, func(t *testing.T) { inOrder(t, version, library(t, file)) })
 	}
 }
 
-// The module is what Puppet's own tools take for right, and its catalogues are what its specification says.
-func TestPuppetModuleIsInOrder(t *testing.T) {
+func inOrder(t *testing.T, version string, env []string) {
+	out := check(t, env, ".", "ruby", "-e", `require "puppet"; print Puppet.version`)
+	if !strings.HasPrefix(out, version+".") {
+		t.Fatalf("this is Puppet %s", out)
+	}
 	module, err := filepath.Abs("../../puppet")
 	if err != nil {
 		t.Fatal(err)
@@ -40,10 +88,13 @@ func TestPuppetModuleIsInOrder(t *testing.T) {
 		}
 		files = append(files, found...)
 	}
-	check(t, named, "puppet", append([]string{"parser", "validate", "--color", "false"}, files...)...)
-	check(t, named, "puppet-lint", append([]string{"--fail-on-warnings", "--no-140chars-check"}, files...)...)
-	check(t, named, "metadata-json-lint", "metadata.json")
-	check(t, module, "rspec", "--no-color", "spec/classes")
+	check(t, env, named, "puppet", append([]string{"parser", "validate", "--color", "false"}, files...)...)
+	check(t, env, named, "puppet-lint", append([]string{"--fail-on-warnings", "--no-140chars-check"}, files...)...)
+	check(t, env, named, "metadata-json-lint", "metadata.json")
+	if out := check(t, env, module, "rspec", "--no-color", "spec/classes"); !strings.Contains(out, " 0 failures") || strings.Contains(out, "\n0 examples") {
+		t.Errorf("rspec: %s", out)
+	}
+	documented(t, files)
 	for _, name := range []string{"logforward.json", "logforward.ddl"} {
 		a, err := os.ReadFile(filepath.Join(module, "files/mcollective/agent", name))
 		if err != nil {
@@ -59,18 +110,71 @@ func TestPuppetModuleIsInOrder(t *testing.T) {
 	}
 }
 
+var (
+	puppetParameter = regexp.MustCompile(`(?m)^  [A-Z][^=\n]*?\s\$(\w+)\s*(=|,|$)`)
+	puppetDocument  = regexp.MustCompile(`(?m)^# @param (\w+) +\S`)
+)
+
+// documented: each parameter has a type, and says what it is for.
+func documented(t *testing.T, files []string) {
+	t.Helper()
+	all := 0
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(b)
+		if !strings.HasPrefix(text, "# @summary ") && !strings.Contains(text, "\n# @summary ") && !strings.Contains(file, "/functions/") {
+			t.Errorf("%s has no summary", file)
+		}
+		head, _, _ := strings.Cut(text, "\n) {")
+		_, list, found := strings.Cut(head, " (\n")
+		if !found {
+			continue
+		}
+		said := map[string]bool{}
+		for _, m := range puppetDocument.FindAllStringSubmatch(text, -1) {
+			said[m[1]] = true
+		}
+		for line := range strings.Lines(list) {
+			m := puppetParameter.FindStringSubmatch(line)
+			if m == nil {
+				t.Errorf("%s: a parameter without a type: %s", file, line)
+				continue
+			}
+			all++
+			if !said[m[1]] {
+				t.Errorf("%s: nothing says what %s is for", file, m[1])
+			}
+			delete(said, m[1])
+		}
+		for name := range said {
+			t.Errorf("%s: there is no parameter %s", file, name)
+		}
+	}
+	if all < 50 {
+		t.Errorf("%d parameters were looked at", all)
+	}
+}
+
 // site is a machine that Puppet manages.
 type site struct {
 	*root
-	url string
+	url    string
+	puppet []string // the command
 }
 
-func newSite(t *testing.T) *site {
+// newSite has Puppet as it is installed, or as a package has it.
+func newSite(t *testing.T, puppet string) *site {
 	t.Helper()
 	file := deb(t, newer)
 	r := newRoot(t)
-	if _, code := r.try("puppet", "--version"); code != 0 {
-		t.Fatal("there is no puppet: test/prepare puppet installs it")
+	command := []string{"puppet"}
+	if puppet != "" {
+		r.bring(puppet, "/tmp/puppet.deb")
+		r.sh("dpkg-deb -x /tmp/puppet.deb /tmp/puppet-next")
+		command = []string{"env", "RUBYLIB=/tmp/puppet-next" + rubyLibrary, "/tmp/puppet-next/usr/bin/puppet"}
 	}
 	r.bring(file, "/tmp/logforward.deb")
 	modules := "/etc/puppet/test/modules"
@@ -83,7 +187,7 @@ func newSite(t *testing.T) *site {
 		r.put(file, "another's\n", 0o644)
 	}
 	// The broker is there before anything is installed.
-	s := &site{root: r, url: "nats://127.0.0.1:" + freePort(t)}
+	s := &site{root: r, puppet: command, url: "nats://127.0.0.1:" + freePort(t)}
 	r.sh("dpkg-deb -x /tmp/logforward.deb /tmp/x && cp /tmp/x/usr/bin/logforward /tmp/broker-program")
 	broker := r.command(context.Background(), "/tmp/broker-program", "broker", "--listen", strings.TrimPrefix(s.url, "nats://"), "--store", "/tmp/broker")
 	if err := broker.Start(); err != nil {
@@ -125,8 +229,8 @@ func (s *site) data(level, text string) {
 // apply runs Puppet, and wants its exit code: 0 nothing to do, 2 changed, 4 or 6 failures.
 func (s *site) apply(want int) string {
 	s.Helper()
-	out, code := s.try("puppet", "apply", "--modulepath", "/etc/puppet/test/modules", "--hiera_config", "/etc/puppet/test/hiera.yaml", "--confdir", "/etc/puppet/test/conf",
-		"--vardir", "/tmp/puppet", "--color", "false", "--strict_variables", "--detailed-exitcodes", "/etc/puppet/test/site.pp")
+	out, code := s.try(append(s.puppet, "apply", "--modulepath", "/etc/puppet/test/modules", "--hiera_config", "/etc/puppet/test/hiera.yaml", "--confdir", "/etc/puppet/test/conf",
+		"--vardir", "/tmp/puppet", "--color", "false", "--strict_variables", "--detailed-exitcodes", "/etc/puppet/test/site.pp")...)
 	if code != want {
 		s.Fatalf("puppet apply: exit code %d, want %d\n%s", code, want, out)
 	}
@@ -158,7 +262,15 @@ mcollective_agent_logforward::destinations:
 )
 
 func TestPuppetAppliedTwiceIsANodeThatForwards(t *testing.T) {
-	s := newSite(t)
+	for version, file := range puppets(t) {
+		t.Run(version, func(t *testing.T) { appliedTwice(newSite(t, file), t, version) })
+	}
+}
+
+func appliedTwice(s *site, t *testing.T, version string) {
+	if out := s.must(append(s.puppet, "--version")...); !strings.HasPrefix(out, version+".") {
+		t.Fatalf("this is Puppet %s", out)
+	}
 	s.data("common", common)
 	s.data("role", role)
 	s.put("/var/log/app.log", "from before\n", 0o600)

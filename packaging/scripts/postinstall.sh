@@ -37,5 +37,14 @@ directory /run/logforward 0755 logforward
 # file, and what arrived twice is dropped.
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
-	systemctl try-restart logforward-receive.service logforward-forward.service || true
+	# One that runs isn't ended for settings that the new program doesn't take: it goes on with the old program.
+	restart=
+	for daemon in receive forward; do
+		if why=$(/usr/bin/logforward config --for $daemon 2>&1 >/dev/null); then
+			restart="$restart logforward-$daemon.service"
+		else
+			echo "logforward: logforward-$daemon isn't restarted, for it wouldn't start: $why" >&2
+		fi
+	done
+	[ -z "$restart" ] || systemctl try-restart $restart || true
 fi

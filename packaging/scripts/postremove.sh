@@ -6,9 +6,19 @@ set -e
 
 case "$1" in
 remove | 0)
-	[ ! -d /run/systemd/system ] || systemctl daemon-reload
+	if [ -d /run/systemd/system ]; then
+		# Choria's machine may have started one again while the files were still there.
+		systemctl stop logforward-forward.service logforward-receive.service || true
+		systemctl daemon-reload
+	fi
 	;;
 purge)
+	# Links into what was the package's.
+	for link in /etc/choria/machine/*; do
+		case "$(readlink "$link")" in
+		/usr/share/logforward/machine/*) rm -f "$link" ;;
+		esac
+	done
 	rm -rf /var/lib/logforward/forward /var/lib/logforward/wishes /var/log/logforward /run/logforward /etc/choria/logforward
 	if [ -d /var/lib/logforward/received ] && [ -n "$(ls -A /var/lib/logforward/received)" ]; then
 		echo "logforward: received logs stay in /var/lib/logforward/received" >&2

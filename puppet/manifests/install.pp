@@ -1,8 +1,11 @@
 # @summary The package, which brings the program, its units, its manual and its directories
 #
+# It is there as long as a node or a receiver on this machine wants it, in whichever order they are declared, and goes with the
+# last of them.
+#
 # @param manage Whether the package is Puppet's matter at all
 # @param package_name Its name
-# @param ensure A version, `installed` or `latest`; it is removed where neither a node nor a receiver is wanted
+# @param ensure A version, `installed` or `latest`
 # @param source File of the package, for a provider that takes one
 # @param provider Provider, such as `dpkg` or `rpm` for a file
 class mcollective_agent_logforward::install (
@@ -14,7 +17,7 @@ class mcollective_agent_logforward::install (
 ) {
   if $manage {
     package { 'logforward':
-      ensure   => $ensure,
+      ensure   => 'absent',
       name     => $package_name,
       source   => $source,
       provider => $provider,

@@ -26,15 +26,13 @@ class mcollective_agent_logforward::node {
   $secret = mcollective_agent_logforward::secret($values)
   $wanted = $ensure == 'present' and $values.any |$key, $_value| { $key =~ /\Adestination\./ }
 
+  include mcollective_agent_logforward::install
   if $ensure == 'present' {
-    include mcollective_agent_logforward::install
+    include mcollective_agent_logforward::wanted
     $directory = 'directory'
     $link = 'link'
     Class['mcollective_agent_logforward::install'] -> Mcollective::Module_plugin['mcollective_agent_logforward']
   } else {
-    class { 'mcollective_agent_logforward::install':
-      ensure => 'absent',
-    }
     $directory = 'absent'
     $link = 'absent'
   }

@@ -55,8 +55,9 @@ class mcollective_agent_logforward::receiver (
     default   => 'stopped',
   }
 
+  include mcollective_agent_logforward::install
   if $ensure == 'present' {
-    include mcollective_agent_logforward::install
+    include mcollective_agent_logforward::wanted
     Class['mcollective_agent_logforward::install'] -> File[$config_file]
   }
 
@@ -108,6 +109,7 @@ class mcollective_agent_logforward::receiver (
       }
     } else {
       Service[$service_name] -> File[$config_file]
+      Service[$service_name] -> Class['mcollective_agent_logforward::install']
     }
   }
 }
