@@ -126,12 +126,16 @@ func (h *host) eventually(what string, ok func() error) {
 // envelope is a request as Choria Server writes it.
 func (h *host) envelope(action string, data map[string]any) map[string]any {
 	h.calls++
+	return h.envelopeOf(fmt.Sprintf("%032d", h.calls), action, data)
+}
+
+func (h *host) envelopeOf(id, action string, data map[string]any) map[string]any {
 	if data == nil {
 		data = map[string]any{}
 	}
 	return map[string]any{
 		"$schema": "https://choria.io/schemas/mcorpc/external/v1/rpc_request.json", "protocol": requestProtocol,
-		"agent": "logforward", "action": action, "requestid": fmt.Sprintf("%032d", h.calls), "senderid": "dev1.example.net",
+		"agent": "logforward", "action": action, "requestid": id, "senderid": "dev1.example.net",
 		"callerid": "choria=alice.mcollective", "collective": "mcollective", "ttl": 60, "msgtime": time.Now().Unix(), "data": data,
 	}
 }
@@ -593,7 +597,7 @@ func FuzzRequest(f *testing.F) {
 		if err := os.WriteFile(file, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r := respond(t.Context(), func(name string) string { return map[string]string{envRequest: file, envConfig: config}[name] })
+		r := inTime(t.Context(), func(name string) string { return map[string]string{envRequest: file, envConfig: config}[name] })
 		if r == nil || r.Code < codeOK || r.Code > codeOther || r.Message == "" || r.Data == nil {
 			t.Errorf("%+v", r)
 		}
