@@ -14,6 +14,7 @@ import (
 	"logforward/internal/control"
 	"logforward/internal/forward"
 	"logforward/internal/keeper"
+	"logforward/internal/logrotate"
 	"logforward/internal/node"
 	"logforward/internal/policy"
 	"logforward/internal/settings"
@@ -184,8 +185,12 @@ func forwardConfig(v *values, log *slog.Logger) (forward.Config, host, error) {
 	if held == 0 {
 		held = -1 // the engine takes 0 as its default
 	}
+	var olddirs func(path string) []string
+	if conf := v.Text("logrotate"); conf != "" {
+		olddirs = logrotate.New(conf, log).Olddirs
+	}
 	return forward.Config{
-		Identity: identity, Destinations: destinations, Allowed: allowed, Logger: log,
+		Identity: identity, Destinations: destinations, Allowed: allowed, Olddirs: olddirs, Logger: log,
 		Limits: forward.Limits{
 			Rate: v.Number("rate"), NodeRate: v.Number("node_rate"), Window: v.Number("window"), ChunkSize: int(v.Number("chunk_size")),
 			Linger: v.soon("linger"), PartialWait: v.soon("partial_wait"), Checkpoint: v.Duration("checkpoint_interval"),

@@ -150,6 +150,45 @@ func TestRunComparesBothSides(t *testing.T) {
 	}
 }
 
+func TestVerifyTellsDamageAndWhere(t *testing.T) {
+	s := newSite(t)
+	s.define("app", "log: app\npath: LOGS/app.log\ndestination: central\nstart: beginning\n")
+	s.append("app.log", strings.Repeat("a line\n", 5000))
+	s.startAll()
+	s.arrives("app", strings.Repeat("a line\n", 5000))
+	verify := func(args ...string) (int, string, string) {
+		return once(t, append([]string{"verify", "--output", s.output}, args...)...)
+	}
+	eventually(t, "the record proves it", func() bool {
+		code, out, _ := verify("--record", "--url", s.url)
+		return code == 0 && strings.Contains(out, "n1.example.net/app  intact   34 KiB")
+	})
+	if code, out, errText := verify("n1*/a?p"); code != 0 || !strings.Contains(out, "unproved") || !strings.Contains(out, "no digest behind it yet") {
+		t.Errorf("without the record: %d %s %s", code, out, errText)
+	}
+	path := filepath.Join(s.output, "n1.example.net", "app.log")
+	b, err := os.ReadFile(path)
+	if err == nil {
+		b[100] ^= 4
+		err = os.WriteFile(path, b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, out, errText := verify("--record", "--url", s.url)
+	if code != exitFailure || !strings.Contains(errText, "1 of 1 logs are damaged") || !strings.Contains(out, path) || !strings.Contains(out, "other bytes") {
+		t.Errorf("%d %s %s", code, out, errText)
+	}
+	if code, out, _ := verify("--record", "--url", s.url, "--json"); code != exitFailure || !strings.Contains(out, `"damaged": 35000`) {
+		t.Errorf("%d %s", code, out)
+	}
+	for _, args := range [][]string{{"nobody/app"}, {"app"}, {"[/app"}, {"--output", s.dir + "/nowhere"}} {
+		if code, out, errText := verify(args...); code == 0 || out != "" || errText == "" {
+			t.Errorf("%v: %d %s %s", args, code, out, errText)
+		}
+	}
+}
+
 func TestRunEndsWithSignalAndAnswersOnItsSocket(t *testing.T) {
 	s := newSite(t)
 	s.append("app.log", "line\n")

@@ -66,7 +66,7 @@ func (p *program) load(g *given) (*values, error) {
 func (p *program) logger(v *values) *slog.Logger {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 	options := &slog.HandlerOptions{Level: levels[v.Text("log_level")]}
-	if (v.Command == settings.Run || v.Command == settings.Fleet) && !v.IsSet("log_level") {
+	if (v.Command == settings.Run || v.Command == settings.Fleet || v.Command == settings.Verify) && !v.IsSet("log_level") {
 		options.Level = slog.LevelWarn // the live view is what is looked at
 	}
 	if v.Text("log_format") == "json" {

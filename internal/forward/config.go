@@ -42,6 +42,8 @@ type Config struct {
 	// Permit is asked before each file of a log is opened, with its real path, by the goroutine that works the
 	// log; an error keeps it closed. nil: what is allowed is permitted.
 	Permit func(log, realpath string) error
+	// Olddirs is [tail.Config].Olddirs of every log.
+	Olddirs func(path string) []string
 	// Pressed is told when the fleet's pause begins, changes or is lifted here, so that it can be recorded. What it can't take
 	// at once is in the log alone: nothing waits for it. nil: nobody is told.
 	Pressed    chan<- Pressed
@@ -149,7 +151,8 @@ type Log struct {
 	Path        string // absolute; no glob
 	Destination string // a name in [Config].Destinations
 	Start       tail.Start
-	Rate        int64 // bytes/s; 0: [Limits].Rate, negative: none
+	Since       time.Time // as [tail.Config].Since
+	Rate        int64     // bytes/s; 0: [Limits].Rate, negative: none
 }
 
 func (l Log) check(c *Config) error {

@@ -42,6 +42,7 @@ type child struct {
 	Log   string    `json:"log"`
 	Path  string    `json:"path"`
 	First bool      `json:"first,omitempty"` // there at first sight: the definition's start counts
+	Since time.Time `json:"since,omitzero"`  // when there was no such file, at the last look before it was found
 	Gone  time.Time `json:"gone,omitzero"`   // since when there is no such file
 	// Births name the last files that had this path, the newest last.
 	Births []string `json:"births,omitempty"`
@@ -57,6 +58,7 @@ func (g *glob) look(log string, seen *finding, taken map[string]bool, drained fu
 	if first {
 		g.Files, changed = []*child{}, true
 	}
+	before := g.seen
 	g.seen, g.fault = seen, seen.err
 	if seen.err != nil {
 		return changed // what was followed stays
@@ -108,6 +110,9 @@ func (g *glob) look(log string, seen *finding, taken map[string]bool, drained fu
 			refuse(path, "%d files are followed already, which is the most of one glob", maxFiles)
 		} else {
 			c := &child{Log: name, Path: path, First: first}
+			if before != nil && before.err == nil && before != seen {
+				c.Since = before.at.UTC().Round(0)
+			}
 			if c.born(f.birth) {
 				files[c.Births[0]] = c
 			}

@@ -32,6 +32,7 @@ type member struct {
 	path        string
 	destination string
 	start       tail.Start
+	since       time.Time         // as [tail.Config].Since
 	stop        *control.Override // stop, or drain while that goes on
 	pause       *control.Override
 	gone        bool
@@ -60,7 +61,7 @@ func (p *plan) logs() (logs []forward.Log, paused map[string]bool) {
 			if m.stopped() {
 				continue
 			}
-			logs = append(logs, forward.Log{Name: m.log, Path: m.path, Destination: m.destination, Start: m.start, Rate: engineRate(f.Rate)})
+			logs = append(logs, forward.Log{Name: m.log, Path: m.path, Destination: m.destination, Start: m.start, Since: m.since, Rate: engineRate(f.Rate)})
 			if m.pause != nil {
 				paused[m.log] = true
 			}
@@ -209,7 +210,9 @@ func (n *Node) expand(f *forwarder, taken map[string]bool, now time.Time, again 
 		if c.First {
 			start = f.Start
 		}
-		f.members = append(f.members, n.member(f, c.Log, c.Path, start, !c.Gone.IsZero()))
+		m := n.member(f, c.Log, c.Path, start, !c.Gone.IsZero())
+		m.since = c.Since
+		f.members = append(f.members, m)
 	}
 	return err
 }

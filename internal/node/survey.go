@@ -26,7 +26,8 @@ var errLate = errors.New("it can't be looked at: its file system doesn't answer,
 
 // finding is what one look at a glob's files found. Nobody changes it.
 type finding struct {
-	files   []file // that are to be followed, by path
+	at      time.Time // when the look began
+	files   []file    // that are to be followed, by path
 	refused []control.Problem
 	err     error
 }
@@ -36,8 +37,9 @@ type file struct{ path, birth string }
 
 // take looks at a glob's files.
 func take(pattern string, find lookup) *finding {
+	at := time.Now()
 	paths, refused, err := find(pattern)
-	f := &finding{files: make([]file, len(paths)), refused: refused, err: err}
+	f := &finding{at: at, files: make([]file, len(paths)), refused: refused, err: err}
 	for i, path := range paths {
 		f.files[i] = file{path, birth(path)}
 	}

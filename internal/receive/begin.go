@@ -170,6 +170,9 @@ func (p *partition) retire(l *log) error {
 		return fmt.Errorf("name for closed file %s: %w", m.File, err)
 	}
 	l.local.Closing = &closing{From: m.File, To: to, Epoch: m.Place.Epoch, Pos: m.Place.Position, Size: m.Size, Time: now}
+	if digest := m.Place.Digest; m.From != m.Place.Position {
+		l.local.Closing.Digest = &digest
+	}
 	return nil
 }
 

@@ -53,6 +53,11 @@ func pieces(outputs []string, identity, log string) (all []piece, missing int, e
 	if err != nil {
 		return nil, 0, err
 	}
+	return choose(extents, files)
+}
+
+// choose takes over the files. Those of the chosen pieces are the caller's to close.
+func choose(extents []Extent, files []*os.File) (all []piece, missing int, err error) {
 	order := make([]int, 0, len(extents))
 	for i, x := range extents {
 		if x.Gone || x.End < 0 && files[i] == nil {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"logforward/internal/chunk"
 )
 
 // Extent is a run of a log's positions in one central file, a byte for each.
@@ -20,6 +22,26 @@ type Extent struct {
 	End    int64 // offset behind the run; -1: the file's end
 	Gone   bool  // the file isn't there any more: retention deleted it, or somebody else
 	Since  time.Time
+
+	before, after proof // running digests at From, and behind the run
+}
+
+// proof is a running digest of a log's ledger, if it has one there.
+type proof struct {
+	digest chunk.Digest
+	known  bool
+}
+
+func proofOf(d *chunk.Digest) proof {
+	if d == nil {
+		return proof{}
+	}
+	return proof{*d, true}
+}
+
+// endsAt tells whether the run ends at an offset that stands for a position.
+func (x *Extent) endsAt(epoch, position uint64, offset int64) bool {
+	return x.Epoch == epoch && offset >= x.Offset && x.From+uint64(offset-x.Offset) == position
 }
 
 // Extents puts the files of a log together in the order of its bytes, from the ledgers of all receivers that wrote below the
@@ -78,19 +100,29 @@ func extents(entries []Entry) []Extent {
 				if last.Epoch == e.Epoch && last.From == e.From && last.Offset == e.Offset {
 					continue // said again, because the ledger had been damaged
 				}
-				last.End = e.Offset
+				if last.End < 0 { // else its end was said
+					last.End = e.Offset
+				}
 			}
 			for _, j := range damaged[e.File] { // the name is another file's now
 				all[j].Gone = true
 			}
 			delete(damaged, e.File)
 			open[e.File] = append(open[e.File], len(all))
-			all = append(all, Extent{Epoch: e.Epoch, From: e.From, File: e.File, Offset: e.Offset, End: -1, Since: e.Time.UTC()})
-		case EventGap: // takes positions, and no bytes
+			all = append(all, Extent{Epoch: e.Epoch, From: e.From, File: e.File, Offset: e.Offset, End: -1, Since: e.Time.UTC(), before: proofOf(e.Digest)})
+		case EventEnd:
+			if list := open[e.File]; len(list) > 0 && all[list[len(list)-1]].endsAt(e.Epoch, e.To, e.Offset) {
+				all[list[len(list)-1]].End, all[list[len(list)-1]].after = e.Offset, proofOf(e.Digest)
+			}
+		case EventGap, EventAnew: // a gap takes positions, and no bytes
 			if list := open[e.File]; len(list) > 0 && all[list[len(list)-1]].Epoch == e.Epoch {
-				all[list[len(list)-1]].End = e.Offset
+				last, behind := &all[list[len(list)-1]], max(e.From, e.To)
+				last.End = e.Offset
+				if last.endsAt(e.Epoch, e.From, e.Offset) {
+					last.after = proofOf(e.Digest)
+				}
 				open[e.File] = append(list, len(all))
-				all = append(all, Extent{Epoch: e.Epoch, From: e.To, File: e.File, Offset: e.Offset, End: -1, Since: e.Time.UTC()})
+				all = append(all, Extent{Epoch: e.Epoch, From: behind, File: e.File, Offset: e.Offset, End: -1, Since: e.Time.UTC(), before: proof{chunk.AfterGap(behind), true}})
 			}
 		case EventClose:
 			list := open[e.File]
@@ -100,6 +132,9 @@ func extents(entries []Entry) []Extent {
 				all[j].File = e.Name
 				if n == len(list)-1 {
 					all[j].End = e.Size
+					if all[j].endsAt(e.Epoch, e.To, e.Size) {
+						all[j].after = proofOf(e.Digest)
+					}
 				}
 			}
 		case EventDamage: // nothing more goes into it; what is left of it can be read

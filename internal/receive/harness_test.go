@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -323,6 +324,34 @@ func (n *node) same() {
 	if !bytes.Equal(got, n.written) {
 		n.s.t.Fatalf("central files of %s/%s: %d bytes, want %d; first difference at %d\n%s", n.identity, n.log, len(got), len(n.written), differ(got, n.written), tree(n.s.dir))
 	}
+	n.verify(Intact, Unproved)
+}
+
+// verify computes the digests of the central files once more.
+func (n *node) verify(want ...string) *Verification {
+	n.s.t.Helper()
+	v, err := Verify(n.s.t.Context(), n.s.outputs(), n.identity, n.log, n.proofs())
+	n.s.must(err)
+	if !slices.Contains(want, v.Verdict) {
+		n.s.t.Fatalf("%s/%s is %s: %+v\n%s", n.identity, n.log, v.Verdict, v, tree(n.s.dir))
+	}
+	return v
+}
+
+// proofs are what the record has, as far as the broker can be asked.
+func (n *node) proofs() []Proof {
+	if n.s.server == nil {
+		return nil
+	}
+	js, err := broker.JetStream(n.s.nc, "")
+	n.s.must(err)
+	positions, err := broker.OpenRecords(n.s.t.Context(), js, n.s.pub, broker.Positions)
+	if err != nil {
+		return nil
+	}
+	all, err := Proofs(n.s.t.Context(), positions, n.identity, n.log)
+	n.s.must(err)
+	return all
 }
 
 func differ(a, b []byte) int {

@@ -4,13 +4,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"logforward/internal/chunk"
 )
 
 // Events of a ledger.
 const (
 	EventRange  = "range"  // from here on, positions lie in File at Offset
+	EventEnd    = "end"    // the range before ends in File, at Offset: another epoch goes on there
 	EventClose  = "close"  // a file is complete, and has its final name
 	EventGap    = "gap"    // a range is lost
+	EventAnew   = "anew"   // the running digest begins anew: the node lost bytes that it had sent, and that are here
 	EventFork   = "fork"   // a node sent other bytes for positions that are here already
 	EventEpoch  = "epoch"  // a new epoch began
 	EventRepair = "repair" // the node knew more to be central than this receiver did
@@ -22,21 +26,24 @@ const (
 // object a line, in the order of things. Fields that an event doesn't need are absent; readers ignore
 // fields and events that they don't know.
 type Entry struct {
-	Time        time.Time  `json:"time"`
-	Event       string     `json:"event"`
-	Epoch       uint64     `json:"epoch,omitempty"`
-	Predecessor uint64     `json:"predecessor,omitempty"` // epoch
-	From        uint64     `json:"from"`                  // position
-	To          uint64     `json:"to,omitempty"`          // position behind the last
-	File        string     `json:"file,omitempty"`        // below the output, as it was then named
-	Name        string     `json:"name,omitempty"`        // close: final name, without a compression's ending
-	Offset      int64      `json:"offset,omitempty"`      // of From in File
-	Size        int64      `json:"size,omitempty"`        // of the file, in bytes
-	Cause       string     `json:"cause,omitempty"`
-	Bytes       *int64     `json:"bytes,omitempty"` // gap: lost bytes as far as known; -1: unknown
-	Exact       bool       `json:"exact,omitempty"` // gap: Bytes is no estimate
-	Found       *time.Time `json:"found,omitempty"` // gap: when the node found it
-	Path        string     `json:"path,omitempty"`  // gap: the node's file
+	Time        time.Time `json:"time"`
+	Event       string    `json:"event"`
+	Epoch       uint64    `json:"epoch,omitempty"`
+	Predecessor uint64    `json:"predecessor,omitempty"` // epoch
+	From        uint64    `json:"from"`                  // position
+	To          uint64    `json:"to,omitempty"`          // position behind the last
+	File        string    `json:"file,omitempty"`        // below the output, as it was then named
+	Name        string    `json:"name,omitempty"`        // close: final name, without a compression's ending
+	Offset      int64     `json:"offset,omitempty"`      // of From in File
+	Size        int64     `json:"size,omitempty"`        // of the file, in bytes
+	Cause       string    `json:"cause,omitempty"`
+	// Digest is the epoch's running digest, as the node computed it: before From of a range, of a gap and where it begins anew, before To at an end
+	// and a close. [Verify] computes it once more. Older ledgers have none.
+	Digest *chunk.Digest `json:"digest,omitempty"`
+	Bytes  *int64        `json:"bytes,omitempty"` // gap: lost bytes as far as known; -1: unknown
+	Exact  bool          `json:"exact,omitempty"` // gap: Bytes is no estimate
+	Found  *time.Time    `json:"found,omitempty"` // gap: when the node found it
+	Path   string        `json:"path,omitempty"`  // gap: the node's file
 }
 
 // line is the entry as it stands in the file.

@@ -126,7 +126,12 @@ func (p *partition) take(l *log, ch *chunk.Chunk, skip uint64) error {
 	}
 	// From here on nothing fails: the ledger's lines are kept until its file takes them.
 	start := l.file.size - int64(len(data))
+	ended, before := l.cur.Digest, l.cur.Digest
 	if newEpoch {
+		before = 0
+		if l.from != unplaced {
+			l.note(Entry{Time: now, Event: EventEnd, Epoch: l.cur.Epoch, To: l.cur.Position, File: l.file.name, Offset: start, Digest: &ended})
+		}
 		l.note(Entry{Time: now, Event: EventEpoch, Epoch: ch.Epoch, Predecessor: ch.Predecessor})
 	}
 	if newEpoch || l.from == unplaced {
@@ -134,13 +139,16 @@ func (p *partition) take(l *log, ch *chunk.Chunk, skip uint64) error {
 		if newEpoch {
 			l.from = 0
 		}
-		l.note(Entry{Time: now, Event: EventRange, Epoch: ch.Epoch, From: l.from, File: l.file.name, Offset: start})
+		l.note(Entry{Time: now, Event: EventRange, Epoch: ch.Epoch, From: l.from, File: l.file.name, Offset: start, Digest: &before})
 	}
-	if g := ch.Gap; g != nil && skip < ch.Length {
+	switch g := ch.Gap; {
+	case g != nil && skip >= ch.Length:
+		l.note(Entry{Time: now, Event: EventAnew, Epoch: ch.Epoch, From: ch.End(), File: l.file.name, Offset: start, Cause: g.Cause, Digest: &before})
+	case g != nil:
 		from := ch.Position + skip
 		lost, exact := gapBehind(g, ch.Length, skip)
 		l.note(Entry{Time: now, Event: EventGap, Epoch: ch.Epoch, From: from, To: ch.End(), File: l.file.name, Offset: start,
-			Cause: g.Cause, Bytes: &lost, Exact: exact, Found: &g.Time, Path: g.Path})
+			Cause: g.Cause, Bytes: &lost, Exact: exact, Found: &g.Time, Path: g.Path, Digest: &before})
 		l.gaps++
 		p.r.metrics.gaps.Inc()
 		p.r.metrics.gapPositions.Add(float64(ch.Length - skip))

@@ -176,6 +176,7 @@ func TestRandomFaultsLoseNothing(t *testing.T) {
 			t.Errorf("%s: %d bytes, want %d, differ at %d", x.log, got.Len(), len(want), differ(got.Bytes(), want))
 		}
 		n := &node{s: s, identity: "web1", log: x.log}
+		n.verify(Intact)
 		checkLedger(t, x, n.ledger())
 	}
 }

@@ -42,6 +42,9 @@ func (p *partition) holdForClose(l *log) {
 // planClose chooses the final name of a file that the coming commit completes.
 func (p *partition) planClose(l *log, now time.Time) (*closing, error) {
 	c := &closing{From: l.file.name, Epoch: l.cur.Epoch, Pos: l.cur.Position, Size: l.file.size, Time: now}
+	if digest := l.cur.Digest; l.from != unplaced {
+		c.Digest = &digest
+	}
 	if p.r.naming.base(l.identity, l.name, now) != l.file.base {
 		c.To = c.From // the next one has another name anyway
 		return c, nil
@@ -103,7 +106,7 @@ func (r *Receiver) renameClosed(c *closing, dirs map[string]bool) error {
 
 // closedEntry is the ledger's line for a file that has its final name.
 func (c *closing) entry() Entry {
-	return Entry{Time: c.Time, Event: EventClose, Epoch: c.Epoch, To: c.Pos, File: c.From, Name: c.To, Size: c.Size}
+	return Entry{Time: c.Time, Event: EventClose, Epoch: c.Epoch, To: c.Pos, File: c.From, Name: c.To, Size: c.Size, Digest: c.Digest}
 }
 
 func exists(path string) bool {

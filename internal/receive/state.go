@@ -65,6 +65,8 @@ type closing struct {
 	Pos   uint64    `json:"position"` // end of its last range
 	Size  int64     `json:"size"`
 	Time  time.Time `json:"time"`
+	// Digest is the running digest before Pos, where the file's last range ends there.
+	Digest *chunk.Digest `json:"digest,omitempty"`
 }
 
 // closed is a file that is complete: it may be compressed, and later deleted.

@@ -196,6 +196,7 @@ func randomTeam(t *testing.T, seed uint64, shared bool) {
 				t.Logf("%s", tree(filepath.Join(out, x.identity)))
 			}
 		}
+		(&node{s: s, identity: x.identity, log: x.log}).verify(Intact)
 		if value, _, err := s.records().Get(t.Context(), key(x.identity, x.log)); err != nil {
 			t.Error(err)
 		} else if rec, err := parseRecord(value); err != nil {

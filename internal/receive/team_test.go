@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -294,6 +295,9 @@ func (s *site) settles(identity, log string) {
 			return true, "" // it was closed
 		}
 		st, err := os.Stat(filepath.Join(s.config.Output, lo.Committed.File))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, lo.Committed.File + " is getting its final name"
+		}
 		s.must(err)
 		return st.Size() == lo.Committed.Size, fmt.Sprintf("%d bytes, %d committed", st.Size(), lo.Committed.Size)
 	})

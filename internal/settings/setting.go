@@ -12,6 +12,7 @@ const (
 	Client  = "client" // start, stop, pause, resume, status, list, check: they need the socket alone
 	Reader  = "reader" // cat, ledger: they need the output alone
 	Ensure  = "ensure" // ensure: what the daemon is found and started by
+	Verify  = "verify" // verify: output, and the connection to the centre
 	Fleet   = "fleet"  // fleet and tap: they need the connection to the centre alone
 )
 
@@ -43,10 +44,10 @@ const (
 // All gives every setting, in the order of the reference. The slice is the caller's.
 func All() []Setting {
 	daemons := []string{Forward, Receive, Broker, Run}
-	centre := []string{Receive, Setup, Fleet}
+	centre := []string{Receive, Setup, Fleet, Verify}
 	all := []Setting{
-		{Name: "log_level", Type: Enum, Default: "info", Enum: []string{"debug", "info", "warn", "error"}, Commands: append(daemons, Setup, Fleet), Help: "What is logged to standard error, and anything worse."},
-		{Name: "log_format", Type: Enum, Default: "text", Enum: []string{"text", "json"}, Commands: append(daemons, Setup, Fleet), Help: "How it is logged."},
+		{Name: "log_level", Type: Enum, Default: "info", Enum: []string{"debug", "info", "warn", "error"}, Commands: append(daemons, Setup, Fleet, Verify), Help: "What is logged to standard error, and anything worse."},
+		{Name: "log_format", Type: Enum, Default: "text", Enum: []string{"text", "json"}, Commands: append(daemons, Setup, Fleet, Verify), Help: "How it is logged."},
 		{Name: "metrics_listen", Type: Text, Commands: daemons, Help: "Address (host:port) that serves /metrics and /healthz over HTTP; empty: none. Forwarders serve both on their socket as well."},
 
 		{Name: "identity", Type: Text, Commands: []string{Forward, Run}, Help: "The node's name in subjects and central paths; empty: the host's fully qualified name."},
@@ -63,6 +64,7 @@ func All() []Setting {
 		{Name: "staged", Type: Path, Default: "/etc/choria/logforward/staged", Commands: []string{Forward}, Help: "Directory of a set that waits: logforward.cfg, forwarders.d and logforward.rego, or some of them. logforward plan tells what it would do, and puts it into force with --apply."},
 		{Name: "former", Type: Path, Default: "/etc/choria/logforward/former", Commands: []string{Forward}, Help: "Directory of the set that was in force before the last one was applied; logforward rollback puts it back."},
 		{Name: "allowed_paths", Type: Globs, Default: "/var/log/**", Commands: []string{Forward}, Help: "Which real paths, symlinks resolved, may ever be forwarded; ** crosses directories."},
+		{Name: "logrotate", Type: Path, Default: "/etc/logrotate.conf", Commands: []string{Forward}, Help: "Configuration of logrotate, which is read for the directories that it moves rotated files into (olddir); empty: none. Files are opened there only below allowed_paths."},
 		{Name: "rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of each log that names no rate of its own; 0: no limit. It delays, and drops nothing."},
 		{Name: "node_rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of all logs together; 0: no limit."},
 		{Name: "window", Type: Bytes, Default: "16MiB", Min: 64 << 10, Max: 1 << 30, Commands: []string{Forward}, Help: "Most bytes that are under way to one destination without the broker's acknowledgement."},
@@ -86,7 +88,7 @@ func All() []Setting {
 
 		{Name: "receiver", Type: Text, Commands: []string{Receive}, Help: "This receiver's name, unique among receivers and kept for good; empty: the host's name."},
 		{Name: "output", Type: Path, Default: "/var/log/logforward", Commands: []string{Receive}, Help: "Directory of the central files."},
-		{Name: "output", Type: List, Default: "/var/log/logforward", Commands: []string{Reader}, Help: "Directories of the central files, one or those of several receivers."},
+		{Name: "output", Type: List, Default: "/var/log/logforward", Commands: []string{Reader, Verify}, Help: "Directories of the central files, one or those of several receivers."},
 		{Name: "state", Type: Path, Default: "/var/lib/logforward/receive", Commands: []string{Receive}, Help: "Directory of the receiver's own state; one process at a time uses it."},
 		{Name: "file_pattern", Type: Text, Default: "{identity}/{log}.log", Commands: []string{Receive}, Help: "Names of central files below the output, with strftime conversions (UTC); a new name begins a new file."},
 		{Name: "file_mode", Type: Mode, Default: "0640", Commands: []string{Receive}, Help: "Mode of central files."},

@@ -25,6 +25,13 @@ type Config struct {
 	Allowed Allowed       // which real paths may be opened; the zero value allows none
 	Watcher *Watcher      // shared; required for Wake to fire
 	Budget  *Budget       // shared; nil: no limit on deleted files that are held
+	// Since is for a file never seen before that is begun at its beginning: a moment at which there was none under Path. What was
+	// rotated away since then belongs to the log, though nobody saw it. Zero: not known; what is there as a rotated form at the first look
+	// is not the log's.
+	Since time.Time
+	// Olddirs returns the directories that rotation is configured to move the files of a log into; nil: none is known but
+	// where they are seen to go.
+	Olddirs func(path string) []string
 	Logger  *slog.Logger
 	Now     func() time.Time // for tests; default time.Now
 }

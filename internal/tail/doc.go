@@ -13,7 +13,8 @@
 // away between two looks at a file, and with copytruncate the bytes written
 // between the copy and the truncation. The same holds for late writes to a file
 // that was rotated away longer than Config.Linger ago, and for an unseen file
-// whose clock says that it is older than the last one that was followed.
+// whose clock says that it is older than the last one that was followed, and for one that was deleted before anybody looked,
+// unless numbers in names tell.
 // Where it is unclear whether a small file (below 64 bytes) is a copy of another it is sent
 // again: twice is better than not at all.
 //
@@ -39,8 +40,9 @@
 // Rotation is seen by device and inode, truncation by size and by the 64 bytes
 // in front of each read. Files are found again by inode and content under rotated names:
 // app.log.1, app.log-20261122, app-2026-11-22.log, app.log.old, and these
-// compressed with gzip, zstd, bzip2 or xz, in the directory of the path, of its link's target, and of
-// where the file was last.
+// compressed with gzip, zstd, bzip2 or xz, in the directory of the path, of its link's target, of
+// where the file was last, where files of the log were seen to be moved, and where Config.Olddirs says. A file of an earlier run is looked
+// for in the directories directly below, too; the names there are taken for the log's once one file was recognised.
 //
 // # Who may call what
 //

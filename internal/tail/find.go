@@ -25,6 +25,8 @@ type candidate struct {
 	kind    string // of compression, "" for none
 	at      info
 	content content
+	strict  bool // it lies where it was only moved to: neither it nor its directory may be a link
+	refused bool // policy doesn't let this log read it
 }
 
 // open opens the candidate for reading. It returns false and no error if it is
@@ -34,6 +36,10 @@ func (c *candidate) open(allowed Allowed) (bool, error) {
 		return true, nil
 	}
 	f, at, err := openFile(c.path, allowed)
+	if err == nil && c.strict && f.real != c.path {
+		return false, f.close()
+	}
+	c.refused = errors.Is(err, ErrNotPermitted)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrNotAllowed), errors.Is(err, ErrNotPermitted), errors.Is(err, ErrNotRegular):
 		return false, nil
@@ -71,7 +77,7 @@ func (c *candidate) length() (int64, error) {
 	return p.total, nil
 }
 
-// candidates lists the files beside the log's that may be rotated forms or
+// candidates lists the files beside the log's, and where rotation moves them, that may be rotated forms or
 // copies of it, newest first. With inodes it also lists the files of any name that
 // have one of them. Directories that are gone or that we may not list have none.
 func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
@@ -90,6 +96,10 @@ func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
 	}
 	for _, g := range l.gens {
 		add(g.path)
+	}
+	elsewhere := l.elsewhere()
+	for _, dir := range elsewhere {
+		add(filepath.Join(dir, filepath.Base(l.cfg.Path)))
 	}
 	seen := map[string]bool{l.cfg.Path: true}
 	var list []*candidate
@@ -120,12 +130,17 @@ func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
 				continue
 			}
 			seen[path] = true
-			at, err := statPath(path)
+			strict := slices.Contains(elsewhere, p.dir)
+			stat := statPath
+			if strict {
+				stat = lstat
+			}
+			at, err := stat(path)
 			if err != nil || !at.regular {
 				continue
 			}
 			kind, _ := packing(e.name)
-			list = append(list, &candidate{path: path, kind: kind, at: at})
+			list = append(list, &candidate{path: path, kind: kind, at: at, strict: strict})
 		}
 	}
 	base := filepath.Base(l.cfg.Path)
@@ -194,6 +209,7 @@ func (l *Log) findCopy(g *generation) (*candidate, error) {
 			}
 			same, err := contentMatches(c.content, g.head, g.before, g.want, g.offset)
 			if err == nil && same {
+				l.went(c.path)
 				return c, nil
 			}
 			c.close()
@@ -244,7 +260,7 @@ func (l *Log) between(since, next *generation, until time.Time, except *candidat
 			continue
 		}
 		ok, err := c.open(l.cfg.Allowed)
-		if errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrPermission) || c.strict && c.refused {
 			const why = "no permission to read the rotated file"
 			found = append(found, &generation{path: c.path, gone: true, drained: true, cause: why, loss: bytesLoss(why, -1, false, c.path)})
 			denied = append(denied, c)

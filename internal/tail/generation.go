@@ -55,7 +55,8 @@ type generation struct {
 	noticed   time.Time // when the path was seen to lead elsewhere, or the file was seen to grow
 	changed   time.Time // by the file system's clock
 	drainedAt time.Time
-	loss      *Loss // to be handed out in its place
+	traced    time.Time // the directory's time when it was looked for below
+	loss      *Loss     // to be handed out in its place
 	hold      *hold
 }
 

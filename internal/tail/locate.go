@@ -22,6 +22,7 @@ func (l *Log) searching() error {
 }
 
 func (l *Log) find(now time.Time) error {
+	l.trace(slices.DeleteFunc(l.wanted(), func(g *generation) bool { return g.head.length > 0 }))
 	for _, g := range l.wanted() {
 		if g.head.length == 0 && g.offset == 0 && g.loss == nil {
 			// It was empty: there is nothing to know it by, for its inode may hold something
@@ -104,6 +105,9 @@ func (l *Log) find(now time.Time) error {
 		return err
 	}
 	if rest := l.wanted(); len(rest) > 0 {
+		if l.trace(rest) {
+			return l.find(now)
+		}
 		switch {
 		case unsure != nil:
 			return unsure
@@ -166,6 +170,7 @@ func (l *Log) found(g *generation, c *candidate, now time.Time) error {
 		// That of a copy or of a compressed form is no sign of the age.
 		g.birth = birthOf(g.content.descriptor(), "", atEmptyPath)
 	}
+	l.went(g.path)
 	g.noticed, g.changed, g.deleted = now, c.at.changed, false
 	g.live = c.path == l.cfg.Path
 	if g.live {

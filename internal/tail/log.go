@@ -36,10 +36,12 @@ type Log struct {
 	finished []GenerationState // newest last; remembered so that their copies aren't taken for something new
 	older    []OlderFile       // rotated forms that were there before the log was begun
 	since    Since             // of the newest generation that was let go
-	missing  bool              // gens of an earlier run are still to be found
-	begun    bool              // the start rule was applied
-	scanned  time.Time         // the directory's time when, with no file under the path, it was searched
-	serial   uint64            // of the last id
+	dirs     []string          // others that files were seen to be rotated into, the last first
+	shifts   Shifts
+	missing  bool      // gens of an earlier run are still to be found
+	begun    bool      // the start rule was applied
+	scanned  time.Time // the directory's time when, with no file under the path, it was searched
+	serial   uint64    // of the last id
 
 	pathErr error  // why the path can't be followed now
 	lastErr error  // what Peek returned last

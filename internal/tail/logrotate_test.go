@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-const logrotate = "/usr/sbin/logrotate"
+const logrotateProgram = "/usr/sbin/logrotate"
 
 // TestLogrotate lets the real logrotate rotate, while the log is followed, while
 // it is behind and while it is down.
 func TestLogrotate(t *testing.T) {
-	if _, err := os.Stat(logrotate); err != nil {
-		t.Skipf("%s isn't installed", logrotate)
+	if _, err := os.Stat(logrotateProgram); err != nil {
+		t.Skipf("%s isn't installed", logrotateProgram)
 	}
 	for _, options := range []string{
 		"create", "copytruncate", "create compress", "create compress delaycompress", "copytruncate compress",
@@ -54,7 +54,7 @@ func TestLogrotate(t *testing.T) {
 					if strings.Contains(options, "%s") {
 						r.aSecondLater()
 					}
-					cmd := exec.Command(logrotate, "-f", "-s", state, conf)
+					cmd := exec.Command(logrotateProgram, "-f", "-s", state, conf)
 					if out, err := cmd.CombinedOutput(); err != nil {
 						t.Fatalf("logrotate: %v: %s", err, out)
 					}

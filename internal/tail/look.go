@@ -133,7 +133,9 @@ func (l *Log) detach(now time.Time) {
 	if at, err := l.stat(g); err == nil {
 		g.changed, g.deleted = at.changed, at.links == 0
 		if real, err := realPath(g.content.descriptor(), at); err == nil && !g.deleted {
+			l.went(real)
 			g.path = real // where it was renamed to
+			l.counted(real)
 		}
 		if g.observe(at, now) {
 			// A rename isn't growth, but the quiet time begins with it.
@@ -188,15 +190,30 @@ func (l *Log) arrive(now time.Time) error {
 			_ = f.close()
 			return err
 		}
-		if !l.begun {
+		switch {
+		case l.begun:
+		case l.cfg.Start == StartBeginning && !l.cfg.Since.IsZero():
+			l.from(l.cfg.Since)
+			l.begun = true
+		default:
 			l.older = l.olderThan(g)
 		}
 	}
 	var unseen []*generation
+	for _, old := range l.gens {
+		l.learn(old) // before those that came after it are looked for
+	}
 	if since := l.newest(); since != nil && l.begun {
-		if unseen, err = l.between(since, g, time.Time{}, nil); err != nil {
+		var hole *generation
+		if hole, err = l.holes(since, g); err == nil {
+			unseen, err = l.between(since, g, time.Time{}, nil)
+		}
+		if err != nil {
 			g.close() // without them the order would be broken: the new file waits
 			return err
+		}
+		if hole != nil {
+			unseen = append([]*generation{hole}, unseen...)
 		}
 	}
 	l.detach(now)
@@ -248,7 +265,10 @@ func (l *Log) insert(live *generation, at info) error {
 // path: perhaps none comes any more.
 func (l *Log) vacant(now time.Time) error {
 	since := l.newest()
-	if since == nil {
+	switch {
+	case since == nil && l.cfg.Start == StartBeginning && !l.cfg.Since.IsZero():
+		since = l.from(l.cfg.Since)
+	case since == nil:
 		l.mark(now)
 		return nil
 	}
@@ -272,10 +292,14 @@ func (l *Log) vacant(now time.Time) error {
 // mark remembers the moment: the path leads nowhere and never did, so what is
 // made and rotated away from now on belongs to the log, seen or not.
 func (l *Log) mark(now time.Time) {
-	// A file system's clock can be a little behind.
-	moment := &generation{mtime: now.Add(-time.Second), birth: now.Add(-time.Second)}
-	l.since = Since{nanos(moment.mtime), nanos(moment.birth)}
-	l.older = l.olderThan(moment)
+	l.older = l.olderThan(l.from(now))
+}
+
+// from lets everything belong to the log that is made from a moment on.
+func (l *Log) from(moment time.Time) *generation {
+	moment = moment.Add(-time.Second) // a file system's clock can be a little behind
+	l.since = Since{nanos(moment), nanos(moment)}
+	return &generation{mtime: moment, birth: moment}
 }
 
 // newest returns the file that was followed last, nil if there was none.
@@ -397,6 +421,7 @@ func (l *Log) over(g *generation, now time.Time) bool {
 }
 
 func (l *Log) forget(g *generation) {
+	l.learn(g) // it may have been moved on since it was rotated
 	l.letGo(g)
 	for i := range l.segments {
 		if l.segments[i].gen == g {

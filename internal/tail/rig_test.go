@@ -208,6 +208,11 @@ func (r *rig) remove(name string) {
 	r.must(os.Remove(r.name(name)))
 }
 
+func (r *rig) touch(name string, at time.Time) {
+	r.t.Helper()
+	r.must(os.Chtimes(r.name(name), at, at))
+}
+
 func (r *rig) truncate(name string) {
 	r.t.Helper()
 	r.must(os.Truncate(r.name(name), 0))

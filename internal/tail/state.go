@@ -2,6 +2,8 @@ package tail
 
 import (
 	"fmt"
+	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -25,6 +27,8 @@ type State struct {
 	Finished    []GenerationState `json:"finished,omitempty"`
 	Older       []OlderFile       `json:"older,omitempty"`
 	Since       Since             `json:"since,omitzero"`
+	Dirs        []string          `json:"dirs,omitempty"` // others that files were seen to be rotated into
+	Shifts      Shifts            `json:"shifts,omitzero"`
 	Serial      uint64            `json:"serial,omitempty"`
 	Begun       bool              `json:"begun,omitempty"` // the start rule was applied
 }
@@ -136,6 +140,7 @@ func (l *Log) State() State {
 	s.Finished = append(s.Finished, l.finished...)
 	s.Since = l.since
 	s.Older = append(s.Older, l.older...)
+	s.Dirs, s.Shifts = slices.Clone(l.dirs), l.shifts
 	return s
 }
 
@@ -184,6 +189,14 @@ func (l *Log) restore(s State) error {
 			return fmt.Errorf("state: finished generation %d: %w", i, err)
 		}
 	}
+	for _, dir := range s.Dirs {
+		if len(s.Dirs) > dirsMax || len(dir) > statePathMax || !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
+			return fmt.Errorf("state: %d directories, among them %.100q; at most %d, absolute and clean", len(s.Dirs), dir, dirsMax)
+		}
+	}
+	if s.Shifts.First < 0 || s.Shifts.Seen < 0 {
+		return fmt.Errorf("state: rotation's numbers begin with %d, seen %d times", s.Shifts.First, s.Shifts.Seen)
+	}
 	position := s.Released
 	reached := map[*generation]int64{}
 	var segments []segment
@@ -216,6 +229,7 @@ func (l *Log) restore(s State) error {
 	l.finished = append(l.finished, s.Finished[max(0, len(s.Finished)-finishedMax):]...)
 	l.older = append(l.older, s.Older[:min(len(s.Older), olderMax)]...)
 	l.since = s.Since
+	l.dirs, l.shifts = slices.Clone(s.Dirs), s.Shifts
 	l.released, l.next, l.head = s.Released, s.Released, position
 	l.serial, l.begun = min(s.Serial, positionMax), s.Begun || len(gens) > 0
 	return nil

@@ -19,6 +19,7 @@
 # * `staged`: Directory of a set that waits: logforward.cfg, forwarders.d and logforward.rego, or some of them. logforward plan tells what it would do, and puts it into force with --apply. Default: `/etc/choria/logforward/staged`.
 # * `former`: Directory of the set that was in force before the last one was applied; logforward rollback puts it back. Default: `/etc/choria/logforward/former`.
 # * `allowed_paths`: Which real paths, symlinks resolved, may ever be forwarded; ** crosses directories. Default: `/var/log/**`.
+# * `logrotate`: Configuration of logrotate, which is read for the directories that it moves rotated files into (olddir); empty: none. Files are opened there only below allowed_paths. Default: `/etc/logrotate.conf`.
 # * `rate`: Most bytes per second of each log that names no rate of its own; 0: no limit. It delays, and drops nothing. Default: `0`.
 # * `node_rate`: Most bytes per second of all logs together; 0: no limit. Default: `0`.
 # * `window`: Most bytes that are under way to one destination without the broker's acknowledgement. Default: `16MiB`.
@@ -49,6 +50,7 @@ type Mcollective_agent_logforward::Forward_settings = Struct[{
   Optional['staged'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
   Optional['former'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
   Optional['allowed_paths'] => Variant[Pattern[/\A[^\r\n\0]*\z/], Array[Pattern[/\A[^\r\n\0]*\z/]]],
+  Optional['logrotate'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
   Optional['rate'] => Variant[Integer[0], Enum['unlimited'], Pattern[/\A\d+(\.\d+)? ?([kKMGTP]i?B?|B)?(\/s)?\z/]],
   Optional['node_rate'] => Variant[Integer[0], Enum['unlimited'], Pattern[/\A\d+(\.\d+)? ?([kKMGTP]i?B?|B)?(\/s)?\z/]],
   Optional['window'] => Variant[Integer[65536, 1073741824], Pattern[/\A\d+(\.\d+)? ?([kKMGTP]i?B?|B)?\z/]],

@@ -26,7 +26,7 @@ func TestChaos(t *testing.T) {
 	}
 	can, all := newAbilities(), faults()
 	t.Run("faults", func(t *testing.T) {
-		for _, name := range []string{"combination", "power-receiver", "power-node", "truncate", "logrotate-copytruncate"} {
+		for _, name := range []string{"combination", "power-receiver", "power-node", "truncate", "logrotate-copytruncate", "logrotate-olddir"} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				f := byName(all, name)

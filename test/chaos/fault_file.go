@@ -135,12 +135,12 @@ func fileFaults() []*fault {
 		{name: "remove-beyond", group: "files", about: "a file is removed before it was read, with more in it than held_deleted", topology: held, rounds: 3, do: behind(removeUnread), alone: true,
 			causes: []string{"deleted beyond the budget", "can't be read again"}, why: "what exceeds the budget is let go: a gap of exactly that size"},
 		{name: "rewrite", group: "files", about: "bytes that were sent and aren't confirmed are written over, and the broker loses them", topology: single, rounds: 1, do: rewrite, alone: true,
-			causes: []string{"changed since it was read", "can't be read again"}, why: "the first bytes are nowhere any more: a gap; the file counts as a new one and is sent from its beginning, what was confirmed of it once more", doubles: true},
+			causes: []string{"changed since it was read", "can't be read again"}, why: "the first bytes are nowhere any more: a gap. What is remembered to prove that a file is still the same stands in front of what was read last, and that is written over: so it counts as a new one and is sent from its beginning, what was confirmed of it once more", doubles: true},
 	}
 }
 
 // logrotate rotates all logs of a node with the real one, while they are written. Its writers reopen their files a while later. Half of the
-// time the node is frozen meanwhile, so that it is behind.
+// time the node is frozen meanwhile, so that it is behind, and what is moved away may be so twice: then it never saw the second file.
 func logrotate(options string) func(s *system, r *rand.Rand) {
 	return func(s *system, r *rand.Rand) {
 		name := pick(r, s.nodeNames())
@@ -165,27 +165,36 @@ func logrotate(options string) func(s *system, r *rand.Rand) {
 		if strings.Contains(options, "olddir") {
 			s.failed(os.MkdirAll(s.path(name+"/logs/old"), 0o755))
 		}
-		for _, w := range mine {
-			if strings.Contains(options, "dateext") {
-				w.mu.Lock()
-				s.failed(w.older())
-				w.mu.Unlock()
-			}
+		times := 1
+		if frozen && !strings.HasPrefix(options, "copy") {
+			times += r.IntN(2)
 		}
-		if _, err := command(logrotateProgram, "-f", "-s", s.path(name+".rotated"), conf); s.failed(err) {
-			return
-		}
-		s.event("logrotate of %s: %s", name, options)
-		switch {
-		case strings.HasPrefix(options, "copytruncate"):
+		for range times {
 			for _, w := range mine {
-				s.afterCopytruncate(w, options)
+				if strings.Contains(options, "dateext") {
+					w.mu.Lock()
+					s.failed(w.older())
+					w.mu.Unlock()
+				}
 			}
-		case strings.HasPrefix(options, "copy"):
-		default:
-			pause(r, 0, 300) // until whoever writes has been told
-			for _, w := range mine {
-				s.afterRename(w, options)
+			if _, err := command(logrotateProgram, "-f", "-s", s.path(name+".rotated"), conf); s.failed(err) {
+				return
+			}
+			s.event("logrotate of %s: %s", name, options)
+			switch {
+			case strings.HasPrefix(options, "copytruncate"):
+				for _, w := range mine {
+					s.afterCopytruncate(w, options)
+				}
+			case strings.HasPrefix(options, "copy"):
+			default:
+				pause(r, 0, 300) // until whoever writes has been told
+				for _, w := range mine {
+					s.afterRename(w, options)
+				}
+			}
+			if times > 1 {
+				pause(r, 0, 300)
 			}
 		}
 		if frozen {
@@ -288,7 +297,8 @@ func rotationFaults() (all []*fault) {
 		{"delaycompress", "create; compress; delaycompress", ""},
 		{"dateext", "create; dateext; dateformat -%s", ""},
 		{"dateext-compress", "create; dateext; dateformat -%s; compress", late},
-		{"olddir", "create; olddir old", "a file that is rotated into another directory before the node has ever opened it isn't looked for there: it is lost, and nothing says so"},
+		{"olddir", "create; olddir old", ""},
+		{"olddir-compress", "create; olddir old; compress; delaycompress", ""},
 	} {
 		var causes []string
 		if m.why == between {

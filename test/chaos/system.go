@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -20,7 +17,6 @@ import (
 	"time"
 
 	"logforward/internal/control"
-	"logforward/internal/receive"
 	"logforward/test/proc"
 )
 
@@ -524,123 +520,6 @@ func (s *system) writing(seed uint64, pace time.Duration) (stop func()) {
 	}
 }
 
-// lag is nil when all nodes say that everything is confirmed.
-func (s *system) lag() error {
-	for _, name := range s.nodeNames() {
-		if err := s.lagOf(name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *system) lagOf(node string) error {
-	st, err := s.control[slices.Index(s.nodeNames(), node)].Status(context.Background(), control.StatusRequest{})
-	if err != nil {
-		return err
-	}
-	if len(st.Logs) != s.logs {
-		return fmt.Errorf("%s follows %d logs of %d", node, len(st.Logs), s.logs)
-	}
-	for _, l := range st.Logs {
-		if l.LagBytes != 0 || l.State != "idle" || l.Files < 1 {
-			return fmt.Errorf("%s: %s is %s, %d bytes behind: %s", node, l.Log, l.State, l.LagBytes, l.Error)
-		}
-	}
-	return nil
-}
-
-// centre reads what is central of a log.
-func (s *system) centre(w *stream) (*central, []string, error) {
-	return readCentre(s.outputs(), s.identity(w.node), w.log)
-}
-
-// arrived compares all logs.
-func (s *system) arrived(f *fault) (tally, error) {
-	var sum tally
-	for _, w := range s.streams {
-		c, _, err := s.centre(w)
-		if err != nil {
-			return sum, fmt.Errorf("%s/%s: %w", s.identity(w.node), w.log, err)
-		}
-		t, err := judge(w.account(f), c)
-		if err != nil {
-			return sum, fmt.Errorf("%s/%s: %w", s.identity(w.node), w.log, err)
-		}
-		sum.add(&t)
-	}
-	return sum, nil
-}
-
-// files makes sure that the central files themselves, put together, are as long as what the ledger makes of them: nobody who reads them with
-// other tools finds bytes in them that are elsewhere, too.
-func (s *system) files() error {
-	for _, w := range s.streams {
-		c, _, err := s.centre(w)
-		if err != nil {
-			return err
-		}
-		total, err := sizeOf(s.outputs(), s.identity(w.node), w.log)
-		if err != nil {
-			return err
-		}
-		if total != int64(len(c.data)) {
-			return broken(checkOnce, "%s/%s: the central files hold %d bytes, and %d by the ledger", s.identity(w.node), w.log, total, len(c.data))
-		}
-	}
-	return nil
-}
-
-// sizeOf is how many bytes the files of a log have, unpacked.
-func sizeOf(outputs []string, identity, log string) (total int64, err error) {
-	slices.Sort(outputs)
-	for _, output := range slices.Compact(outputs) {
-		list, err := os.ReadDir(filepath.Join(output, identity))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return 0, err
-		}
-		for _, e := range list {
-			rest, ok := strings.CutPrefix(e.Name(), log)
-			if !ok || rest == "" || rest[0] != '@' && rest[0] != '.' || strings.HasPrefix(rest, "@ledger") || strings.HasSuffix(rest, "@new") {
-				continue // another log's, the ledger, or not whole yet
-			}
-			name, packed := strings.CutSuffix(e.Name(), ".zst")
-			if !packed {
-				st, err := e.Info()
-				if err != nil {
-					return 0, err
-				}
-				total += st.Size()
-				continue
-			}
-			f, err := receive.OpenCentral(output, filepath.Join(identity, name))
-			if err != nil {
-				return 0, err
-			}
-			n, err := io.Copy(io.Discard, f)
-			if err = errors.Join(err, f.Close()); err != nil {
-				return 0, err
-			}
-			total += n
-		}
-	}
-	return total, nil
-}
-
-// strange are the lines of all ledgers that tell of something which no promise covers.
-func (s *system) strange() (all []string) {
-	for _, w := range s.streams {
-		_, strange, err := s.centre(w)
-		if err != nil {
-			all = append(all, err.Error())
-		}
-		for _, x := range strange {
-			all = append(all, fmt.Sprintf("%s/%s: %s", s.identity(w.node), w.log, x))
-		}
-	}
-	return all
-}
-
 // close ends everything and removes what was mounted.
 func (s *system) close() {
 	for _, name := range slices.Sorted(maps.Keys(s.processes)) {
@@ -678,98 +557,4 @@ func (s *system) tails(lines int) string {
 		fmt.Fprintf(&b, "--- %s\n%s\n", name, strings.Join(all[max(0, len(all)-lines):], "\n"))
 	}
 	return b.String()
-}
-
-// readCentre puts a log together: its bytes, and where its gaps lie in them. strange are lines of its ledgers that tell of
-// forks and damage.
-func readCentre(outputs []string, identity, log string) (c *central, strange []string, err error) {
-	var buf bytes.Buffer
-	missing, err := receive.Cat(&buf, outputs, identity, log)
-	if errors.Is(err, receive.ErrNoLedger) {
-		return new(central), nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	if missing > 0 {
-		return nil, nil, broken(checkGap, "%d central files that the ledger names are missing", missing)
-	}
-	c = &central{data: buf.Bytes()}
-	extents, err := receive.Extents(outputs, identity, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	have := map[uint64][][2]uint64{}
-	for _, x := range extents {
-		if x.End < 0 {
-			st, err := os.Stat(filepath.Join(x.Output, x.File))
-			if err != nil {
-				continue // renamed at this moment: the sum tells
-			}
-			x.End = st.Size()
-		}
-		have[x.Epoch] = append(have[x.Epoch], [2]uint64{x.From, x.From + uint64(x.End-x.Offset)})
-	}
-	type place struct{ epoch, from, to uint64 }
-	seen := map[place]bool{}
-	for _, output := range slices.Compact(slices.Clone(outputs)) {
-		names, err := receive.Ledgers(output, identity, log)
-		if errors.Is(err, receive.ErrNoLedger) {
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, name := range names {
-			entries, err := receive.Ledger(filepath.Join(output, name))
-			if err != nil {
-				return nil, nil, err
-			}
-			for _, e := range entries {
-				switch e.Event {
-				case receive.EventGap:
-					at := place{e.Epoch, e.From, e.To}
-					if seen[at] {
-						continue // of a receiver that was stopped before it knew that another had gone on
-					}
-					seen[at] = true
-					c.holes = append(c.holes, hole{before(have, e.Epoch, e.From), *e.Bytes, e.Exact, e.Cause})
-				case receive.EventFork, receive.EventDamage:
-					strange = append(strange, fmt.Sprintf("%s of %d to %d: %s", e.Event, e.From, e.To, e.Cause))
-				}
-			}
-		}
-	}
-	if n := before(have, ^uint64(0), 0); n != len(c.data) {
-		return nil, nil, fmt.Errorf("the ledger tells of %d bytes, and %d are there", n, len(c.data))
-	}
-	slices.SortStableFunc(c.holes, func(a, b hole) int { return a.at - b.at })
-	return c, strange, nil
-}
-
-// before is how many bytes lie before a position, in all ranges together.
-func before(have map[uint64][][2]uint64, epoch, position uint64) (n int) {
-	for e, list := range have {
-		if e > epoch {
-			continue
-		}
-		slices.SortFunc(list, func(a, b [2]uint64) int {
-			if a[0] < b[0] {
-				return -1
-			}
-			return 1
-		})
-		at := uint64(0)
-		for _, x := range list {
-			to := x[1]
-			if e == epoch {
-				to = min(to, position)
-			}
-			if from := max(at, x[0]); from < to {
-				n += int(to - from)
-				at = to
-			}
-		}
-	}
-	return n
 }

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/choria-io/fisk"
+
+	"logforward/internal/receive"
+	"logforward/internal/settings"
+)
+
+func (p *program) verifyCommand(app *fisk.Application) {
+	var what []string
+	var record bool
+	var set *given
+	c := p.command(app, "verify", "Compare a log's central bytes with what its node sent", `
+Reads the central files, rotated and compressed ones too, and computes the running digest that the node
+computed when it read its log. The ledgers have it at the beginning and end of each file; --record asks the
+broker for that of what lies in files which are still written to. So it finds what a bad disk, a truncation or
+an editor did to central files, and files that are missing. It doesn't find a forger, who could change a ledger, too.
+
+Of each log: bytes that are intact, that no digest proves yet, that are damaged or missing, and that retention has
+deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1: something is damaged.
+
+    logforward verify                               # everything below the output directory
+    logforward verify web1.example.net/nginx-access --record
+    logforward verify 'web*/nginx-*' --output /mnt/r1,/mnt/r2
+`, func(ctx context.Context) error {
+		v, err := p.load(set)
+		if err != nil {
+			return err
+		}
+		logs, err := chooseLogs(v.List("output"), what)
+		if err != nil {
+			return err
+		}
+		proofs := func(context.Context, string, string) ([]receive.Proof, error) { return nil, nil }
+		if record {
+			x, err := p.centre(ctx, v, "verify")
+			if err != nil {
+				return err
+			}
+			defer x.close()
+			proofs = func(ctx context.Context, identity, log string) ([]receive.Proof, error) {
+				return receive.Proofs(ctx, x.positions, identity, log)
+			}
+		}
+		all := make([]*receive.Verification, 0, len(logs))
+		for _, l := range logs {
+			known, err := proofs(ctx, l[0], l[1])
+			if err != nil {
+				return fmt.Errorf("record of %s/%s: %w", l[0], l[1], err)
+			}
+			one, err := receive.Verify(ctx, v.List("output"), l[0], l[1], known)
+			if err != nil {
+				return fmt.Errorf("verify: %w", err)
+			}
+			all = append(all, one)
+		}
+		return p.showVerified(all)
+	})
+	c.Arg("log", "IDENTITY/LOG, with * and ? in each; none: all").StringsVar(&what)
+	c.Flag("record", "Ask the broker's records for what isn't in ledgers yet").UnNegatableBoolVar(&record)
+	set = p.settings(c, settings.Verify)
+}
+
+// chooseLogs finds the logs below the outputs that the patterns name. A pattern that names none is an error.
+func chooseLogs(outputs, patterns []string) ([][2]string, error) {
+	for _, pattern := range patterns {
+		if _, _, err := splitLog(pattern); err != nil {
+			return nil, err
+		}
+		if _, err := path.Match(pattern, ""); err != nil {
+			return nil, usage("%q: %w", pattern, err)
+		}
+	}
+	all, err := receive.Logs(outputs)
+	if err != nil {
+		return nil, fmt.Errorf("look for logs: %w; is that the receivers' output directory (--output)?", err)
+	}
+	if len(patterns) == 0 {
+		if len(all) == 0 {
+			return nil, fmt.Errorf("there is no log below %s: is that the receivers' output directory (--output)?", strings.Join(outputs, ", "))
+		}
+		return all, nil
+	}
+	used := make([]bool, len(patterns))
+	var chosen [][2]string
+	for _, l := range all {
+		wanted := false
+		for i, pattern := range patterns {
+			// Neither name holds a slash.
+			if ok, _ := path.Match(pattern, l[0]+"/"+l[1]); ok {
+				used[i], wanted = true, true
+			}
+		}
+		if wanted {
+			chosen = append(chosen, l)
+		}
+	}
+	for i, pattern := range patterns {
+		if !used[i] {
+			return nil, noLedger(receive.ErrNoLedger, pattern, outputs)
+		}
+	}
+	return chosen, nil
+}
+
+func (p *program) showVerified(all []*receive.Verification) error {
+	damaged := 0
+	rows := [][]string{{"LOG", "VERDICT", "INTACT", "UNPROVED", "DAMAGED", "EXPIRED", "GAPS", "LOST"}}
+	parts := [][]string{{"LOG", "VERDICT", "EPOCH", "FROM", "TO", "FILE", "WHY"}}
+	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	for _, v := range all {
+		name := v.Identity + "/" + v.Log
+		if v.Verdict == receive.Damaged {
+			damaged++
+		}
+		rows = append(rows, []string{name, v.Verdict, size(v.Intact), size(v.Unproved), size(v.Damaged), size(v.Expired), strconv.Itoa(v.Gaps), size(v.Lost)})
+		for _, x := range v.Parts {
+			if file := x.File; x.Verdict == receive.Damaged || len(all) == 1 {
+				if file != "" {
+					file = path.Join(x.Output, file)
+				}
+				parts = append(parts, []string{name, x.Verdict, number(x.Epoch), number(x.From), number(x.To), file, x.Why})
+			}
+		}
+	}
+	if p.json {
+		if err := p.print(all); err != nil {
+			return err
+		}
+	} else {
+		if err := table(p.out, rows...); err != nil {
+			return err
+		}
+		if len(parts) > 1 {
+			fmt.Fprintln(p.out)
+			if err := table(p.out, parts...); err != nil {
+				return err
+			}
+		}
+	}
+	if damaged > 0 {
+		return fmt.Errorf("%d of %d logs are damaged", damaged, len(all))
+	}
+	return nil
+}

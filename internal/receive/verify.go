@@ -1,0 +1,288 @@
+package receive
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"logforward/internal/broker"
+	"logforward/internal/chunk"
+)
+
+// Verdicts about a log or a part of it, from good to bad.
+const (
+	Intact   = "intact"   // the bytes are those that the node read, by its own digest
+	Unproved = "unproved" // nothing says that they aren't, and no digest that they are
+	Damaged  = "damaged"  // they are others, or fewer, or not there
+)
+
+// Verification says whether a log's central bytes are those that its node sent.
+type Verification struct {
+	Identity string `json:"identity"`
+	Log      string `json:"log"`
+	Verdict  string `json:"verdict"`
+	Intact   int64  `json:"intact"`   // bytes
+	Unproved int64  `json:"unproved"` // bytes; most are behind the last digest of a file that is still written to
+	Damaged  int64  `json:"damaged"`  // bytes that lie between two digests that don't fit, or are missing
+	Expired  int64  `json:"expired"`  // bytes that retention deleted
+	Gaps     int    `json:"gaps"`     // that the node told of
+	Lost     int64  `json:"lost"`     // bytes in them, as far as known
+	// Parts are what isn't intact, in the order of positions.
+	Parts []Part `json:"parts,omitempty"`
+}
+
+// Part is a range of positions with one verdict.
+type Part struct {
+	Verdict string `json:"verdict"`
+	Epoch   uint64 `json:"epoch"`
+	From    uint64 `json:"from"`
+	To      uint64 `json:"to"`
+	Output  string `json:"output,omitempty"`
+	File    string `json:"file,omitempty"` // below Output
+	Why     string `json:"why"`
+}
+
+// Proof is a running digest that is known otherwise than by a ledger.
+type Proof struct {
+	Epoch, Position uint64
+	Digest          chunk.Digest
+}
+
+// Proofs are what the broker's record of a log proves: it knows the digest of what lies in files that are still written to. None where there is no record.
+func Proofs(ctx context.Context, positions *broker.Records, identity, log string) ([]Proof, error) {
+	value, _, err := positions.Get(ctx, key(identity, log))
+	if errors.Is(err, broker.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	rec, err := parseRecord(value)
+	if err != nil {
+		return nil, err
+	}
+	var all []Proof
+	for _, p := range []*chunk.Place{&rec.Place, rec.Learnt} {
+		if p != nil {
+			all = append(all, Proof{p.Epoch, p.Position, p.Digest}, Proof{p.Epoch, p.Tail.From, p.Tail.Digest})
+		}
+	}
+	return all, nil
+}
+
+// Verify reads all central bytes of a log below the outputs, computes the running digest once more, and compares it with what the node said it
+// is wherever a ledger or one of the proofs has it. It finds what bad disks, truncation and editors did to central files, and files that are missing; not
+// a forger, who could write another digest into the ledger. It may run while receivers write, and then should have been given proofs that were read before.
+func Verify(ctx context.Context, outputs []string, identity, log string, proofs []Proof) (*Verification, error) {
+	v := &verifier{Verification: Verification{Identity: identity, Log: log}, known: make(map[place][]chunk.Digest), positions: make(map[uint64][]uint64), ends: make(map[string]uint64)}
+	if err := v.readGaps(outputs); err != nil {
+		return nil, err
+	}
+	extents, files, err := lookAt(outputs, identity, log)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range proofs {
+		v.know(p.Epoch, p.Position, proof{p.Digest, true})
+		v.cover(p.Epoch, p.Position, p.Position) // so that what is missing before it is seen
+	}
+	for i := range extents {
+		x := &extents[i]
+		v.ends[x.Output+"/"+x.File] = max(v.ends[x.Output+"/"+x.File], uint64(x.End)) // of one without end: the greatest
+		v.know(x.Epoch, x.From, x.before)
+		if x.End >= 0 {
+			v.know(x.Epoch, x.From+uint64(x.End-x.Offset), x.after)
+		}
+		if length := x.End - x.Offset; x.Gone && length > 0 {
+			v.Expired += length
+			v.cover(x.Epoch, x.From, x.From+uint64(length))
+		}
+	}
+	pieces, _, err := choose(slices.Clone(extents), files)
+	if err != nil {
+		return nil, err
+	}
+	defer closePieces(pieces)
+	for at := range v.known {
+		v.positions[at.epoch] = append(v.positions[at.epoch], at.position)
+	}
+	for _, list := range v.positions {
+		slices.Sort(list)
+	}
+	for _, of := range byFile(pieces) {
+		if err := v.file(ctx, of); err != nil {
+			return nil, fmt.Errorf("%s/%s: %w", identity, log, err)
+		}
+	}
+	v.holes()
+	return v.verdict(), nil
+}
+
+// place is a position of an epoch.
+type place struct{ epoch, position uint64 }
+
+type verifier struct {
+	Verification
+	known     map[place][]chunk.Digest
+	positions map[uint64][]uint64 // of known, by epoch, in order
+	covered   []covered
+	repairs   []covered         // positions that are somewhere, by a node's word
+	ends      map[string]uint64 // greatest offset of a file, by its path
+}
+
+// covered is a range of positions that something is known of.
+type covered struct{ epoch, from, to uint64 }
+
+// know takes a digest, if it is of the bytes before the position: behind a gap it isn't, and a receiver that was stopped may have bytes there.
+func (v *verifier) know(epoch, position uint64, p proof) {
+	at := place{epoch, position}
+	if p.known && p.digest != chunk.AfterGap(position) && !slices.Contains(v.known[at], p.digest) {
+		v.known[at] = append(v.known[at], p.digest)
+	}
+}
+
+func (v *verifier) cover(epoch, from, to uint64) {
+	v.covered = append(v.covered, covered{epoch, from, to})
+}
+
+func (v *verifier) part(verdict string, x *Extent, from, to uint64, why string) {
+	bytes := int64(to - from)
+	switch verdict {
+	case Damaged:
+		v.Verification.Damaged += bytes
+	case Unproved:
+		v.Verification.Unproved += bytes
+	}
+	v.Parts = append(v.Parts, Part{Verdict: verdict, Epoch: x.Epoch, From: from, To: to, Output: x.Output, File: x.File, Why: why})
+}
+
+// readGaps counts the ranges that the ledgers call lost. Those of several receivers may tell of one gap.
+func (v *verifier) readGaps(outputs []string) error {
+	seen := make(map[covered]bool)
+	for _, output := range outputs {
+		names, err := Ledgers(output, v.Identity, v.Log)
+		if errors.Is(err, ErrNoLedger) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			entries, err := Ledger(filepath.Join(output, name))
+			if err != nil {
+				return err
+			}
+			for i := range entries {
+				e := &entries[i]
+				c := covered{e.Epoch, e.From, e.To}
+				if e.Event != EventGap && e.Event != EventRepair || e.To <= e.From || seen[c] {
+					continue
+				}
+				seen[c] = true
+				if e.Event == EventRepair {
+					v.repairs = append(v.repairs, c)
+					continue
+				}
+				v.cover(e.Epoch, e.From, e.To)
+				if v.Gaps++; e.Bytes != nil && *e.Bytes > 0 {
+					v.Lost += *e.Bytes
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// holes finds positions that no file, gap or expired file has: a receiver's directory or a ledger is missing.
+func (v *verifier) holes() {
+	for _, c := range v.repairs {
+		for _, left := range v.uncovered(c) {
+			v.part(Unproved, &Extent{Epoch: c.epoch}, left.from, left.to, "the node was told that they are central, and then both record and receiver lost it")
+			v.cover(c.epoch, left.from, left.to)
+		}
+	}
+	slices.SortFunc(v.covered, func(a, b covered) int {
+		return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.from, b.from))
+	})
+	var epoch, at uint64
+	for _, c := range v.covered {
+		if c.epoch != epoch {
+			epoch, at = c.epoch, 0
+		}
+		if c.from > at {
+			v.part(Damaged, &Extent{Epoch: epoch}, at, c.from, "no file below these directories has them: is another receiver's missing?")
+		}
+		at = max(at, c.to)
+	}
+}
+
+// uncovered are the parts of a range that nothing is known of.
+func (v *verifier) uncovered(c covered) (left []covered) {
+	var all []piece
+	for _, x := range v.covered {
+		all = append(all, piece{Extent: Extent{Epoch: x.epoch}, from: x.from, to: x.to})
+	}
+	for _, l := range uncovered(all, c.epoch, c.from, c.to) {
+		left = append(left, covered{c.epoch, l[0], l[1]})
+	}
+	return left
+}
+
+func (v *verifier) verdict() *Verification {
+	slices.SortStableFunc(v.Parts, func(a, b Part) int {
+		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.From, b.From))
+	})
+	v.Verdict = Intact
+	for _, p := range v.Parts {
+		if p.Verdict == Damaged {
+			v.Verdict = Damaged
+		}
+	}
+	if v.Verdict == Intact && v.Verification.Unproved > 0 {
+		v.Verdict = Unproved
+	}
+	return &v.Verification
+}
+
+// Logs lists the logs that have a ledger below the outputs, in order.
+func Logs(outputs []string) ([][2]string, error) {
+	seen := make(map[[2]string]bool)
+	for _, output := range outputs {
+		identities, err := os.ReadDir(output)
+		if err != nil {
+			return nil, err
+		}
+		for _, dir := range identities {
+			identity, err := parsePathName(dir.Name())
+			if err != nil || !dir.IsDir() {
+				continue // not a node's
+			}
+			files, err := os.ReadDir(filepath.Join(output, dir.Name()))
+			if err != nil {
+				return nil, err
+			}
+			for _, f := range files {
+				name, _, found := strings.Cut(f.Name(), "@ledger")
+				if log, err := parsePathName(name); found && err == nil && strings.HasSuffix(f.Name(), ".jsonl") {
+					seen[[2]string{identity, log}] = true
+				}
+			}
+		}
+	}
+	all := make([][2]string, 0, len(seen))
+	for l := range seen {
+		all = append(all, l)
+	}
+	slices.SortFunc(all, func(a, b [2]string) int { return cmp.Or(strings.Compare(a[0], b[0]), strings.Compare(a[1], b[1])) })
+	return all, nil
+}
+
+// parsePathName takes what pathName writes.
+func parsePathName(s string) (string, error) {
+	return chunk.ParseToken(strings.ReplaceAll(s, ".", "=2E"))
+}
