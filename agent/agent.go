@@ -32,7 +32,7 @@ func Run(ctx context.Context, getenv func(string) string, errs io.Writer) int {
 		// The agent is wanted wherever it is installed: it also tells that no daemon runs.
 		answer = map[string]bool{"activate": true}
 	case requestProtocol:
-		answer = respond(ctx, getenv)
+		answer = inTime(ctx, getenv)
 	default:
 		fmt.Fprintf(errs, "logforward: %s=%.80q isn't understood; known are %s and %s\n", envProtocol, protocol, requestProtocol, activationProtocol)
 		return 1
@@ -60,11 +60,27 @@ var actions = map[string]func(*agent, context.Context) *reply{
 	"plan": (*agent).plan, "apply": (*agent).apply, "rollback": (*agent).rollback,
 }
 
-func respond(ctx context.Context, getenv func(string) string) *reply {
+// inTime answers well before half of what Choria Server waits is over, for a busy machine takes its time to start a process: one that is
+// too late is dropped without a word. The daemon is waited for less; what is left are disks that hang, where nothing can be cancelled.
+func inTime(ctx context.Context, getenv func(string) string) *reply {
 	description, err := ddl.Parse()
 	if err != nil {
 		return failed(codeOther, "%v", err)
 	}
+	limit := time.Duration(description.Metadata.Timeout) * time.Second * 2 / 5
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	answer := make(chan *reply, 1)
+	go func() { answer <- respond(ctx, getenv, description) }() // the process ends with the reply, and takes it along
+	select {
+	case r := <-answer:
+		return r
+	case <-ctx.Done():
+	}
+	return failed(codeOther, "no answer within %s: something on this node hangs, perhaps a disk; a change may have been made, so ask for the status before you try again", limit)
+}
+
+func respond(ctx context.Context, getenv func(string) string, description *ddl.Agent) *reply {
 	r, bad := readRequest(getenv(envRequest))
 	if bad != nil {
 		return bad
@@ -87,8 +103,8 @@ func respond(ctx context.Context, getenv func(string) string) *reply {
 	}
 	client := control.NewClient(v.Text("socket"))
 	client.Caller, client.RequestID, client.Collective, client.TTL = r.CallerID, r.RequestID, r.Collective, r.TTL
-	// Less than half of what Choria Server waits, and some room to record a wish and to start.
-	client.Timeout = time.Duration(description.Metadata.Timeout) * time.Second * 2 / 5
+	// Some room is left to record a wish.
+	client.Timeout = time.Duration(description.Metadata.Timeout) * time.Second * 3 / 10
 	return do(&agent{r, client, v.Text("wishes"), config, now}, ctx)
 }
 

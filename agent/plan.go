@@ -121,7 +121,7 @@ func (a *agent) command(ctx context.Context, into any, verb string) *reply {
 	if err != nil {
 		return failed(codeOther, "its own program can't be found: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*a.client.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, a.client.Timeout)
 	defer cancel()
 	args := []string{verb, "--json", "--caller=" + a.CallerID, "--collective=" + a.Collective, "--request=" + a.RequestID, fmt.Sprintf("--ttl=%d", a.TTL)}
 	if a.config != "" {
@@ -133,7 +133,7 @@ func (a *agent) command(ctx context.Context, into any, verb string) *reply {
 	c.Stdout, c.Stderr = out, complaint
 	err = c.Run()
 	if ctx.Err() != nil {
-		return failed(codeOther, "no answer within %s", 2*a.client.Timeout)
+		return failed(codeOther, "no answer within %s; see %q on the node", a.client.Timeout, "logforward "+verb)
 	}
 	var said struct{ Error, Code, Message string }
 	if json.Unmarshal(out.Bytes(), into) == nil && (err == nil || json.Unmarshal(out.Bytes(), &said) != nil || said.Code == "") {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,4 +74,22 @@ func said(o *control.Override) string {
 		s += ": " + o.Reason
 	}
 	return s
+}
+
+// was tells of a change all that is remembered of it.
+func was(c control.Change) string {
+	var more []string
+	if c.Ended != "" {
+		more = append(more, c.Ended)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Inputs)) {
+		more = append(more, name+"="+c.Inputs[name])
+	}
+	if c.RequestID != "" {
+		more = append(more, "request "+c.RequestID)
+	}
+	if len(more) == 0 {
+		return said(&c.Override)
+	}
+	return said(&c.Override) + " (" + strings.Join(more, ", ") + ")"
 }

@@ -82,11 +82,7 @@ func (p *program) showStatus(s control.StatusReply) error {
 			fmt.Fprintf(p.out, "%s: %s\n", harmless(l.Log), harmless(l.Error))
 		}
 		for _, h := range l.History {
-			ended := ""
-			if h.Ended != "" {
-				ended = " (" + h.Ended + ")"
-			}
-			fmt.Fprintf(p.out, "%s: %s%s\n", harmless(l.Log), harmless(said(&h.Override)), ended)
+			fmt.Fprintf(p.out, "%s: %s\n", harmless(l.Log), harmless(was(h)))
 		}
 	}
 	p.showProblems(s.Problems)

@@ -1,12 +1,16 @@
 package fleet
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"logforward/internal/audit"
 	"logforward/internal/control"
 	"logforward/test/fleet/site"
 )
@@ -39,7 +43,7 @@ func TestActions(t *testing.T) {
 	for _, c := range []struct {
 		security site.Security
 		next     bool // broker and servers of the next generation of Choria
-	}{{site.Tokens, false}, {site.Certificates, false}, {site.Tokens, true}} {
+	}{{site.Tokens, false}, {site.Certificates, false}, {site.Tokens, true}, {site.Certificates, true}} {
 		name := c.security.String()
 		o := options{archive: true}
 		if c.next {
@@ -78,6 +82,9 @@ func (a *actions) ask(action string, inputs site.Inputs) *site.Result {
 		a.ids = map[string]string{}
 	}
 	a.ids[action] = r.RequestID
+	if inputs["log"] != "" {
+		a.ids[action+" "+inputs["log"]] = r.RequestID
+	}
 	if took := r.Stats.RequestTime; a.fastest == 0 || took < a.fastest {
 		a.fastest = took
 	}
@@ -216,30 +223,64 @@ func (a *actions) redirect() {
 	a.arrived()
 }
 
-// history compares what the nodes remember with who asked for what; both audit logs have the same.
+// history compares what the nodes remember with who asked for what: as the command line tells it, and as the audit logs have it.
 func (a *actions) history() {
 	a.Helper()
+	app := a.LogFile(a.path)
+	told := map[string][]string{
+		"start":    {"ticket 4711", "path=" + app, "destination=central", "from=beginning", "rate=52428800"},
+		"pause":    {},
+		"resume":   {},
+		"redirect": {"move", "destination=archive"},
+	}
+	inputs := map[string]map[string]any{
+		"start":    {"log": "app", "path": app, "destination": "central", "from": "beginning", "rate": "50MiB/s", "for": "1h30m", "reason": "ticket 4711"}, // as they are decided on
+		"redirect": {"log": "app", "destination": "archive", "reason": "move"},
+	}
 	for _, n := range a.nodes {
-		s, err := n.Status(a.ctx)
+		out, err := a.Command(a.ctx, "status", "app", "--history", "--socket", n.Socket())
 		a.must(err)
-		last := map[string]control.Change{}
-		for _, c := range s.Logs[0].History {
-			last[c.Verb] = c
-		}
-		var written []string
-		for _, file := range []string{n.AuditLog(), n.Decisions()} {
-			b, err := os.ReadFile(file)
-			a.must(err)
-			written = append(written, string(b))
-		}
-		for _, verb := range []string{"start", "redirect"} {
-			if c := last[verb]; c.By != a.admin.Caller() || c.RequestID != a.ids[verb] {
-				a.Errorf("%s: %s was by %q in request %q, want %s in %s; history %+v", n.Name, verb, c.By, c.RequestID, a.admin.Caller(), a.ids[verb], s.Logs[0].History)
+		for verb, texts := range told {
+			// Of pause and resume the last ones were about all logs, and are no log's.
+			id := a.ids[verb+" app"]
+			lines := slices.DeleteFunc(strings.Split(string(out), "\n"), func(l string) bool {
+				return !strings.Contains(l, "request "+id) || strings.Contains(l, "(lifted") // when it began, not when it ended
+			})
+			if id == "" || len(lines) != 1 {
+				a.Fatalf("%s: request %q of %s is told of in %d lines, want 1, in\n%s", n.Name, id, verb, len(lines), out)
 			}
-			for i, whose := range []string{"Choria", "logforward"} {
-				if !strings.Contains(written[i], a.ids[verb]) || !strings.Contains(written[i], a.admin.Caller()) {
-					a.Errorf("%s: the audit log of %s has no request %s of %s", n.Name, whose, a.ids[verb], a.admin.Caller())
+			for _, text := range append(texts, verb+" by "+a.admin.Caller()) {
+				if !strings.Contains(lines[0], text) {
+					a.Errorf("%s: the history has no %q in %q", n.Name, text, lines[0])
 				}
+			}
+		}
+		choria, err := os.ReadFile(n.AuditLog())
+		a.must(err)
+		own, err := os.ReadFile(n.Decisions())
+		a.must(err)
+		decided := map[string]audit.Decision{}
+		for line := range bytes.Lines(own) {
+			var event struct{ Data audit.Decision }
+			a.must(json.Unmarshal(line, &event))
+			decided[event.Data.Request] = event.Data
+		}
+		for key, id := range a.ids {
+			verb, _, _ := strings.Cut(key, " ")
+			if verb == "status" || verb == "list" || verb == "check" {
+				continue
+			}
+			d, known := decided[id]
+			if !known || !d.Allowed || d.Action != verb || d.Caller != a.admin.Caller() {
+				a.Errorf("%s: the audit log has of request %s of %s: %+v", n.Name, id, verb, d)
+			}
+			for input, want := range inputs[verb] {
+				if d.Inputs[input] != want {
+					a.Errorf("%s: the audit log of %s has %s %v, want %v", n.Name, verb, input, d.Inputs[input], want)
+				}
+			}
+			if !bytes.Contains(choria, []byte(id)) {
+				a.Errorf("%s: Choria's audit log has no request %s of %s", n.Name, id, verb)
 			}
 		}
 	}

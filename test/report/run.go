@@ -30,6 +30,7 @@ var suites = []suite{
 	{"test/pipe", "Throughput/files=10000", 1, 4 * time.Minute},
 	{"test/pipe", "Latency", 3, 3 * time.Minute},
 	{"test/pipe", "Idle", 1, 2 * time.Minute},
+	{"agent", "Request", 1, 2 * time.Minute},
 	{"test/pipe", "Recovery", 1, 5 * time.Minute},
 	{"test/pipe", "ChunkSize", 1, 3 * time.Minute},
 	{"test/pipe", "Compression", 1, 2 * time.Minute},
