@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"logforward/internal/control"
+	"logforward/internal/tail"
 	"logforward/internal/trust"
 )
 
@@ -47,6 +48,9 @@ type directory struct {
 	fault   error              // of the directory itself
 	strange []control.Problem  // files that look as if they were meant to be read
 	was     bool               // it existed at some time
+	names   []string           // of its files, of the last look
+	at      signature          // of the directory then; zero: the names are to be read again in any case
+	read    time.Time          // when they were
 	// unsettled: a file changed a moment ago and is to be looked at again soon.
 	unsettled bool
 }
@@ -63,7 +67,7 @@ func newDirectory(path string) *directory {
 func (d *directory) look(again bool) (changed bool) {
 	d.unsettled = false
 	first := !d.was
-	entries, err := d.entries()
+	names, err := d.listed(again)
 	if err != nil {
 		// A directory that is missing for a moment, because it is being replaced, or can't
 		// be read, must not stop what is forwarded: the last good definitions stay.
@@ -76,10 +80,9 @@ func (d *directory) look(again bool) (changed bool) {
 		return changed
 	}
 	changed, d.fault, d.was = d.fault != nil, nil, true
-	present := make(map[string]bool, len(entries))
+	present := make(map[string]bool, len(names))
 	var strange []control.Problem
-	for _, e := range entries {
-		name := e.Name()
+	for _, name := range names {
 		if ignored(name) {
 			continue
 		}
@@ -110,23 +113,45 @@ func (d *directory) look(again bool) (changed bool) {
 	return changed
 }
 
-// entries are the directory's, if nobody else can have put them there.
-func (d *directory) entries() ([]os.DirEntry, error) {
-	dir, err := os.Open(d.path)
+// listed are the names of the directory's files, if nobody else can have put them there. They are read again where the directory isn't as it was:
+// what each second finds on a node at rest are the same ones.
+func (d *directory) listed(again bool) ([]string, error) {
+	if !again && d.at != (signature{}) && time.Since(d.read) < everyLook {
+		if info, err := os.Stat(d.path); err == nil && signatureOf(info) == d.at {
+			return d.names, nil
+		}
+	}
+	began := time.Now()
+	d.at = signature{}
+	names, info, err := d.list()
 	if err != nil {
 		return nil, err
+	}
+	d.names, d.read = names, began
+	// One that changed just now may change once more without its time showing it, and a network's file system may tell old times.
+	if at := signatureOf(info); began.Sub(time.Unix(0, int64(max(at.mtime, at.ctim)))) >= coarse && tail.IsLocal(d.path) {
+		d.at = at
+	}
+	return names, nil
+}
+
+// list reads the names. What the directory is like is taken before, so that a change meanwhile is seen as one.
+func (d *directory) list() ([]string, os.FileInfo, error) {
+	dir, err := os.Open(d.path)
+	if err != nil {
+		return nil, nil, err
 	}
 	defer dir.Close()
 	info, err := dir.Stat()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := trust.Check(info); err != nil {
-		return nil, fmt.Errorf("%s: %w; chown root and chmod go-w", d.path, err)
+		return nil, nil, fmt.Errorf("%s: %w; chown root and chmod go-w", d.path, err)
 	}
-	entries, err := dir.ReadDir(-1)
-	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	return entries, err
+	names, err := dir.Readdirnames(-1)
+	slices.Sort(names)
+	return names, info, err
 }
 
 // one looks at one file. A file that is gone again has no source afterwards.

@@ -24,7 +24,7 @@ const gather = time.Millisecond
 
 // relaxed is how many polls pass between two looks at a file for which inotify
 // works: local, no link, nothing open besides. Then the look is only there in case.
-const relaxed = 5
+const relaxed = 15
 
 // WatcherConfig describes a [Watcher]. The zero value works.
 type WatcherConfig struct {
@@ -242,7 +242,7 @@ func (w *Watcher) attach(d *watchedDir) bool {
 		}
 		return false
 	}
-	d.watched, d.dev, d.ino, d.local = true, at.dev, at.ino, isLocal(d.path)
+	d.watched, d.dev, d.ino, d.local = true, at.dev, at.ino, IsLocal(d.path)
 	return true
 }
 
@@ -447,9 +447,9 @@ func (e *watch) simple() bool {
 	return e.err == nil && e.last.ino != 0 && e.real == "" && len(e.old) == 0 && e.due.IsZero()
 }
 
-// isLocal says that a directory lies on a file system whose every change this
-// kernel sees, so that inotify tells of it.
-func isLocal(dir string) bool {
+// IsLocal says that a directory lies on a file system whose every change this
+// kernel sees, so that inotify tells of it and its times are never old ones.
+func IsLocal(dir string) bool {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return false

@@ -215,7 +215,7 @@ func TestWatcherRotationIsNoticedWhileBehind(t *testing.T) {
 	r.await(lines("a", 100) + "file 0\nfile 1\nfile 2\n")
 }
 
-// Where inotify works a poll looks at a file only each fifth time; then it still does.
+// Where inotify works a poll looks at a file only each fifteenth time; then it still does.
 func TestWatcherPollsRarelyWhereInotifyWorks(t *testing.T) {
 	w := newWatcher(t, WatcherConfig{Poll: -1, NoInotify: true})
 	r := newRig(t, realClock, func(c *Config) { c.Watcher = w })
@@ -245,6 +245,19 @@ func TestWatcherPollsRarelyWhereInotifyWorks(t *testing.T) {
 	r.write("app.log", "two\n")
 	if n := woken(); n != 1 {
 		t.Fatalf("woken %d times", n)
+	}
+	looks := 0
+	for range 30 {
+		r.write("app.log", "more\n")
+		w.sweep(false)
+		select {
+		case <-r.log.Wake():
+			looks++
+		default:
+		}
+	}
+	if looks != 2 {
+		t.Fatalf("looked at %d times in 30 polls", looks)
 	}
 	// A network file system sends no events for what others do: each poll looks.
 	w.mu.Lock()
