@@ -74,7 +74,7 @@ type Limits struct {
 	NodeRate     int64         // bytes/s of all logs together; 0: none
 	Window       int64         // bytes sent and not acknowledged, for each destination; default 16 MiB
 	ChunkSize    int           // most bytes in one message; default 512 KiB
-	Linger       time.Duration // a busy log sends a chunk that isn't full at most this often; default 2.5 ms
+	Linger       time.Duration // a busy log sends a chunk that isn't full at most this often; default 2.8 ms
 	PartialWait  time.Duration // a line without its end is sent after this long without growth; default 250 ms
 	Checkpoint   time.Duration // checkpoints are written at most this often; default 1 s
 	HeldDeleted  int64         // bytes held in deleted files that aren't read yet; default 1 GiB, negative: no limit
@@ -89,7 +89,7 @@ type Limits struct {
 func (l *Limits) setDefaults() {
 	set(&l.Window, 16<<20)
 	set(&l.ChunkSize, 512<<10)
-	set(&l.Linger, 2500*time.Microsecond)
+	set(&l.Linger, 2800*time.Microsecond)
 	set(&l.PartialWait, 250*time.Millisecond)
 	set(&l.Checkpoint, time.Second)
 	set(&l.HeldDeleted, 1<<30)

@@ -69,7 +69,7 @@ func All() []Setting {
 		{Name: "node_rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of all logs together; 0: no limit."},
 		{Name: "window", Type: Bytes, Default: "16MiB", Min: 64 << 10, Max: 1 << 30, Commands: []string{Forward}, Help: "Most bytes that are under way to one destination without the broker's acknowledgement."},
 		{Name: "chunk_size", Type: Bytes, Default: "512KiB", Min: 4 << 10, Max: 8 * mib, Commands: []string{Forward}, Help: "Most bytes in one message; the broker's maximum payload bounds it, too."},
-		{Name: "linger", Type: Duration, Default: "2.5ms", Max: second, Commands: []string{Forward}, Help: "How long a busy log's lines are collected before they are sent; a quiet log's go at once."},
+		{Name: "linger", Type: Duration, Default: "2.8ms", Max: second, Commands: []string{Forward}, Help: "How long a busy log's lines are collected before they are sent; a quiet log's go at once."},
 		{Name: "partial_wait", Type: Duration, Default: "250ms", Max: 60 * second, Commands: []string{Forward}, Help: "How long the rest of an unfinished line is waited for before its beginning is sent."},
 		{Name: "checkpoint_interval", Type: Duration, Default: "1s", Min: second / 100, Max: 60 * second, Commands: []string{Forward}, Help: "How often confirmed positions are written to the state."},
 		{Name: "held_deleted", Type: Bytes, Default: "1GiB", Commands: []string{Forward}, Help: "Most unread bytes in deleted files that are held open; beyond it the oldest is let go, with a gap."},

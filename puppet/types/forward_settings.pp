@@ -24,7 +24,7 @@
 # * `node_rate`: Most bytes per second of all logs together; 0: no limit. Default: `0`.
 # * `window`: Most bytes that are under way to one destination without the broker's acknowledgement. Default: `16MiB`.
 # * `chunk_size`: Most bytes in one message; the broker's maximum payload bounds it, too. Default: `512KiB`.
-# * `linger`: How long a busy log's lines are collected before they are sent; a quiet log's go at once. Default: `2.5ms`.
+# * `linger`: How long a busy log's lines are collected before they are sent; a quiet log's go at once. Default: `2.8ms`.
 # * `partial_wait`: How long the rest of an unfinished line is waited for before its beginning is sent. Default: `250ms`.
 # * `checkpoint_interval`: How often confirmed positions are written to the state. Default: `1s`.
 # * `held_deleted`: Most unread bytes in deleted files that are held open; beyond it the oldest is let go, with a gap. Default: `1GiB`.
