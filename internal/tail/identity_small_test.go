@@ -183,3 +183,51 @@ func TestSmallFileWithAnInodeOfAnEarlierOneIsSent(t *testing.T) {
 		}
 	}
 }
+
+// A file that begins as another one that is whole has more than a copy of that would.
+func TestFileThatGoesOnWhereAnotherEnds(t *testing.T) {
+	header := lines("header", 10)
+	for _, c := range []struct {
+		name          string
+		first, second string
+		finished      bool
+	}{
+		{"held", header, header + "more\n", false},
+		{"finished", header, header + "more\n", true},
+	} {
+		for _, down := range []bool{false, true} {
+			t.Run(c.name+map[bool]string{true: ", while down"}[down], func(t *testing.T) {
+				r := newRig(t).open()
+				r.write("app.log", c.first)
+				r.drain()
+				r.release()
+				r.rename("app.log", "app.log.1")
+				r.write("app.log", header+"live\n")
+				r.later("app.log")
+				r.drain()
+				r.release()
+				if c.finished {
+					r.remove("app.log.1")
+					r.drain()
+				}
+				if known := len(r.log.finished); c.finished != (known > 0) {
+					t.Fatalf("%d finished", known)
+				}
+				if down {
+					r.save()
+					r.crash()
+				}
+				r.rename("app.log", "app.log.2")
+				r.write("app.log.3", c.second)
+				r.later("app.log.3")
+				r.write("app.log", header+"last\n")
+				r.later("app.log")
+				if down {
+					r.open()
+				}
+				r.drain()
+				r.want(c.first + header + "live\n" + c.second + header + "last\n")
+			})
+		}
+	}
+}
