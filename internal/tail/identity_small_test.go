@@ -231,3 +231,64 @@ func TestFileThatGoesOnWhereAnotherEnds(t *testing.T) {
 		}
 	}
 }
+
+// A small file's copy, or the file itself after a late line, is compressed while nobody looks.
+func TestSmallFileCompressedWhileDown(t *testing.T) {
+	for name, rotate := range map[string]func(r *rig) (late string){
+		"a copy": func(r *rig) string {
+			r.copy("app.log", "app.log.1")
+			r.later("app.log.1")
+			r.truncate("app.log")
+			return ""
+		},
+		"written to late": func(r *rig) string {
+			r.rename("app.log", "app.log.1")
+			r.write("app.log", "second\n")
+			r.drain()
+			r.write("app.log.1", "late\n")
+			r.later("app.log.1")
+			return "second\nlate\n"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t).open()
+			r.write("app.log", same)
+			r.drain()
+			late := rotate(r)
+			r.drain()
+			r.release()
+			r.save()
+			r.crash()
+			r.gzip("app.log.1")
+			r.write("app.log", "third\n")
+			r.later("app.log")
+			r.open()
+			r.drain()
+			r.want(same + late + "third\n")
+			r.wantLosses(0)
+		})
+	}
+}
+
+// A copy gets its name only after the truncation.
+func TestSmallCopyThatComesLateIsntSent(t *testing.T) {
+	r := newRig(t).open()
+	r.write("app.log", same)
+	r.drain()
+	r.release()
+	r.copy("app.log", "temporary")
+	r.later("temporary")
+	r.truncate("app.log")
+	r.drain()
+	r.write("app.log", "second\n")
+	r.drain()
+	r.release()
+	if len(r.log.finished) != 1 {
+		t.Fatalf("%d finished", len(r.log.finished))
+	}
+	r.rename("temporary", "app.log.2")
+	r.rename("app.log", "app.log.1")
+	r.write("app.log", "third\n")
+	r.drain()
+	r.want(same + "second\nthird\n")
+}
