@@ -345,7 +345,7 @@ func (c *candidate) hasAge(s GenerationState) bool {
 		born := nanos(c.born())
 		return s.Born == 0 || born == 0 || born == s.Born
 	}
-	mtime := instant(s.Mtime)
+	mtime := instant(s.Stamp)
 	return mtime.IsZero() || c.at.mtime.Equal(mtime) || c.at.mtime.Nanosecond() == 0 && c.at.mtime.Equal(mtime.Truncate(time.Second))
 }
 
@@ -427,11 +427,11 @@ func (l *Log) isKnown(c *candidate, gens []*generation) (bool, error) {
 // isForm says that c holds what was read of s, the last bytes of which are before, where they are remembered.
 func (l *Log) isForm(c *candidate, before []byte, s GenerationState) (bool, error) {
 	same, err := contentMatches(c.content, s.Head.sum(), before, s.Check.sum(), s.Offset)
-	if !same || err != nil || s.Offset >= telling {
+	if !same || err != nil || s.Gone != "" && s.Offset >= telling { // of what is gone not all was read
 		return same, err
 	}
 	n, err := c.length()
-	return n == s.Offset && n > 0 && (c.hasAge(s) || l.wasCut(s)), err
+	return n == s.Offset && n > 0 && (n >= telling || c.hasAge(s) || l.wasCut(s)), err
 }
 
 // isEarlierCopy says that c is a copy of what was read of a file, up to offset, and was made before the last of that was written: between
@@ -487,7 +487,7 @@ func isPrefix(c *candidate, g *generation) (bool, error) {
 	if size < telling {
 		// So little is a copy only if it is the whole, and has the very time that compressing kept.
 		at, err := g.content.stat()
-		if err != nil || at.size != size || !c.hasAge(GenerationState{Dev: at.dev, Ino: at.ino, Born: nanos(g.born), Mtime: nanos(at.mtime)}) {
+		if err != nil || at.size != size || !c.hasAge(GenerationState{Dev: at.dev, Ino: at.ino, Born: nanos(g.born), Stamp: nanos(at.mtime)}) {
 			return false, err
 		}
 	}

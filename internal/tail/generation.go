@@ -39,7 +39,8 @@ type generation struct {
 	size     int64  // last known, of what was ever seen in it
 	mtime    time.Time
 	birth    time.Time // of the log's life in it, zero: unknown
-	born     time.Time // of the very file, which may be a copy; zero: unknown
+	born     time.Time // when the very file was made, which may be a copy; zero: unknown
+	stamp    time.Time // its time of change
 	before   []byte    // up to beforeMax bytes in front of offset
 	want     sum       // their sum, where they aren't read yet in this process
 	verify   func(readAt func(p []byte, off int64) (int, error)) bool
@@ -132,7 +133,7 @@ func (g *generation) fingerprint() (bool, error) {
 
 // observe takes over what stat said. It returns false if the file shrank.
 func (g *generation) observe(at info, now time.Time) bool {
-	g.changed, g.links, g.deleted = at.changed, at.links, at.links == 0
+	g.changed, g.links, g.deleted, g.stamp = at.changed, at.links, at.links == 0, at.mtime
 	if at.size < g.size && !at.partial {
 		return false
 	}

@@ -183,3 +183,112 @@ func TestSmallFileWithAnInodeOfAnEarlierOneIsSent(t *testing.T) {
 		}
 	}
 }
+
+// A file that begins as another one that is whole has more than a copy of that would.
+func TestFileThatGoesOnWhereAnotherEnds(t *testing.T) {
+	header := lines("header", 10)
+	for _, c := range []struct {
+		name          string
+		first, second string
+		finished      bool
+	}{
+		{"held", header, header + "more\n", false},
+		{"finished", header, header + "more\n", true},
+	} {
+		for _, down := range []bool{false, true} {
+			t.Run(c.name+map[bool]string{true: ", while down"}[down], func(t *testing.T) {
+				r := newRig(t).open()
+				r.write("app.log", c.first)
+				r.drain()
+				r.release()
+				r.rename("app.log", "app.log.1")
+				r.write("app.log", header+"live\n")
+				r.later("app.log")
+				r.drain()
+				r.release()
+				if c.finished {
+					r.remove("app.log.1")
+					r.drain()
+				}
+				if known := len(r.log.finished); c.finished != (known > 0) {
+					t.Fatalf("%d finished", known)
+				}
+				if down {
+					r.save()
+					r.crash()
+				}
+				r.rename("app.log", "app.log.2")
+				r.write("app.log.3", c.second)
+				r.later("app.log.3")
+				r.write("app.log", header+"last\n")
+				r.later("app.log")
+				if down {
+					r.open()
+				}
+				r.drain()
+				r.want(c.first + header + "live\n" + c.second + header + "last\n")
+			})
+		}
+	}
+}
+
+// A small file's copy, or the file itself after a late line, is compressed while nobody looks.
+func TestSmallFileCompressedWhileDown(t *testing.T) {
+	for name, rotate := range map[string]func(r *rig) (late string){
+		"a copy": func(r *rig) string {
+			r.copy("app.log", "app.log.1")
+			r.later("app.log.1")
+			r.truncate("app.log")
+			return ""
+		},
+		"written to late": func(r *rig) string {
+			r.rename("app.log", "app.log.1")
+			r.write("app.log", "second\n")
+			r.drain()
+			r.write("app.log.1", "late\n")
+			r.later("app.log.1")
+			return "second\nlate\n"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t).open()
+			r.write("app.log", same)
+			r.drain()
+			late := rotate(r)
+			r.drain()
+			r.release()
+			r.save()
+			r.crash()
+			r.gzip("app.log.1")
+			r.write("app.log", "third\n")
+			r.later("app.log")
+			r.open()
+			r.drain()
+			r.want(same + late + "third\n")
+			r.wantLosses(0)
+		})
+	}
+}
+
+// A copy gets its name only after the truncation.
+func TestSmallCopyThatComesLateIsntSent(t *testing.T) {
+	r := newRig(t).open()
+	r.write("app.log", same)
+	r.drain()
+	r.release()
+	r.copy("app.log", "temporary")
+	r.later("temporary")
+	r.truncate("app.log")
+	r.drain()
+	r.write("app.log", "second\n")
+	r.drain()
+	r.release()
+	if len(r.log.finished) != 1 {
+		t.Fatalf("%d finished", len(r.log.finished))
+	}
+	r.rename("temporary", "app.log.2")
+	r.rename("app.log", "app.log.1")
+	r.write("app.log", "third\n")
+	r.drain()
+	r.want(same + "second\nthird\n")
+}

@@ -166,6 +166,7 @@ func (l *Log) found(g *generation, c *candidate, now time.Time) error {
 	if g.mtime.IsZero() {
 		g.mtime = c.at.mtime
 	}
+	g.stamp = c.at.mtime
 	g.born = birthOf(g.content.descriptor(), "", atEmptyPath)
 	if g.birth.IsZero() {
 		g.birth = g.born // that of a copy or of a compressed form is no sign of the age

@@ -225,7 +225,7 @@ func (l *Log) name(g *generation) {
 func (l *Log) adopt(c content, real string, at info, from int64) (*generation, error) {
 	now := l.cfg.Now()
 	g := &generation{
-		dev: at.dev, ino: at.ino, path: real, offset: from, size: at.size, mtime: at.mtime,
+		dev: at.dev, ino: at.ino, path: real, offset: from, size: at.size, mtime: at.mtime, stamp: at.mtime,
 		content: c, noticed: now, changed: at.changed, deleted: at.links == 0,
 	}
 	g.born = birthOf(c.descriptor(), "", atEmptyPath)

@@ -55,7 +55,8 @@ type GenerationState struct {
 	Size   int64  `json:"size"`
 	Mtime  int64  `json:"mtime,omitempty"`
 	Birth  int64  `json:"birth,omitempty"` // of the log's life in it
-	Born   int64  `json:"born,omitempty"`  // of the very file, which may be a copy
+	Born   int64  `json:"born,omitempty"`  // when the very file was made, which may be a copy
+	Stamp  int64  `json:"stamp,omitempty"` // its time of change
 
 	Drained int64  `json:"drained,omitempty"` // read to the end and quiet since
 	Gone    string `json:"gone,omitempty"`    // why its bytes can't be had again
@@ -93,7 +94,7 @@ func stateOf(g *generation) GenerationState {
 	s := GenerationState{
 		ID: g.id, Dev: g.dev, Ino: g.ino, Path: g.path, Offset: g.offset, Size: g.size,
 		Head: Sum{g.head.length, g.head.crc}, Check: Sum{check.length, check.crc},
-		Mtime: nanos(g.mtime), Birth: nanos(g.birth), Born: nanos(g.born),
+		Mtime: nanos(g.mtime), Birth: nanos(g.birth), Born: nanos(g.born), Stamp: nanos(g.stamp),
 	}
 	if g.drained {
 		s.Drained = max(1, nanos(g.drainedAt))
@@ -254,7 +255,7 @@ func generationOf(s GenerationState) (*generation, error) {
 	}
 	g := &generation{
 		id: s.ID, dev: s.Dev, ino: s.Ino, path: s.Path, offset: s.Offset, size: s.Size,
-		head: s.Head.sum(), want: s.Check.sum(), mtime: instant(s.Mtime), birth: instant(s.Birth), born: instant(s.Born),
+		head: s.Head.sum(), want: s.Check.sum(), mtime: instant(s.Mtime), birth: instant(s.Birth), born: instant(s.Born), stamp: instant(s.Stamp),
 	}
 	if s.Drained != 0 {
 		g.drained, g.drainedAt = true, instant(s.Drained)

@@ -144,6 +144,7 @@ func (l *Log) truncated(g *generation, fresh *file, at info, now time.Time) erro
 	if twin != nil {
 		g.content, g.path, g.settled, g.drained = twin.content, twin.path, true, false
 		g.dev, g.ino, g.born = twin.at.dev, twin.at.ino, twin.born()
+		g.stamp = twin.at.mtime
 		g.size = max(g.offset, twin.at.size)
 		l.cfg.Logger.Info("file was truncated, its rest is read from the copy", "file", l.cfg.Path, "copy", twin.path, "offset", g.offset)
 	} else {
