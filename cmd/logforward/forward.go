@@ -36,7 +36,6 @@ answers on its socket. SIGHUP reads all definitions again.
 		}
 		log := p.logger(v)
 		modest()
-		unsampled()
 		c, host, err := forwardConfig(v, log)
 		if err != nil {
 			return misconfigured(err)
