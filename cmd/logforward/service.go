@@ -52,8 +52,8 @@ func (s *service) watch(ctx context.Context, every time.Duration) {
 	}
 }
 
-// reload calls read for each hangup until ctx ends. systemd is told before and after, so that systemctl reload
-// returns when what it asked for is done.
+// reload calls read for each hangup until ctx ends. systemd is told before and after, and shows it as
+// reloading meanwhile; systemctl reload returns when the signal is sent.
 func (s *service) reload(ctx context.Context, hup <-chan os.Signal, read func()) {
 	for {
 		select {

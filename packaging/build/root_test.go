@@ -20,6 +20,7 @@ type root struct {
 	keeper *exec.Cmd // its process 1
 	pid    string
 	path   string // the root, as seen from outside
+	booted bool   // systemd is process 1
 }
 
 // layer makes the file system, and then is process 1 until it is killed, which ends all others. Its /run is empty,
@@ -44,8 +45,14 @@ func newRoot(t *testing.T) *root {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for a mount namespace: the packages are not installed")
 	}
-	dir := t.TempDir()
-	r := &root{T: t, keeper: exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", layer, "layer", dir)}
+	return begin(t, []string{"--mount", "--pid"}, layer)
+}
+
+// begin has a script make a root, in namespaces of its own, and say when it is ready; then it is process 1.
+func begin(t *testing.T, namespaces []string, script string, args ...string) *root {
+	t.Helper()
+	args = append([]string{"--fork", "--kill-child", "sh", "-c", script, "layer", t.TempDir()}, args...)
+	r := &root{T: t, booted: script == boot, keeper: exec.Command("unshare", append(namespaces, args...)...)}
 	r.keeper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var complaint bytes.Buffer
 	r.keeper.Stderr = &complaint
@@ -70,12 +77,15 @@ func newRoot(t *testing.T) *root {
 		t.Fatalf("process 1: %q, %v", children, err)
 	}
 	r.pid = strings.Fields(string(children))[0]
-	// The chroot shows as its process's root.
+	r.path = "/proc/" + r.pid + "/root"
 	r.eventually("the root", func() bool {
+		if r.booted {
+			return r.exists("/run/moved")
+		}
+		// The chroot shows as its process's root.
 		link, err := os.Readlink("/proc/" + r.pid + "/root")
 		return err == nil && link != "/"
 	})
-	r.path = "/proc/" + r.pid + "/root"
 	return r
 }
 
@@ -93,8 +103,15 @@ func (r *root) eventually(what string, ok func() bool) {
 
 // command runs inside.
 func (r *root) command(ctx context.Context, args ...string) *exec.Cmd {
-	c := exec.CommandContext(ctx, "nsenter", append([]string{"--target", r.pid, "--mount", "--pid", "--root", "--", "env", "-C", "/"}, args...)...)
-	c.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "SYSTEMD_OFFLINE=1"}
+	enter := []string{"--target", r.pid, "--mount", "--pid", "--root"}
+	env := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
+	if r.booted {
+		enter = append(enter, "--net", "--cgroup", "--ipc", "--uts")
+	} else {
+		env = append(env, "SYSTEMD_OFFLINE=1")
+	}
+	c := exec.CommandContext(ctx, "nsenter", append(append(enter, "--", "env", "-C", "/"), args...)...)
+	c.Env = env
 	c.WaitDelay = time.Second
 	return c
 }

@@ -38,7 +38,7 @@ DefaultDependencies=no
 ExecStart=/usr/local/bin/logforward forward --config /etc/lf/logforward.cfg
 Restart=on-failure
 RestartSec=2s
-RestartPreventExitStatus=78 2
+RestartPreventExitStatus=78
 StandardOutput=append:/run/lf.log
 StandardError=append:/run/lf.log
 END
