@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -15,6 +17,19 @@ type Process struct {
 	Started time.Time
 	Done    chan struct{} // closed when it has ended
 }
+
+// starter runs functions on one thread that never ends: the kernel kills a child when the thread that started it is gone, and any other may
+// be one that somebody locks, and leaves to die.
+var starter = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
 
 // Launch starts a program. Its output is appended to a file; it dies with this process. attr may be nil.
 func Launch(name, output string, env []string, attr *syscall.SysProcAttr, args ...string) (*Process, error) {
@@ -30,7 +45,9 @@ func Launch(name, output string, env []string, attr *syscall.SysProcAttr, args .
 	}
 	attr.Pdeathsig = syscall.SIGKILL
 	cmd.SysProcAttr = attr
-	if err := cmd.Start(); err != nil {
+	started := make(chan error, 1)
+	starter() <- func() { started <- cmd.Start() }
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	p := &Process{name, cmd, time.Now(), make(chan struct{})}

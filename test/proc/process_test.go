@@ -1,0 +1,31 @@
+package proc
+
+import (
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A process outlives the thread on which its start was asked for.
+func TestLaunchedProcessOutlivesAThread(t *testing.T) {
+	var p *Process
+	var err error
+	var asked sync.WaitGroup
+	asked.Go(func() {
+		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
+		p, err = Launch("sleep", filepath.Join(t.TempDir(), "out"), nil, nil, "sleep", "60")
+	})
+	asked.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.Done:
+		t.Errorf("it ended with the thread: %v", p.Cmd.ProcessState)
+	case <-time.After(300 * time.Millisecond):
+	}
+	p.Cmd.Process.Kill()
+	<-p.Done
+}
