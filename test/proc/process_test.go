@@ -1,9 +1,11 @@
 package proc
 
 import (
+	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -13,10 +15,18 @@ func TestLaunchedProcessOutlivesAThread(t *testing.T) {
 	var p *Process
 	var err error
 	var asked sync.WaitGroup
-	asked.Go(func() {
+	var ask func()
+	ask = func() {
 		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
+		if syscall.Gettid() == os.Getpid() {
+			var other sync.WaitGroup
+			other.Go(ask) // the first thread doesn't end
+			other.Wait()
+			return
+		}
 		p, err = Launch("sleep", filepath.Join(t.TempDir(), "out"), nil, nil, "sleep", "60")
-	})
+	}
+	asked.Go(ask)
 	asked.Wait()
 	if err != nil {
 		t.Fatal(err)
