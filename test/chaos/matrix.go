@@ -64,8 +64,6 @@ type mutantRow struct {
 
 // rows sums up results by fault.
 func rows(results []*result, skipped []skip) (all []row) {
-	order := faults()
-	at := func(name string) int { return slices.IndexFunc(order, func(f *fault) bool { return f.name == name }) }
 	byFault := map[string][]*result{}
 	for _, r := range results {
 		byFault[r.fault.name] = append(byFault[r.fault.name], r)
@@ -76,7 +74,6 @@ func rows(results []*result, skipped []skip) (all []row) {
 	for _, s := range skipped {
 		all = append(all, row{Fault: s.fault.name, Group: s.fault.group, About: s.fault.about, Skipped: s.why})
 	}
-	slices.SortFunc(all, func(a, b row) int { return cmp.Compare(at(a.Fault), at(b.Fault)) })
 	return all
 }
 
@@ -193,8 +190,26 @@ func (c *campaign) publish(file string, results []*result, skipped []skip) error
 		return err
 	}
 	p.Made, p.Machine, p.Means = time.Now().UTC().Format(time.DateOnly), machine(), means(c.can)
-	p.Faults, p.Seconds = rows(results, skipped), round(time.Since(c.began).Seconds())
+	p.replace(rows(results, skipped), time.Since(c.began).Seconds())
 	return p.write(file)
+}
+
+// replace takes over new rows. Those of faults that were not run stay, as long as there are such faults.
+func (p *published) replace(fresh []row, seconds float64) {
+	old, before := p.Faults, p.Seconds
+	p.Faults, p.Seconds = fresh, round(seconds)
+	for _, r := range old {
+		if place(r.Fault) < 0 || slices.ContainsFunc(fresh, func(n row) bool { return n.Fault == r.Fault }) {
+			continue
+		}
+		p.Faults, p.Seconds = append(p.Faults, r), round(before+seconds)
+	}
+	slices.SortFunc(p.Faults, func(a, b row) int { return cmp.Compare(place(a.Fault), place(b.Fault)) })
+}
+
+// place is where a fault stands in the matrix; -1: there is no such fault.
+func place(name string) int {
+	return slices.IndexFunc(faults(), func(f *fault) bool { return f.name == name })
 }
 
 func (p *published) write(file string) error {

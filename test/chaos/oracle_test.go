@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -62,5 +63,19 @@ func TestOracle(t *testing.T) {
 				t.Errorf("%+v, %v; want %q", got, err, c.check)
 			}
 		})
+	}
+}
+
+// A matrix keeps what wasn't run again.
+func TestMatrixKeepsOtherRows(t *testing.T) {
+	all := faults()
+	p := &published{Faults: []row{{Fault: "no longer a fault"}, {Fault: all[0].name, Lag: "old"}, {Fault: all[2].name, Lag: "old"}}}
+	p.replace([]row{{Fault: all[2].name, Lag: "new"}, {Fault: all[1].name, Lag: "new"}}, 1)
+	var got []string
+	for _, r := range p.Faults {
+		got = append(got, r.Fault+" "+r.Lag)
+	}
+	if want := []string{all[0].name + " old", all[1].name + " new", all[2].name + " new"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
