@@ -19,9 +19,14 @@ func TestANodeAtRestKeepsItsPlan(t *testing.T) {
 	b.look()
 	same := func(what string, want bool) {
 		t.Helper()
-		before := n.plan
+		plan := func() *plan {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return n.plan
+		}
+		before := plan()
 		n.update(false, 0)
-		if got := n.plan == before; got != want {
+		if got := plan() == before; got != want {
 			t.Fatalf("%s: the plan is kept: %t, want %t", what, got, want)
 		}
 	}
@@ -34,7 +39,9 @@ func TestANodeAtRestKeepsItsPlan(t *testing.T) {
 	same("at rest again", true)
 
 	b.file("g1.log")
-	b.node.survey.known[b.logs+"/g*.log"].forced = true
+	n.survey.mu.Lock()
+	n.survey.known[b.logs+"/g*.log"].forced = true
+	n.survey.mu.Unlock()
 	b.look()
 	b.want("a glob's new file", "a a.log end", "c c.log end", "g.g1.log g1.log beginning")
 	same("at rest with a new file", true)
