@@ -280,3 +280,46 @@ func TestForwardSmallestGapIsSentAgainWhenLost(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// A file is gone that the last run had sent, and the centre takes it bit by bit, for longer than it may stand still: no gap goes out meanwhile, for
+// what came behind it would come twice.
+func TestForwardGapWaitsWhileTheCentreGoesOn(t *testing.T) {
+	t.Parallel()
+	c := newCentre(t)
+	n := newNode(t, c)
+	n.change = func(cfg *Config) { cfg.Limits.SyncInterval = 2 * time.Second }
+	r := seeded(t)
+	first, gone, last, fresh := lines(r, 300), lines(r, 300), lines(r, 200), lines(r, 100)
+	n.append("app", first)
+	n.start(n.log("app"))
+	n.delivered("app", first)
+	c.rest(true)
+	n.append("app", gone)
+	rename(t, n, "app")
+	n.append("app", last)
+	sent := bytes.Join([][]byte{first, gone, last}, nil)
+	eventually(t, "stored", func() bool { return n.status("app").Stored == uint64(len(sent)) })
+	n.crash()
+	if err := os.Remove(numbered(n.path("app"), 1)); err != nil {
+		t.Fatal(err)
+	}
+	n.append("app", fresh)
+	n.start()
+	still := 2*20*time.Millisecond + 50*time.Millisecond + time.Second + 2*time.Second // how long the centre may stand still, as in place's patience
+	const steps = 5
+	for i := range steps {
+		part := gone[i*100 : (i+1)*100]
+		c.with(func() { // as if these were a chunk
+			g := c.logs["app"]
+			g.Tail = chunk.Tail{From: g.Position, Digest: g.Digest}
+			g.Sources[len(g.Sources)-1].Offset += int64(len(part))
+			g.Position, g.Digest, g.data = g.Position+uint64(len(part)), g.Digest.Update(part), append(g.data, part...)
+		})
+		time.Sleep(still / (steps - 1)) // each less than that, and all together more
+	}
+	c.rest(false)
+	n.delivered("app", append(sent, fresh...))
+	if g := c.look("app"); len(g.gaps) != 0 || len(g.epochs) != 1 || g.forks != 0 {
+		t.Errorf("gaps %+v, epochs %v, forks %d", g.gaps, g.epochs, g.forks)
+	}
+}

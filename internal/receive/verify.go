@@ -80,11 +80,12 @@ func Proofs(ctx context.Context, positions *broker.Records, identity, log string
 // a forger, who could write another digest into the ledger. It may run while receivers write, and then should have been given proofs that were read before.
 func Verify(ctx context.Context, outputs []string, identity, log string, proofs []Proof) (*Verification, error) {
 	v := &verifier{Verification: Verification{Identity: identity, Log: log}, known: make(map[place][]chunk.Digest), positions: make(map[uint64][]uint64), ends: make(map[string]uint64)}
-	if err := v.readGaps(outputs); err != nil {
-		return nil, err
-	}
 	extents, files, err := lookAt(outputs, identity, log)
 	if err != nil {
+		return nil, err
+	}
+	if err := v.readGaps(outputs); err != nil { // later: what lies behind a gap must not be known without it
+		closeFiles(files)
 		return nil, err
 	}
 	for _, p := range proofs {

@@ -21,8 +21,9 @@ func (r *rig) later(name string) {
 	r.touch(name, r.now)
 }
 
-// taken is a log whose first file, all the content of which was read and confirmed, was deleted: open says that it is still held.
-func taken(t *testing.T, open bool) *rig {
+// rotated is a log all of whose first file was read, and of whose next one. open: nothing of it is confirmed, so both are held.
+func rotated(t *testing.T, open bool) *rig {
+	t.Helper()
 	r := newRig(t).open()
 	r.write("app.log", same)
 	r.drain()
@@ -35,6 +36,13 @@ func taken(t *testing.T, open bool) *rig {
 	if !open {
 		r.release()
 	}
+	return r
+}
+
+// taken is one whose first file was deleted then.
+func taken(t *testing.T, open bool) *rig {
+	t.Helper()
+	r := rotated(t, open)
 	r.remove("app.log.1")
 	r.drain()
 	if known := len(r.log.finished); open == (known > 0) {
@@ -73,18 +81,7 @@ func TestSmallFileLikeAnEarlierOneIsSent(t *testing.T) {
 func TestSmallFilesOtherFormIsntSent(t *testing.T) {
 	for name, open := range map[string]bool{"finished": false, "held": true} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t).open()
-			r.write("app.log", same)
-			r.drain()
-			if !open {
-				r.release()
-			}
-			r.rename("app.log", "app.log.1")
-			r.write("app.log", "second\n")
-			r.drain()
-			if !open {
-				r.release()
-			}
+			r := rotated(t, open)
 			r.gzip("app.log.1")
 			r.drain()
 			r.rename("app.log.1.gz", "app.log.2.gz")

@@ -135,11 +135,14 @@ func (l *Log) wanted() []*generation {
 
 // fits says that c is g by its content, or where that is too little to tell, also by its age.
 func (l *Log) fits(c *candidate, g *generation) bool {
-	if g.head.length == 0 || max(int64(g.head.length), g.offset) < telling && !c.hasAge(stateOf(g)) && !l.wasCut(stateOf(g)) {
+	if g.head.length == 0 {
 		return false
 	}
 	same, err := contentMatches(c.content, g.head, nil, g.want, g.offset)
 	if err != nil || !same {
+		return false
+	}
+	if few := max(int64(g.head.length), g.offset) < telling; few && !c.hasAge(stateOf(g)) && !l.wasCut(stateOf(g)) {
 		return false
 	}
 	return g.verify == nil || g.verify(func(p []byte, off int64) (int, error) { return readAt(c.content, p, off) })
