@@ -18,6 +18,7 @@ const (
 	beginTime  = 5 * time.Second  // for a new daemon to answer, before that is left to the next run
 	settleTime = 3 * time.Second  // for a new daemon to connect
 	lockTime   = 3 * time.Second  // for another run to end
+	wordTime   = time.Second      // for the word of how a daemon ended that has just ended
 	lateTime   = 25 * time.Second // after which a daemon that was asked to end is killed: longer than it takes in order
 )
 

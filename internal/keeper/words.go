@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -59,24 +60,40 @@ func (k *Keeper) lastWords(ctx context.Context) string {
 	if k.unit(ctx) {
 		return k.unitWords(ctx)
 	}
-	f, err := os.OpenFile(filepath.Join(k.config.Dir, daemonLog), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return noWord
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return noWord
-	}
-	from := max(k.record.Begun.Offset, info.Size()-16<<10)
-	b, err := io.ReadAll(io.NewSectionReader(f, from, 16<<10))
-	if err != nil {
-		return noWord
-	}
+	// The daemon is gone a moment before its waiter says how it ended.
+	ctx, cancel := context.WithTimeout(ctx, wordTime)
+	defer cancel()
+	var b []byte
+	until(ctx, func() bool {
+		b = k.said()
+		return ended.Match(b)
+	})
 	return words(b, noWord)
 }
 
 const noWord = "it left no word"
+
+// ended is the waiter's word, at the end of what was said.
+var ended = regexp.MustCompile(`logforward: the daemon ended with status \d+\n$`)
+
+// said is the end of what the daemon wrote to its log since its start; nothing where that can't be read.
+func (k *Keeper) said() []byte {
+	f, err := os.OpenFile(filepath.Join(k.config.Dir, daemonLog), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil
+	}
+	from := max(k.record.Begun.Offset, info.Size()-16<<10)
+	b, err := io.ReadAll(io.NewSectionReader(f, from, 16<<10))
+	if err != nil {
+		return nil
+	}
+	return b
+}
 
 // words are the last lines of a text, made fit for one line anywhere; none where there are none.
 func words(b []byte, none string) string {

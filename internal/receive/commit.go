@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"logforward/internal/broker"
@@ -41,6 +42,7 @@ type item struct {
 	handles  []*os.File // of files, pinned; nil: closed
 	paths    []string
 	sizes    []int64
+	learnt   atomic.Pointer[chunk.Place] // set once the place is committed, for the loop
 }
 
 // outcome is what a commit came to. An error ends the term.
@@ -165,7 +167,7 @@ func (p *partition) item(l *log) (*item, error) {
 		it.files, it.handles, it.paths = append(it.files, f), append(it.handles, f.f), append(it.paths, f.name)
 		it.sizes = append(it.sizes, f.size)
 	}
-	l.dirty, l.busy, l.refresh = false, true, false
+	l.dirty, l.commit, l.refresh = false, it, false
 	return it, nil
 }
 
@@ -218,6 +220,11 @@ func (r *Receiver) commit(term context.Context, records *broker.Records, b *batc
 	}
 	if err := r.state.put(opCommit, committed, done); err != nil {
 		return outcome{b, fmt.Errorf("commit: state: %w", err), nil}
+	}
+	for _, it := range b.items {
+		if it.moved {
+			it.learnt.Store(&it.local.Committed.Place)
+		}
 	}
 	if err := r.disk.do(opConfirm, func() error { r.confirm(b.items); return nil }); err != nil {
 		return outcome{b, err, nil}
@@ -482,7 +489,7 @@ func (p *partition) afterCommit(o outcome) error {
 	for _, it := range o.batch.items {
 		l := it.log
 		// Names may not have changed meanwhile: a log in a commit is given none.
-		l.local, l.rec, l.rev, l.busy = it.local, it.rec, it.rev, false
+		l.local, l.rec, l.rev, l.commit = it.local, it.rec, it.rev, nil
 		l.refresh = l.rec.Learnt == nil || !same(l.rec.Learnt, &l.rec.Place)
 		for _, f := range it.files {
 			f.fresh = false

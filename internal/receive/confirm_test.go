@@ -62,3 +62,25 @@ func TestConfirmFitsIntoMessages(t *testing.T) {
 		return len(got) == logs, fmt.Sprint(len(got))
 	})
 }
+
+// A node that asks after it was told of a commit is never told less, though the receiver's loop hasn't heard of the commit's end yet.
+func TestNoAnswerIsBehindAConfirmation(t *testing.T) {
+	s := newSite(t, nil)
+	n := s.node("web1", "syslog")
+	s.steady(n, "one\n")
+	x, release := s.hold(opConfirm, true)
+	s.startReceiver()
+	n.send(n.make("two\n"))
+	<-x.hit
+	eventually(t, "confirm", func() (bool, string) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.confirmed.Position == n.position, fmt.Sprintf("%+v", n.confirmed)
+	})
+	if l := n.place(t, n.here()); l.Position != n.position || l.Digest != n.digest || l.Resend != nil || l.Fork {
+		t.Errorf("%+v, want the position %d that was confirmed", l, n.position)
+	}
+	release()
+	n.waitConfirmed()
+	n.same()
+}

@@ -23,10 +23,10 @@ type log struct {
 	rec   record
 	rev   uint64
 
-	dirty   bool // differs from what was committed last
-	busy    bool // in the commit that is under way
-	naming  bool // its files' names are being written to the state, beside commits
-	refresh bool // only the record's Learnt lags behind
+	dirty   bool  // differs from what was committed last
+	commit  *item // in the commit that is under way; nil: it isn't in one
+	naming  bool  // its files' names are being written to the state, beside commits
+	refresh bool  // only the record's Learnt lags behind
 	changed time.Time
 
 	// hold: the log waits for a name, a commit and rotation, or room on the disk. What arrives
@@ -52,12 +52,19 @@ const (
 	forRoom          // until the disk takes writes again
 )
 
-// learnt is the place that is committed and known to be: all that a node is ever told.
+// learnt is the place that is committed and known to be: all that a node is ever told. It isn't behind a confirmation, which is
+// sent while the loop doesn't know yet how the commit ended.
 func (l *log) learnt() *chunk.Place {
-	if further(&l.heard, &l.local.Committed.Place) {
-		return &l.heard
+	place := &l.local.Committed.Place
+	if l.commit != nil {
+		if p := l.commit.learnt.Load(); p != nil {
+			place = p
+		}
 	}
-	return &l.local.Committed.Place
+	if further(&l.heard, place) {
+		place = &l.heard
+	}
+	return place
 }
 
 // mark is where the log stands now, on disk after the next sync.

@@ -63,7 +63,7 @@ func (p *partition) startNaming() {
 	for len(p.wants) > 0 && len(batch) < most {
 		l := p.wants[0]
 		p.wants = p.wants[1:]
-		if l.busy {
+		if l.commit != nil {
 			p.later = append(p.later, l)
 			continue
 		}

@@ -465,7 +465,7 @@ func (p *partition) tick() {
 		p.well() // nothing is left that could show it
 	}
 	for _, l := range p.logs {
-		if l.hold != free_ || l.busy {
+		if l.hold != free_ || l.commit != nil {
 			continue
 		}
 		if p.mustRotate(l, now) {

@@ -52,7 +52,7 @@ func (p *partition) afterReread(x reread) error {
 			p.r.logger.Error("record can't be used; the log begins as if it were new", "key", x.key, "error", err)
 		}
 		return nil
-	case x.rec.Revision > l.rev && !l.busy:
+	case x.rec.Revision > l.rev && l.commit == nil:
 		if rec, err := parseRecord(x.rec.Value); err == nil && further(&rec.Place, &l.cur.Place) {
 			return fmt.Errorf("%s: %w: to %d, this one has %d", x.key, errBehind, rec.Place.Position, l.cur.Position)
 		}
