@@ -83,7 +83,7 @@ func TestMissing(t *testing.T) {
 		return strings.HasPrefix(name, "Latency") || strings.HasPrefix(name, "Recovery/")
 	})
 	delete(r.values, "Latency")
-	delete(r.values["Idle"], "forward-peak-MB")
+	delete(r.values["Idle"], "forward-resident-MB")
 	r.facts[failedFact+"latency"] = "exit status 1"
 	p := &page{results: r}
 	text, err := p.text()
@@ -91,7 +91,7 @@ func TestMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	head, _, _ := strings.Cut(string(text), "## Targets")
-	for _, want := range []string{"FAILED in this run: latency: exit status 1", "MISSING in this run:", "Latency p50-ms", "Recovery", "Idle forward-peak-MB"} {
+	for _, want := range []string{"FAILED in this run: latency: exit status 1", "MISSING in this run:", "Latency p50-ms", "Recovery", "Idle forward-resident-MB"} {
 		if !strings.Contains(head, want) {
 			t.Errorf("nothing of %q in\n%s", want, head)
 		}

@@ -18,7 +18,6 @@ var wanted = []target{
 	{"the same, CPU of the receiver", "Throughput/files=1", "receive-CPU-s/GiB", false, 1.2, "≤ 1.2 CPU-s/GiB"},
 	{"forwarder with 200 quiet files, CPU in 15 s", "Idle", "forward-CPU-s-in-15-s", false, 0.005, "≤ 0.005 s"},
 	{"the same, resident memory", "Idle", "forward-resident-MB", false, 20, "≤ 20 MB"},
-	{"the same, peak memory", "Idle", "forward-peak-MB", false, 20, "≤ 20 MB"},
 	{"Choria's agent, from its start to its end, half of the requests", "Request", "p50-ms", false, 30, "≤ 30 ms"},
 	{"5,000 lines/s, from write to central file, half of the lines", "Latency", "p50-ms", false, 2, "≤ 2 ms"},
 	{"the same, 99 % of the lines", "Latency", "p99-ms", false, 6, "≤ 6 ms"},
