@@ -223,7 +223,7 @@ func (s *site) startAll() {
 	if code, out, errText := once(s.t, "setup", "--url", s.url, "--partitions", "2"); code != 0 {
 		s.t.Fatalf("setup: %d %s %s", code, out, errText)
 	}
-	s.receiver = start(s.t, "receive", "--url", s.url, "--output", s.output, "--state", s.dir+"/receive", "--receiver", "r1")
+	s.receiver = start(s.t, "receive", "--url", s.url, "--output", s.output, "--state", s.dir+"/receive", "--receiver", "r1", "--rotate-every", "0") // at midnight a log would be in two files
 	s.startNode()
 }
 

@@ -19,7 +19,7 @@ func TestTickersTickTogether(t *testing.T) {
 		for _, tick := range []*Ticker{one, two} {
 			select {
 			case <-tick.C:
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("no tick")
 			}
 		}
@@ -59,7 +59,7 @@ func TestWithoutABeatATickerIsTheRuntimes(t *testing.T) {
 	defer tick.Stop()
 	select {
 	case <-tick.C:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no tick")
 	}
 }

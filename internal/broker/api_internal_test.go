@@ -40,7 +40,7 @@ func TestCallWithoutDeadlineEnds(t *testing.T) {
 		if !errors.Is(err, ErrTimeout) {
 			t.Errorf("%v, want %v", err, ErrTimeout)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it still waits")
 	}
 }

@@ -22,7 +22,7 @@ func raw(t *testing.T, socket, request string) (int, Error) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	go func() { _, _ = io.WriteString(conn, request) }() // the server may answer before it has read all
 	return answerOf(t, conn)
 }
@@ -150,7 +150,7 @@ func TestSlowBodyIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(conn, "POST /v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{\"log\":"); err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestSlowBodyIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	_ = silent.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = silent.SetDeadline(time.Now().Add(time.Minute))
 	if b, err := io.ReadAll(silent); err != nil || len(b) != 0 {
 		t.Errorf("silent connection: %q, %v", b, err)
 	}
@@ -186,7 +186,7 @@ func TestTooManyConnectionsAreTurnedAway(t *testing.T) {
 		}
 		held = append(held, c)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		_, err := client.Check(t.Context())
 		if errors.Is(err, ErrBusy) {

@@ -205,7 +205,7 @@ func TestCallNamesThoseThatDontObey(t *testing.T) {
 	f := s.open()
 	b, err := f.Press(t.Context(), broker.Pause{}, 0)
 	s.must(err)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
 	defer cancel()
 	fresh.say(nil) // its regular hello, some time
 	got, err := f.Call(ctx, b, all, ignore)
@@ -278,7 +278,7 @@ func TestClockIsTheBrokers(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "logs")
 	f := s.open()
-	if d := time.Until(f.Now()).Abs(); d > time.Second {
+	if d := time.Until(f.Now()).Abs(); d > time.Minute {
 		t.Errorf("the broker runs on this machine, and its clock is off by %s", d)
 	}
 	f.ahead = -10 * time.Hour // as if this machine's clock were ten hours ahead

@@ -287,7 +287,7 @@ func TestForwardGapWaitsWhileTheCentreGoesOn(t *testing.T) {
 	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
-	n.change = func(cfg *Config) { cfg.Limits.SyncInterval = 2 * time.Second }
+	n.change = func(cfg *Config) { cfg.Limits.SyncInterval = 4 * time.Second }
 	r := seeded(t)
 	first, gone, last, fresh := lines(r, 300), lines(r, 300), lines(r, 200), lines(r, 100)
 	n.append("app", first)
@@ -305,10 +305,10 @@ func TestForwardGapWaitsWhileTheCentreGoesOn(t *testing.T) {
 	}
 	n.append("app", fresh)
 	n.start()
-	still := 2*20*time.Millisecond + 50*time.Millisecond + time.Second + 2*time.Second // how long the centre may stand still, as in place's patience
-	const steps = 5
+	still := 2*20*time.Millisecond + 50*time.Millisecond + time.Second + 4*time.Second // how long the centre may stand still, as in place's patience
+	const steps = 10
 	for i := range steps {
-		part := gone[i*100 : (i+1)*100]
+		part := gone[i*50 : (i+1)*50]
 		c.with(func() { // as if these were a chunk
 			g := c.logs["app"]
 			g.Tail = chunk.Tail{From: g.Position, Digest: g.Digest}

@@ -94,7 +94,7 @@ func (s *site) end() {
 	if err != nil || p == nil {
 		return
 	}
-	if err := p.signal(syscall.SIGKILL); err != nil || !p.gone(context.Background(), 10*time.Second) {
+	if err := p.signal(syscall.SIGKILL); err != nil || !p.gone(context.Background(), time.Minute) {
 		s.Errorf("the daemon %d doesn't end: %v", p.pid, err)
 	}
 }
@@ -209,7 +209,14 @@ func TestASilentDaemonIsReplacedAfterSeveralLooks(t *testing.T) {
 				t.Errorf("%+v: it stays by now", o)
 			}
 			how := map[string]string{"stopped": "status 143", "socket deleted": "status 143", "stubborn": "status 137"}[c.name] // SIGTERM, or SIGKILL
-			if words, err := os.ReadFile(filepath.Join(s.c.Dir, daemonLog)); err != nil || !strings.Contains(string(words), how) {
+			var words []byte
+			var err error
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if !until(ctx, func() bool { // its waiter says so a moment after its end
+				words, err = os.ReadFile(filepath.Join(s.c.Dir, daemonLog))
+				return strings.Contains(string(words), how)
+			}) {
 				t.Errorf("the daemon ended so: %s (%v), want %s", words, err, how)
 			}
 		})
@@ -254,7 +261,7 @@ func TestADaemonThatEndedInOrderIsNotToldOf(t *testing.T) {
 	if err != nil || p == nil {
 		t.Fatalf("no daemon (%v)", err)
 	}
-	if err := p.signal(syscall.SIGTERM); err != nil || !p.gone(t.Context(), 10*time.Second) {
+	if err := p.signal(syscall.SIGTERM); err != nil || !p.gone(t.Context(), time.Minute) {
 		t.Fatalf("the daemon doesn't end (%v)", err)
 	}
 	log := filepath.Join(s.c.Dir, daemonLog)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"logforward/internal/awake"
 	"logforward/internal/control"
 	"logforward/internal/forward"
 	"logforward/internal/tail"
@@ -249,9 +250,10 @@ func TestDefinitionsTakeEffectWithinTwoSeconds(t *testing.T) {
 	}()
 	within := func(what string, logs ...string) {
 		t.Helper()
-		begun := time.Now()
+		watch := awake.Begin(t)
+		defer watch.End()
 		for !slices.Equal(b.wheel.has(), logs) {
-			if time.Since(begun) > 2*time.Second {
+			if watch.Took() > 2*time.Second {
 				t.Fatalf("%s: after 2 s the engine works %q; want %q", what, b.wheel.has(), logs)
 			}
 			time.Sleep(5 * time.Millisecond)
@@ -491,10 +493,17 @@ func TestDefinitionIsReadOnlyWhenItHasSettled(t *testing.T) {
 	if len(d.sources) != 1 {
 		t.Fatalf("at first sight there is nothing to wait for: %v", d.sources)
 	}
-	b.define("nginx.yaml", strings.ReplaceAll(nginx, "access.log", "acc"))
-	d.look(false)
-	if path := d.sources["nginx.yaml"].good.Path; !d.unsettled || filepath.Base(path) != "access.log" {
-		t.Errorf("read at once: %s", path)
+	for {
+		began := time.Now()
+		b.define("nginx.yaml", strings.ReplaceAll(nginx, "access.log", "acc"))
+		d.look(false)
+		if path := d.sources["nginx.yaml"].good.Path; d.unsettled && filepath.Base(path) == "access.log" {
+			break
+		} else if time.Since(began) < settle {
+			t.Fatalf("read at once: %s", path)
+		}
+		b.define("nginx.yaml", nginx) // the look came late, for the machine has much to do: once more
+		d.look(true)
 	}
 	past := time.Now().Add(-settle)
 	if err := os.Chtimes(filepath.Join(b.dir, "nginx.yaml"), past, past); err != nil {
@@ -533,9 +542,13 @@ func TestGlobIsLookedAtOnlyWhenItsDirectoryChanged(t *testing.T) {
 		t.Error("a new file isn't seen")
 	}
 	// It changed a moment ago: another change could leave the same time.
+	changed := time.Now()
+	if err := os.Chtimes(dir, changed, changed); err != nil {
+		t.Fatal(err)
+	}
 	g.begin(pattern)()
 	g.cost = 0
-	if !g.due(pattern, time.Now()) {
+	if !g.due(pattern, time.Now()) && time.Since(changed) < coarse {
 		t.Error("a change in the same tick would be missed")
 	}
 	g.cost = time.Second

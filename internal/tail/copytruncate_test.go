@@ -209,3 +209,34 @@ func (r *rig) gzip(name string) {
 	r.must(os.Chtimes(r.name(name+".gz"), st.ModTime(), st.ModTime()))
 	r.remove(name)
 }
+
+// So little of a file was read that the next one begins with it, too, and has grown beyond: what else is known of its beginning tells.
+func TestCopytruncateHardlyAnythingWasRead(t *testing.T) {
+	for _, read := range []int{1, 20} {
+		for _, again := range []bool{false, true} { // a piece that is the same in both tells nothing
+			t.Run(fmt.Sprintf("%d, again %t", read, again), func(t *testing.T) {
+				r := newRig(t).open()
+				same := strings.Repeat("-", 2*read)
+				a, b, c := same+lines("a", 50), same+lines("b", 60), same+lines("c", 70)
+				r.write("app.log", a)
+				r.buf = make([]byte, read)
+				r.step()
+				r.copy("app.log", "app.log.2")
+				time.Sleep(20 * time.Millisecond) // the file system's clock goes in steps
+				r.truncate("app.log")
+				r.write("app.log", b)
+				r.copy("app.log", "app.log.1")
+				time.Sleep(20 * time.Millisecond)
+				r.truncate("app.log")
+				r.write("app.log", c)
+				if again {
+					r.step()
+				}
+				r.buf = make([]byte, 64<<10)
+				r.drain()
+				r.want(a + b + c)
+				r.wantLosses(0)
+			})
+		}
+	}
+}

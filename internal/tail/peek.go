@@ -156,14 +156,18 @@ func (l *Log) readNew(g *generation, buf []byte) (int, error) {
 	if !bytes.Equal(l.check[:k], g.before[len(g.before)-k:]) {
 		return 0, errChanged
 	}
-	if g.offset == 0 && n > 0 {
-		// Nothing stands in front: the fingerprint takes the check's place.
+	if g.offset < checkRead && n > 0 {
+		// Little or nothing stands in front, which may be the same in another file: all that is known of the file's beginning takes the check's place.
 		same, err := g.fingerprint()
+		if same && err == nil && !g.settled {
+			same, err = contentMatches(g.content, g.head, g.before, sum{}, g.offset)
+		}
 		if err != nil {
 			return 0, err
 		}
-		k := min(n, len(g.start))
-		if !same || !bytes.Equal(buf[:k], g.start[:k]) {
+		known := g.start[min(g.offset, int64(len(g.start))):]
+		k := min(n, len(known))
+		if !same || !bytes.Equal(buf[:k], known[:k]) {
 			return 0, errChanged
 		}
 	}
@@ -273,6 +277,10 @@ func (l *Log) intact(g *generation) (bool, error) {
 	}
 	if k == 0 {
 		return contentMatches(g.content, g.head, nil, sum{}, 0)
+	}
+	if k < checkRead {
+		// So few bytes may be the same in another file: all that is known of its beginning is compared.
+		return contentMatches(g.content, g.head, g.before, sum{}, g.offset)
 	}
 	n, err := g.content.read(nil, l.check[:k], g.offset-int64(k))
 	if err != nil {

@@ -160,7 +160,7 @@ func (h *history) append() {
 }
 
 func (h *history) shift() {
-	const keep = 30 // none is deleted
+	const keep = 200 // none is deleted, however many rotations there are
 	for i := keep; i > 0; i-- {
 		for _, e := range []string{"", ".gz"} {
 			from := h.name(fmt.Sprintf("app.log.%d%s", i, e))

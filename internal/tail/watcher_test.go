@@ -29,7 +29,7 @@ func newWatcher(t testing.TB, cfg WatcherConfig) *Watcher {
 // await peeks at each wake until want has come.
 func (r *rig) await(want string) {
 	r.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		for r.step() {
 		}
@@ -132,7 +132,7 @@ func TestWatcherDirectoryComesAndGoes(t *testing.T) {
 	r.open()
 	watched := func(want bool) {
 		t.Helper()
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for {
 			w.mu.Lock()
 			got := w.dirs[r.name("sub")].watched

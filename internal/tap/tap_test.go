@@ -24,7 +24,7 @@ func serve(t *testing.T, o *server.Options) string {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the server doesn't start")
 	}
 	return s.ClientURL()
@@ -119,7 +119,7 @@ func see(t *testing.T, shown chan string, want ...string) {
 			if got != w {
 				t.Errorf("%q, want %q", got, w)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%q isn't shown", w)
 		}
 	}
@@ -180,7 +180,7 @@ func TestTapGoesOnBehindWhatNeverComes(t *testing.T) {
 func TestTapSaysWhichRightIsMissing(t *testing.T) {
 	url := serve(t, &server.Options{Users: []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}}}}}})
 	p := &Tap{Broker: broker.Options{URLs: []string{url}, User: "u", Password: "p"}, Prefix: "logs", Identity: "*", Log: "app"}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := p.Run(ctx); err == nil || !strings.Contains(err.Error(), "logs.*.*.app") || !strings.Contains(err.Error(), "--subscribe") {
 		t.Errorf("%v", err)

@@ -66,7 +66,7 @@ func TestUnitsUnderARealSystemd(t *testing.T) {
 	r.put("/etc/choria/plugin.d/logforward.cfg", "identity = n1.example.net\npolicy = peers\ndestination.central.url = "+url+"\n", 0o644)
 	r.put("/etc/choria/logforward/forwarders.d/app.yaml", "log: app\npath: /var/log/app.log\nstart: beginning\n", 0o644)
 	r.put("/var/log/app.log", "only root may read this\n", 0o600)
-	r.sh("printf 'url = " + url + "\\n' >> /etc/logforward/receive.cfg")
+	r.sh("printf 'url = " + url + "\\nrotate_every = 0\\n' >> /etc/logforward/receive.cfg") // over midnight the log stays one file
 	broker := r.command(t.Context(), "/usr/bin/logforward", "broker", "--listen", "127.0.0.1:4222", "--store", "/tmp/broker")
 	if err := broker.Start(); err != nil {
 		t.Fatal(err)

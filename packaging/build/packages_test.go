@@ -329,7 +329,7 @@ func newLoad(r *root) *load {
 	url := "nats://127.0.0.1:" + port
 	r.put("/etc/choria/plugin.d/logforward.cfg", "identity = n1.example.net\npolicy = peers\ndestination.central.url = "+url+"\n", 0o644)
 	r.put("/etc/choria/logforward/forwarders.d/app.yaml", "log: app\npath: /var/log/app.log\nstart: beginning\n", 0o644)
-	r.sh("printf 'url = " + url + "\\n' >> /etc/logforward/receive.cfg")
+	r.sh("printf 'url = " + url + "\\nrotate_every = 0\\n' >> /etc/logforward/receive.cfg") // over midnight the log stays one file
 	broker := r.command(context.Background(), "/usr/bin/logforward", "broker", "--listen", "127.0.0.1:"+port, "--store", "/tmp/broker")
 	if err := broker.Start(); err != nil {
 		r.Fatal(err)

@@ -243,7 +243,7 @@ mcollective_agent_logforward::install::source: /tmp/logforward.deb
 mcollective_agent_logforward::manage_service: false
 mcollective_agent_logforward::receiver::manage_service: false
 mcollective_agent_logforward::receiver::manage_setup: true
-mcollective_agent_logforward::receiver::settings: {url: URL, commit_interval: 100ms}
+mcollective_agent_logforward::receiver::settings: {url: URL, commit_interval: 100ms, rotate_every: '0'}
 mcollective_agent_logforward::receiver::setup: {partitions: 2}
 mcollective_agent_logforward::operators:
   version: 1

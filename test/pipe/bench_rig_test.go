@@ -333,7 +333,7 @@ func (f *fleet) configure(settings map[string]string) {
 	}
 	f.write("forward.cfg", fmt.Sprintf("identity = %s\nstate = %s\nsocket = %s\nforwarders = %s\ndestination.central.url = %s\nallowed_paths = %s\naudit_log = %s\nwishes = %s\npolicy = peers\n%s",
 		identity, f.path("node"), f.socket(), f.path("forwarders"), url, f.path("logs/**"), f.path("audit.log"), f.path("wishes"), settings["forward"]))
-	f.write("receive.cfg", fmt.Sprintf("url = %s\noutput = %s\nstate = %s\nreceiver = r1\nrotate_size = 0\ncompress = none\n%s",
+	f.write("receive.cfg", fmt.Sprintf("url = %s\noutput = %s\nstate = %s\nreceiver = r1\nrotate_size = 0\nrotate_every = 0\ncompress = none\n%s",
 		url, f.path("received"), f.path("centre"), settings["receive"]))
 }
 

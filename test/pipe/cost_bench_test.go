@@ -113,7 +113,7 @@ func forwardToSites(b *testing.B, sites int) {
 		port := freePort(b)
 		url := fmt.Sprintf("nats://127.0.0.1:%d", port)
 		destinations = "destination.second.url = " + url + "\n"
-		f.write("receive2.cfg", fmt.Sprintf("url = %s\noutput = %s\nstate = %s\nreceiver = r2\nrotate_size = 0\ncompress = none\n", url, f.path("received2"), f.path("centre2")))
+		f.write("receive2.cfg", fmt.Sprintf("url = %s\noutput = %s\nstate = %s\nreceiver = r2\nrotate_size = 0\nrotate_every = 0\ncompress = none\n", url, f.path("received2"), f.path("centre2")))
 		f.launch("broker2", nil, binary, "broker", "--listen", fmt.Sprintf("127.0.0.1:%d", port), "--store", f.path("store2"))
 		f.eventually("setup of the second site", 20*time.Second, func() error {
 			_, err := f.run("setup", "--url", url, "--partitions", "1")

@@ -71,6 +71,7 @@ func (s *Site) makeReceiver(name string, settings keys) (*Receiver, error) {
 	}
 	k := keys{
 		"receiver": name, "output": r.Output(), "state": filepath.Join(r.Dir, "state"), "commit_interval": "100ms", "compress": "none",
+		"rotate_every": "0", // at midnight, or Received finds a part only
 	}.with(settings)
 	return r, k.write(r.Config())
 }
