@@ -78,7 +78,7 @@ func (p *program) report(err error) int {
 		return exitOK // a signal asked for the end, and it came in order
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(p.err, "logforward: %s\n", text)
+		fmt.Fprintf(p.err, "logforward: %s\n", harmlessLines(text)) // it may quote what a file or another machine says
 		if p.json && !p.printed {
 			doc := &control.Error{Message: text, Code: "failed"}
 			var e *control.Error

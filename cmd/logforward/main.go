@@ -45,7 +45,7 @@ func execute(args []string, out, errw io.Writer) int {
 	p := &program{out: out, err: errw}
 	app := fisk.New("logforward", about+exitCodes).Version(version())
 	app.HelpFlag.Short('h')
-	app.UsageWriter(out).ErrorWriter(errw)
+	app.UsageWriter(sturdy{out}).ErrorWriter(errw)
 	app.Flag("json", "Write results as JSON, one document, to standard output").UnNegatableBoolVar(&p.json)
 	for _, register := range []func(*fisk.Application){
 		p.runCommand, p.forwardCommand, p.receiveCommand, p.brokerCommand, p.setupCommand,
@@ -57,7 +57,7 @@ func execute(args []string, out, errw io.Writer) int {
 		register(app)
 	}
 	if _, err := app.Parse(args); err != nil {
-		fmt.Fprintf(errw, "logforward: %v\n", err)
+		fmt.Fprintf(errw, "logforward: %s\n", harmlessLines(err.Error()))
 		if errors.Is(err, fisk.ErrSubCommandRequired) || errors.Is(err, fisk.ErrExpectedKnownCommand) {
 			fmt.Fprintln(errw, "Try: logforward --help")
 		} else {
@@ -71,6 +71,14 @@ func execute(args []string, out, errw io.Writer) int {
 	ctx, end := signals(context.Background(), errw)
 	defer end()
 	return p.report(p.do(ctx))
+}
+
+// sturdy takes what can't be written: fisk panics where its help can't be.
+type sturdy struct{ io.Writer }
+
+func (s sturdy) Write(b []byte) (int, error) {
+	_, _ = s.Writer.Write(b)
+	return len(b), nil
 }
 
 // command adds a command whose work is do.
