@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"path"
 
 	"github.com/choria-io/fisk"
@@ -22,7 +23,7 @@ each once. See logforward locate for which receivers have a part of it.
 
     logforward cat web1.example.net/nginx-access --output /srv/logs | grep 500
     logforward cat web1.example.net/nginx-access --output /mnt/r1,/mnt/r2,/mnt/r3
-`, func(context.Context) error {
+`, func(ctx context.Context) error {
 		identity, log, err := splitLog(what)
 		if err != nil {
 			return err
@@ -31,7 +32,7 @@ each once. See logforward locate for which receivers have a part of it.
 		if err != nil {
 			return err
 		}
-		w := bufio.NewWriterSize(p.out, 256<<10)
+		w := bufio.NewWriterSize(interruptible{ctx, p.out}, 256<<10)
 		_, err = receive.Cat(w, v.List("output"), identity, log)
 		if flushed := w.Flush(); err == nil { // else it is the same error, or of less interest
 			err = flushed
@@ -47,6 +48,19 @@ each once. See logforward locate for which receivers have a part of it.
 	})
 	c.Arg("log", "IDENTITY/LOG").Required().StringVar(&what)
 	set = p.settings(c, settings.Reader)
+}
+
+// interruptible is a writer until the context ends.
+type interruptible struct {
+	ctx context.Context
+	io.Writer
+}
+
+func (w interruptible) Write(b []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.Writer.Write(b)
 }
 
 // maxHoles is how many of the ranges that are left out are told one by one.

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,6 +107,20 @@ func TestDrainOfAReceiverThatIsForgotten(t *testing.T) {
 	p := &program{out: &b}
 	if err := p.drained("r2", nil, "has no partition any more"); err != nil || b.String() != "r2 has no partition any more\n" {
 		t.Error(err, b.String())
+	}
+}
+
+// What is interrupted isn't done: a verification that was cut short mustn't look like one that found nothing.
+func TestInterruptionIsNoSuccess(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := (interruptible{ctx, io.Discard}).Write([]byte("x"))
+	var b strings.Builder
+	if code := (&program{err: &b}).report(fmt.Errorf("cat: %w", err)); code != exitInterrupted || !strings.Contains(b.String(), "interrupted") {
+		t.Errorf("%d %s", code, b.String())
+	}
+	if code := (&program{err: &b, endless: true}).report(err); code != exitOK {
+		t.Error(code)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/choria-io/fisk"
 
@@ -27,6 +28,7 @@ type program struct {
 	out, err io.Writer
 	json     bool
 	data     bool // out and err are read as one document: nothing but that is written where all is well
+	endless  bool // a signal is how the command ends in order; to any other it is an interruption
 	printed  bool // there is a JSON document on out, and there shall be one only
 	// do is the chosen command; parsing sets it and nothing else, so that a wrong argument is
 	// never found after something was done.
@@ -84,5 +86,8 @@ func (s sturdy) Write(b []byte) (int, error) {
 // command adds a command whose work is do.
 func (p *program) command(app *fisk.Application, name, help, long string, do func(context.Context) error) *fisk.CmdClause {
 	c := app.Command(name, help).HelpLong(long)
-	return c.Action(func(*fisk.ParseContext) error { p.do = do; return nil })
+	return c.Action(func(*fisk.ParseContext) error {
+		p.do, p.endless = do, slices.Contains([]string{"forward", "receive", "broker", "run", "tap"}, name)
+		return nil
+	})
 }
