@@ -3,8 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
+	"io"
+	"path"
 
 	"github.com/choria-io/fisk"
 
@@ -22,7 +23,7 @@ each once. See logforward locate for which receivers have a part of it.
 
     logforward cat web1.example.net/nginx-access --output /srv/logs | grep 500
     logforward cat web1.example.net/nginx-access --output /mnt/r1,/mnt/r2,/mnt/r3
-`, func(context.Context) error {
+`, func(ctx context.Context) error {
 		identity, log, err := splitLog(what)
 		if err != nil {
 			return err
@@ -31,16 +32,70 @@ each once. See logforward locate for which receivers have a part of it.
 		if err != nil {
 			return err
 		}
-		w := bufio.NewWriterSize(p.out, 256<<10)
-		missing, err := receive.Cat(w, v.List("output"), identity, log)
-		if err = errors.Join(err, w.Flush()); err != nil {
+		w := bufio.NewWriterSize(interruptible{ctx, p.out}, 256<<10)
+		_, err = receive.Cat(w, v.List("output"), identity, log)
+		if flushed := w.Flush(); err == nil { // else it is the same error, or of less interest
+			err = flushed
+		}
+		if err != nil {
 			return noLedger(err, what, v.List("output"))
 		}
-		if missing > 0 {
-			fmt.Fprintf(p.err, "logforward: %d files are left out, which retention has deleted\n", missing)
+		holes, expired, err := receive.Holes(v.List("output"), identity, log)
+		if err != nil {
+			return noLedger(err, what, v.List("output"))
 		}
-		return nil
+		return p.leftOut(what, holes, expired)
 	})
 	c.Arg("log", "IDENTITY/LOG").Required().StringVar(&what)
 	set = p.settings(c, settings.Reader)
+}
+
+// interruptible is a writer until the context ends.
+type interruptible struct {
+	ctx context.Context
+	io.Writer
+}
+
+func (w interruptible) Write(b []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.Writer.Write(b)
+}
+
+// maxHoles is how many of the ranges that are left out are told one by one.
+const maxHoles = 20
+
+// leftOut says what cat couldn't write. What retention deleted is as it was wanted; anything else is a failure.
+func (p *program) leftOut(what string, holes []receive.Part, expired int) error {
+	if expired > 0 {
+		fmt.Fprintf(p.err, "logforward: %d files are left out, which retention has deleted\n", expired)
+	}
+	damaged := 0
+	for i, x := range holes {
+		if x.Verdict == receive.Damaged {
+			damaged++
+		}
+		if i >= maxHoles {
+			continue
+		}
+		where := fmt.Sprintf("positions %d to %d of epoch %d are left out", x.From, x.To, x.Epoch)
+		switch {
+		case x.From == x.To && x.File == "":
+			where = what
+		case x.From == x.To:
+			where = fmt.Sprintf("what began at position %d of epoch %d is left out", x.From, x.Epoch)
+		}
+		if x.File != "" {
+			where += ": " + path.Join(x.Output, x.File)
+		}
+		fmt.Fprintf(p.err, "logforward: %s\n", harmless(where+": "+x.Why))
+	}
+	if len(holes) > maxHoles {
+		fmt.Fprintf(p.err, "logforward: and %d more\n", len(holes)-maxHoles)
+	}
+	if damaged > 0 {
+		return fmt.Errorf("%s isn't whole: see logforward verify %s", what, what)
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -29,16 +30,17 @@ daemon if --for says nothing else, with the file and the environment of now. Sec
 		if err != nil {
 			return usage("%q is no regular expression: %v", match, err)
 		}
-		v, err := p.load(&given{command: command, file: file})
-		if err != nil {
-			return err
+		v, wrong := p.load(&given{command: command, file: file})
+		var now *settings.Values // none where the file is at fault: what it should say is wanted then
+		if wrong == nil {
+			now = v.Values
 		}
-		list := settings.Describe(v.Values, re)
+		list := settings.Describe(now, re)
 		if len(list) == 0 {
-			return usage("no setting matches %q", match)
+			return errors.Join(usage("no setting matches %q", match), wrong)
 		}
 		if p.json {
-			return p.print(list)
+			return errors.Join(wrong, p.print(list))
 		}
 		for _, d := range list {
 			fmt.Fprintf(p.out, "%s (%s)\n    %s\n", d.Name, d.Type, d.Help)
@@ -54,7 +56,7 @@ daemon if --for says nothing else, with the file and the environment of now. Sec
 			}
 			fmt.Fprintf(p.out, "    flag:        %s\n    environment: %s\n    of:          %s\n\n", d.Flag, d.Environment, strings.Join(d.Commands, ", "))
 		}
-		return nil
+		return wrong
 	})
 	c.Arg("regex", "Show those whose name or help matches").StringVar(&match)
 	c.Flag("for", "The command whose settings are in force").Default(settings.Forward).EnumVar(&command, settings.Forward, settings.Receive, settings.Broker, settings.Setup, settings.Run, settings.Client, settings.Ensure, settings.Reader, settings.Fleet, settings.Verify)

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,6 +47,10 @@ func TestErrors(t *testing.T) {
 		{"run of a directory", "", []string{"run", s.dir}, exitUsage, []string{"directory", "*.log"}},
 		{"cat of nothing", "", []string{"cat", "n1/none", "--output", s.dir}, exitFailure, []string{"no ledger", "n1/none", "--output"}},
 		{"cat of no log", "", []string{"cat", "n1"}, exitUsage, []string{"IDENTITY/LOG"}},
+		{"ledger that isn't there", "", []string{"ledger", s.dir + "/none.jsonl"}, exitUsage, []string{"none.jsonl: no such file"}},
+		{"what a setting means though others are wrong", "# comment\nalowed_paths = /var/log/**\n", []string{"config", "^rate$"}, exitConfig, []string{"5MiB/s", other + ":2"}},
+		{"escapes in a name", "", []string{"cat", "n1\x1b[31m/none", "--output", s.dir}, exitFailure, []string{"n1?[31m/none"}},
+		{"escapes in a flag", "", []string{"status", "--n\x1b[31m"}, exitUsage, []string{"--n?[31m"}},
 		{"ledger of nothing", "", []string{"ledger", "n1/none", "--output", s.dir}, exitFailure, []string{"no ledger"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -65,6 +72,55 @@ func TestErrors(t *testing.T) {
 				t.Errorf("a panic: %s", errText)
 			}
 		})
+	}
+}
+
+// Help that can't be written is no crash.
+func TestHelpIntoAFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	if _, err := (sturdy{full}).Write([]byte("help")); err != nil {
+		t.Error(err)
+	}
+	p := start(t, "status", "--help")
+	if code := p.ended(time.Minute); code != exitOK || !strings.Contains(p.out.String(), "--history") {
+		t.Errorf("%d %s", code, p.out.String())
+	}
+}
+
+// Who looks at status learns where it is told what a gap lost.
+func TestStatusTellsWhereGapsAreTold(t *testing.T) {
+	var b strings.Builder
+	p := &program{out: &b}
+	s := control.StatusReply{Identity: "web1", Logs: []control.LogStatus{{Log: "app", Gaps: 2}, {Log: "whole"}}}
+	if err := p.showStatus(s); err != nil || !strings.Contains(b.String(), "app: 2 gaps since the daemon started") || !strings.Contains(b.String(), "logforward ledger web1/app\n") || strings.Contains(b.String(), "whole: ") {
+		t.Error(err, b.String())
+	}
+}
+
+// A receiver that is forgotten while it is waited for is no crash.
+func TestDrainOfAReceiverThatIsForgotten(t *testing.T) {
+	var b strings.Builder
+	p := &program{out: &b}
+	if err := p.drained("r2", nil, "has no partition any more"); err != nil || b.String() != "r2 has no partition any more\n" {
+		t.Error(err, b.String())
+	}
+}
+
+// What is interrupted isn't done: a verification that was cut short mustn't look like one that found nothing.
+func TestInterruptionIsNoSuccess(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := (interruptible{ctx, io.Discard}).Write([]byte("x"))
+	var b strings.Builder
+	if code := (&program{err: &b}).report(fmt.Errorf("cat: %w", err)); code != exitInterrupted || !strings.Contains(b.String(), "interrupted") {
+		t.Errorf("%d %s", code, b.String())
+	}
+	if code := (&program{err: &b, endless: true}).report(err); code != exitOK {
+		t.Error(code)
 	}
 }
 

@@ -24,8 +24,8 @@ const (
 const exitCodes = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused or not permitted, 4 not
 running or not reachable, 5 done, but not every node that is up has confirmed,
-78 wrong configuration. "logforward check" exits as a monitoring plugin does:
-0 ok, 1 warning, 2 critical, 3 unknown.`
+78 wrong configuration, 130 interrupted. "logforward check" exits as a
+monitoring plugin does: 0 ok, 1 warning, 2 critical, 3 unknown.`
 
 // exitError is an error with its exit code. A nil err prints nothing.
 type exitError struct {
@@ -74,11 +74,17 @@ func exitCode(err error) int {
 // report writes an error for a person, or as JSON where that was asked for.
 func (p *program) report(err error) int {
 	code := exitCode(err)
-	if err == nil || errors.Is(err, context.Canceled) && code == exitFailure {
-		return exitOK // a signal asked for the end, and it came in order
+	if err == nil {
+		return exitOK
+	}
+	if errors.Is(err, context.Canceled) && code == exitFailure {
+		if p.endless {
+			return exitOK // a signal asked for the end, and it came in order
+		}
+		err, code = fmt.Errorf("interrupted, and not done: %w", err), exitInterrupted
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(p.err, "logforward: %s\n", text)
+		fmt.Fprintf(p.err, "logforward: %s\n", harmlessLines(text)) // it may quote what a file or another machine says
 		if p.json && !p.printed {
 			doc := &control.Error{Message: text, Code: "failed"}
 			var e *control.Error

@@ -52,8 +52,15 @@ PATH is a ledger file; IDENTITY/LOG finds all of that log's below the output dir
 }
 
 func (p *program) ledgers(set *given, what string) ([]string, error) {
-	if info, err := os.Stat(what); err == nil && info.Mode().IsRegular() {
+	info, err := os.Stat(what)
+	if err == nil && info.Mode().IsRegular() {
 		return []string{what}, nil
+	}
+	if filepath.IsAbs(what) {
+		if err == nil {
+			err = fmt.Errorf("%s is no regular file", what)
+		}
+		return nil, usage("%w: want a ledger's path, or IDENTITY/LOG", err)
 	}
 	v, err := p.load(set)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/choria-io/fisk"
 
@@ -27,6 +28,7 @@ type program struct {
 	out, err io.Writer
 	json     bool
 	data     bool // out and err are read as one document: nothing but that is written where all is well
+	endless  bool // a signal is how the command ends in order; to any other it is an interruption
 	printed  bool // there is a JSON document on out, and there shall be one only
 	// do is the chosen command; parsing sets it and nothing else, so that a wrong argument is
 	// never found after something was done.
@@ -45,7 +47,7 @@ func execute(args []string, out, errw io.Writer) int {
 	p := &program{out: out, err: errw}
 	app := fisk.New("logforward", about+exitCodes).Version(version())
 	app.HelpFlag.Short('h')
-	app.UsageWriter(out).ErrorWriter(errw)
+	app.UsageWriter(sturdy{out}).ErrorWriter(errw)
 	app.Flag("json", "Write results as JSON, one document, to standard output").UnNegatableBoolVar(&p.json)
 	for _, register := range []func(*fisk.Application){
 		p.runCommand, p.forwardCommand, p.receiveCommand, p.brokerCommand, p.setupCommand,
@@ -57,7 +59,7 @@ func execute(args []string, out, errw io.Writer) int {
 		register(app)
 	}
 	if _, err := app.Parse(args); err != nil {
-		fmt.Fprintf(errw, "logforward: %v\n", err)
+		fmt.Fprintf(errw, "logforward: %s\n", harmlessLines(err.Error()))
 		if errors.Is(err, fisk.ErrSubCommandRequired) || errors.Is(err, fisk.ErrExpectedKnownCommand) {
 			fmt.Fprintln(errw, "Try: logforward --help")
 		} else {
@@ -73,8 +75,19 @@ func execute(args []string, out, errw io.Writer) int {
 	return p.report(p.do(ctx))
 }
 
+// sturdy takes what can't be written: fisk panics where its help can't be.
+type sturdy struct{ io.Writer }
+
+func (s sturdy) Write(b []byte) (int, error) {
+	_, _ = s.Writer.Write(b)
+	return len(b), nil
+}
+
 // command adds a command whose work is do.
 func (p *program) command(app *fisk.Application, name, help, long string, do func(context.Context) error) *fisk.CmdClause {
 	c := app.Command(name, help).HelpLong(long)
-	return c.Action(func(*fisk.ParseContext) error { p.do = do; return nil })
+	return c.Action(func(*fisk.ParseContext) error {
+		p.do, p.endless = do, slices.Contains([]string{"forward", "receive", "broker", "run", "tap"}, name)
+		return nil
+	})
 }

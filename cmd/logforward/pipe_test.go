@@ -182,6 +182,18 @@ func TestVerifyTellsDamageAndWhere(t *testing.T) {
 	if code, out, _ := verify("--record", "--url", s.url, "--json"); code != exitFailure || !strings.Contains(out, `"damaged": 35000`) {
 		t.Errorf("%d %s", code, out)
 	}
+	// A log that can't be read doesn't hide the verdicts about the others.
+	write(t, filepath.Join(s.output, "a1", "other@ledger.jsonl"), "garbage\n")
+	if code, out, errText := verify(); code != exitFailure || !strings.Contains(out, "n1.example.net/app  unproved") || !strings.Contains(out, "a1/other") ||
+		!strings.Contains(errText, "1 of 2 logs couldn't be read") {
+		t.Errorf("%d %s %s", code, out, errText)
+	}
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errText := once(t, "cat", "n1.example.net/app", "--output", s.output); code != exitOK || out != "" || !strings.Contains(errText, "isn't there") || strings.Contains(errText, "has deleted") {
+		t.Errorf("cat without the file: %d %q %s", code, out, errText)
+	}
 	for _, args := range [][]string{{"nobody/app"}, {"app"}, {"[/app"}, {"--output", s.dir + "/nowhere"}} {
 		if code, out, errText := verify(args...); code == 0 || out != "" || errText == "" {
 			t.Errorf("%v: %d %s %s", args, code, out, errText)

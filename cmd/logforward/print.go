@@ -47,6 +47,15 @@ func harmless(s string) string {
 	}, s)
 }
 
+// harmlessLines is harmless for a text of several lines.
+func harmlessLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = harmless(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
 func size[T int64 | uint64 | int](n T) string {
 	if n < 0 {
 		n = 0

@@ -103,6 +103,9 @@ knows. The others tell in their health where that is so, after the broker has lo
 				return err
 			}
 			fmt.Fprintf(p.err, "logforward: receiver %s is forgotten; if it starts again it is as before\n", harmless(forget))
+			if r == nil { // a new broker may not know of it yet, while the others wait for it
+				fmt.Fprintln(p.err, "logforward: this broker had never heard of it: is the name right? logforward receivers shows those that it knows")
+			}
 			return nil
 		}
 		if p.json {
@@ -235,13 +238,13 @@ func (p *program) drain(ctx context.Context, x *centre, name string, undo bool) 
 		return err
 	}
 	if undo {
-		return p.drained(o.Receiver(name), "takes partitions again")
+		return p.drained(name, o.Receiver(name), "takes partitions again")
 	}
 	for {
 		o, err := receive.Look(ctx, x.js, x.leases)
 		if err == nil {
 			if r := o.Receiver(name); r == nil || len(r.Partitions) == 0 {
-				return p.drained(r, "has no partition any more, and may be stopped")
+				return p.drained(name, r, "has no partition any more, and may be stopped")
 			}
 		}
 		if ctx.Err() != nil {
@@ -250,10 +253,11 @@ func (p *program) drain(ctx context.Context, x *centre, name string, undo bool) 
 	}
 }
 
-func (p *program) drained(r *receive.ReceiverView, what string) error {
+// drained tells how a drain ended; r is nil where the receiver was forgotten meanwhile.
+func (p *program) drained(name string, r *receive.ReceiverView, what string) error {
 	if p.json {
 		return p.print(r)
 	}
-	fmt.Fprintf(p.out, "%s %s\n", harmless(r.Name), what)
+	fmt.Fprintf(p.out, "%s %s\n", harmless(name), what)
 	return nil
 }

@@ -57,7 +57,7 @@ func (p *program) load(g *given) (*values, error) {
 		if p.data {
 			break
 		}
-		fmt.Fprintf(p.err, "logforward: warning: %s\n", w)
+		fmt.Fprintf(p.err, "logforward: warning: %s\n", harmless(w))
 	}
 	return &values{v, g.command}, nil
 }

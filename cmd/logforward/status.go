@@ -81,6 +81,10 @@ func (p *program) showStatus(s control.StatusReply) error {
 		if l.Error != "" {
 			fmt.Fprintf(p.out, "%s: %s\n", harmless(l.Log), harmless(l.Error))
 		}
+		if l.Gaps > 0 {
+			fmt.Fprintf(p.out, "%s: %s since the daemon started; which bytes are lost, and why, is in its log, and at the centre: logforward ledger %s\n",
+				harmless(l.Log), english.Plural(int(l.Gaps), "gap", ""), harmless(s.Identity+"/"+l.Log))
+		}
 		for _, h := range l.History {
 			fmt.Fprintf(p.out, "%s: %s\n", harmless(l.Log), harmless(was(h)))
 		}

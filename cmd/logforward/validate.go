@@ -78,7 +78,11 @@ func (v *validation) result() error {
 			failed++
 		}
 		if !v.json {
-			fmt.Fprintf(v.out, "%-8s %s: %s\n", f.Result, harmless(f.Check), harmless(strings.ReplaceAll(f.Text, "\n", "; ")))
+			text := strings.ReplaceAll(harmlessLines(f.Text), "\n", "\n         ")
+			if text = strings.TrimPrefix(text, f.Check+":"); !strings.HasPrefix(text, "\n") {
+				text = " " + strings.TrimPrefix(text, " ")
+			}
+			fmt.Fprintf(v.out, "%-8s %s:%s\n", f.Result, harmless(f.Check), text)
 			if f.Remedy != "" {
 				fmt.Fprintf(v.out, "         → %s\n", harmless(f.Remedy))
 			}

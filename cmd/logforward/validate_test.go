@@ -269,7 +269,7 @@ func TestValidateOfDefinitionsAndSettings(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if _, out, _ := once(t, "validate", "--config", s.config); !strings.Contains(out, "known: destination, log, path, rate, start; ") {
+	if _, out, _ := once(t, "validate", "--config", s.config); !strings.Contains(out, "known: destination, log, path, rate, start\n         ") {
 		t.Errorf("two problems of a file: %s", out)
 	}
 	if f := s.finds("log all", "warning"); !strings.Contains(f[0].Text, "link.log") || !strings.Contains(f[0].Remedy, "allowed_paths") {

@@ -24,7 +24,7 @@ broker for that of what lies in files which are still written to. So it finds wh
 an editor did to central files, and files that are missing. It doesn't find a forger, who could change a ledger, too.
 
 Of each log: bytes that are intact, that no digest proves yet, that are damaged or missing, and that retention has
-deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1: something is damaged.
+deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1: something is damaged, or couldn't be read.
 
     logforward verify                               # everything below the output directory
     logforward verify web1.example.net/nginx-access --record
@@ -56,8 +56,11 @@ deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1
 				return fmt.Errorf("record of %s/%s: %w", l[0], l[1], err)
 			}
 			one, err := receive.Verify(ctx, v.List("output"), l[0], l[1], known)
-			if err != nil {
-				return fmt.Errorf("verify: %w", err)
+			if ctx.Err() != nil {
+				return fmt.Errorf("verify: %w", ctx.Err())
+			}
+			if err != nil { // the other logs' verdicts are wanted all the same
+				one = &receive.Verification{Identity: l[0], Log: l[1], Verdict: receive.Unread, Parts: []receive.Part{{Verdict: receive.Unread, Why: err.Error()}}}
 			}
 			all = append(all, one)
 		}
@@ -111,18 +114,21 @@ func chooseLogs(outputs, patterns []string) ([][2]string, error) {
 }
 
 func (p *program) showVerified(all []*receive.Verification) error {
-	damaged := 0
+	damaged, unread := 0, 0
 	rows := [][]string{{"LOG", "VERDICT", "INTACT", "UNPROVED", "DAMAGED", "EXPIRED", "GAPS", "LOST"}}
 	parts := [][]string{{"LOG", "VERDICT", "EPOCH", "FROM", "TO", "FILE", "WHY"}}
 	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	for _, v := range all {
 		name := v.Identity + "/" + v.Log
-		if v.Verdict == receive.Damaged {
+		switch v.Verdict {
+		case receive.Damaged:
 			damaged++
+		case receive.Unread:
+			unread++
 		}
 		rows = append(rows, []string{name, v.Verdict, size(v.Intact), size(v.Unproved), size(v.Damaged), size(v.Expired), strconv.Itoa(v.Gaps), size(v.Lost)})
 		for _, x := range v.Parts {
-			if file := x.File; x.Verdict == receive.Damaged || len(all) == 1 {
+			if file := x.File; x.Verdict == receive.Damaged || x.Verdict == receive.Unread || len(all) == 1 {
 				if file != "" {
 					file = path.Join(x.Output, file)
 				}
@@ -145,7 +151,12 @@ func (p *program) showVerified(all []*receive.Verification) error {
 			}
 		}
 	}
-	if damaged > 0 {
+	switch {
+	case unread > 0 && damaged > 0:
+		return fmt.Errorf("%d of %d logs are damaged, and %d couldn't be read", damaged, len(all), unread)
+	case unread > 0:
+		return fmt.Errorf("%d of %d logs couldn't be read", unread, len(all))
+	case damaged > 0:
 		return fmt.Errorf("%d of %d logs are damaged", damaged, len(all))
 	}
 	return nil

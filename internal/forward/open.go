@@ -2,6 +2,7 @@ package forward
 
 import (
 	"fmt"
+	"log/slog"
 	"time"
 
 	"logforward/internal/chunk"
@@ -21,9 +22,14 @@ func (f *forwarder) tailConfig() tail.Config {
 	c := &f.engine.cfg
 	return tail.Config{
 		Name: f.want.Name, Path: f.want.Path, Start: f.want.Start, Since: f.want.Since, Quiet: c.Limits.Quiet, Linger: c.Limits.LateWrites,
-		Allowed: f.allowed(), Watcher: f.engine.watcher, Budget: f.engine.budget, Logger: f.log, Now: c.Now,
+		Allowed: f.allowed(), Watcher: f.engine.watcher, Budget: f.engine.budget, Logger: f.tailLogger(), Now: c.Now,
 		Olddirs: c.Olddirs,
 	}
+}
+
+// tailLogger leaves it to tail to say which log a line is about: a JSON document with a name twice isn't taken everywhere.
+func (f *forwarder) tailLogger() *slog.Logger {
+	return f.engine.log.With("destination", f.want.Destination)
 }
 
 // open begins where the checkpoint says. Without one, tail begins by the start rule at
@@ -83,11 +89,11 @@ func (f *forwarder) move(here *record, from string) (*record, error) {
 	}
 	t := tail.New(tail.Config{
 		Name: f.want.Name, Path: f.want.Path, Start: f.want.Start, Since: f.want.Since, Allowed: f.allowed(),
-		Logger: f.log, Now: f.engine.cfg.Now, Olddirs: f.engine.cfg.Olddirs,
+		Logger: f.tailLogger(), Now: f.engine.cfg.Now, Olddirs: f.engine.cfg.Olddirs,
 	})
 	if err := t.Open(there.Tail); err != nil {
 		_ = t.Close()
-		f.log.Error("the checkpoint at the former destination doesn't fit; the log begins by what is known here", "destination", from, "error", err)
+		f.log.Error("the checkpoint at the former destination doesn't fit; the log begins by what is known here", "former", from, "error", err)
 		return here, nil
 	}
 	err = t.Rebase(there.Confirmed)

@@ -88,7 +88,11 @@ func (l *link) takePause(p *chunk.Pause) bool {
 	}
 	switch {
 	case p.Holds():
-		l.log.Warn("the fleet's pause", "by", p.By, "reason", p.Reason, "since", p.Since, "ends", h.Ends, "match", p.Match, "change", p.Change)
+		said := []any{"by", p.By, "reason", p.Reason, "since", p.Since, "match", p.Match, "change", p.Change}
+		if !h.Ends.IsZero() {
+			said = append(said, "ends", h.Ends)
+		}
+		l.log.Warn("the fleet's pause", said...)
 	case old != nil && old.Holds():
 		l.log.Info("the fleet's pause is lifted", "change", p.Change)
 	}

@@ -119,7 +119,11 @@ func (n *Node) decided(ctx context.Context, caller control.Caller, r control.Req
 		return control.Reply{}, errors.Join(err, n.requests.forget(caller))
 	}
 	if reply.Changed {
-		n.config.Logger.Info("changed by an operator", "verb", r.Verb, "log", r.Log, "path", about.Path, "caller", caller.Name, "uid", caller.UID, "pid", caller.PID, "request", caller.RequestID, "reason", r.Reason, "until", reply.Until)
+		said := []any{"verb", r.Verb, "log", r.Log, "path", about.Path, "caller", caller.Name, "uid", caller.UID, "pid", caller.PID, "request", caller.RequestID, "reason", r.Reason}
+		if !reply.Until.IsZero() {
+			said = append(said, "until", reply.Until)
+		}
+		n.config.Logger.Info("changed by an operator", said...)
 	}
 	n.refresh(reply.Changed)
 	return reply, nil

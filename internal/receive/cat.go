@@ -39,6 +39,59 @@ func Cat(w io.Writer, outputs []string, identity, log string) (missing int, err 
 	return missing, nil
 }
 
+// Holes finds what Cat can't write though the ledgers know of it, or of what lies behind it, and that no gap explains: files that somebody deleted,
+// and what is in another receiver's directory. A part without bytes is a file that isn't there and of which nobody has said how long it was.
+// expired counts the files that retention deleted. It may run while receivers write.
+func Holes(outputs []string, identity, log string) (holes []Part, expired int, err error) {
+	v := newVerifier(identity, log)
+	extents, files, err := lookAt(outputs, identity, log)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := v.readGaps(outputs); err != nil {
+		closeFiles(files)
+		return nil, 0, err
+	}
+	v.readExtents(extents)
+	absent := absent(extents, files)
+	pieces, _, err := choose(extents, files)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer closePieces(pieces)
+	for i := range pieces {
+		p := &pieces[i]
+		if p.file == nil {
+			f, err := OpenCentral(p.Output, p.File)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotOurs) {
+				gone, err := v.expired(pieces[i : i+1])
+				if err != nil {
+					return nil, 0, err
+				}
+				if !gone {
+					v.part(Damaged, &p.Extent, p.from, p.to, notThere)
+				}
+			} else if err == nil { // what can't be read is Cat's to say
+				f.Close()
+			}
+		}
+		v.cover(p.Epoch, p.from, p.to)
+	}
+	v.absent(absent)
+	v.holes()
+	return v.verdict().Parts, v.files, nil
+}
+
+// absent are the extents that have no end, and whose file isn't there.
+func absent(extents []Extent, files []*os.File) (all []Extent) {
+	for i, x := range extents {
+		if x.End < 0 && !x.Gone && files[i] == nil {
+			all = append(all, x)
+		}
+	}
+	return all
+}
+
 // A file that isn't there is looked for again: its new name may not be in the ledger yet.
 const (
 	maxLooks  = 10

@@ -19,6 +19,7 @@ const (
 	Intact   = "intact"   // the bytes are those that the node read, by its own digest
 	Unproved = "unproved" // nothing says that they aren't, and no digest that they are
 	Damaged  = "damaged"  // they are others, or fewer, or not there
+	Unread   = "unread"   // a ledger or a directory couldn't be read, so that nothing is known
 )
 
 // Verification says whether a log's central bytes are those that its node sent.
@@ -79,7 +80,7 @@ func Proofs(ctx context.Context, positions *broker.Records, identity, log string
 // is wherever a ledger or one of the proofs has it. It finds what bad disks, truncation and editors did to central files, and files that are missing; not
 // a forger, who could write another digest into the ledger. It may run while receivers write, and then should have been given proofs that were read before.
 func Verify(ctx context.Context, outputs []string, identity, log string, proofs []Proof) (*Verification, error) {
-	v := &verifier{Verification: Verification{Identity: identity, Log: log}, known: make(map[place][]chunk.Digest), positions: make(map[uint64][]uint64), ends: make(map[string]uint64)}
+	v := newVerifier(identity, log)
 	extents, files, err := lookAt(outputs, identity, log)
 	if err != nil {
 		return nil, err
@@ -92,18 +93,8 @@ func Verify(ctx context.Context, outputs []string, identity, log string, proofs 
 		v.know(p.Epoch, p.Position, proof{p.Digest, true})
 		v.cover(p.Epoch, p.Position, p.Position) // so that what is missing before it is seen
 	}
-	for i := range extents {
-		x := &extents[i]
-		v.ends[x.Output+"/"+x.File] = max(v.ends[x.Output+"/"+x.File], uint64(x.End)) // of one without end: the greatest
-		v.know(x.Epoch, x.From, x.before)
-		if x.End >= 0 {
-			v.know(x.Epoch, x.From+uint64(x.End-x.Offset), x.after)
-		}
-		if length := x.End - x.Offset; x.Gone && length > 0 {
-			v.Expired += length
-			v.cover(x.Epoch, x.From, x.From+uint64(length))
-		}
-	}
+	v.readExtents(extents)
+	absent := absent(extents, files)
 	pieces, _, err := choose(slices.Clone(extents), files)
 	if err != nil {
 		return nil, err
@@ -120,8 +111,44 @@ func Verify(ctx context.Context, outputs []string, identity, log string, proofs 
 			return nil, fmt.Errorf("%s/%s: %w", identity, log, err)
 		}
 	}
+	v.absent(absent)
 	v.holes()
 	return v.verdict(), nil
+}
+
+// readExtents takes what the ledgers say of digests, ends, and of what retention deleted.
+func (v *verifier) readExtents(extents []Extent) {
+	gone := make(map[string]bool)
+	for i := range extents {
+		x := &extents[i]
+		v.ends[x.Output+"/"+x.File] = max(v.ends[x.Output+"/"+x.File], uint64(x.End)) // of one without end: the greatest
+		v.know(x.Epoch, x.From, x.before)
+		if x.End >= 0 {
+			v.know(x.Epoch, x.From+uint64(x.End-x.Offset), x.after)
+		}
+		if !x.Gone {
+			continue
+		}
+		gone[x.Output+"/"+x.File] = true
+		if length := x.End - x.Offset; length > 0 {
+			v.Expired += length
+			v.cover(x.Epoch, x.From, x.From+uint64(length))
+		}
+	}
+	v.files = len(gone)
+}
+
+// notThere is why bytes are damaged.
+const notThere = "the file isn't there, and retention didn't delete it"
+
+// absent says so of files without an end that aren't there, where nothing else has what they began with: they may have had bytes.
+func (v *verifier) absent(extents []Extent) {
+	for i := range extents {
+		x := &extents[i]
+		if len(v.uncovered(covered{x.Epoch, x.From, x.From + 1})) > 0 {
+			v.part(Unproved, x, x.From, x.From, notThere+"; how much it had the ledger doesn't know")
+		}
+	}
 }
 
 // place is a position of an epoch.
@@ -134,6 +161,12 @@ type verifier struct {
 	covered   []covered
 	repairs   []covered         // positions that are somewhere, by a node's word
 	ends      map[string]uint64 // greatest offset of a file, by its path
+	files     int               // that retention has deleted
+	entries   int               // of all ledgers
+}
+
+func newVerifier(identity, log string) *verifier {
+	return &verifier{Verification: Verification{Identity: identity, Log: log}, known: make(map[place][]chunk.Digest), positions: make(map[uint64][]uint64), ends: make(map[string]uint64)}
 }
 
 // covered is a range of positions that something is known of.
@@ -178,6 +211,7 @@ func (v *verifier) readGaps(outputs []string) error {
 			if err != nil {
 				return err
 			}
+			v.entries += len(entries)
 			for i := range entries {
 				e := &entries[i]
 				c := covered{e.Epoch, e.From, e.To}
@@ -201,6 +235,9 @@ func (v *verifier) readGaps(outputs []string) error {
 
 // holes finds positions that no file, gap or expired file has: a receiver's directory or a ledger is missing.
 func (v *verifier) holes() {
+	if v.entries == 0 && len(v.covered) == 0 {
+		v.part(Unproved, &Extent{}, 0, 0, "the ledger is empty: was it overwritten?")
+	}
 	for _, c := range v.repairs {
 		for _, left := range v.uncovered(c) {
 			v.part(Unproved, &Extent{Epoch: c.epoch}, left.from, left.to, "the node was told that they are central, and then both record and receiver lost it")
@@ -240,12 +277,9 @@ func (v *verifier) verdict() *Verification {
 	})
 	v.Verdict = Intact
 	for _, p := range v.Parts {
-		if p.Verdict == Damaged {
-			v.Verdict = Damaged
+		if p.Verdict == Damaged || v.Verdict == Intact {
+			v.Verdict = p.Verdict
 		}
-	}
-	if v.Verdict == Intact && v.Verification.Unproved > 0 {
-		v.Verdict = Unproved
 	}
 	return &v.Verification
 }

@@ -43,11 +43,14 @@ func (v *verifier) file(ctx context.Context, pieces []piece) error {
 			if gone, err := v.expired(pieces); gone || err != nil {
 				return err
 			}
-			v.rest(pieces, Damaged, "the file isn't there, and retention didn't delete it")
+			v.rest(pieces, Damaged, notThere)
 			return nil
 		}
-		if err != nil {
+		if errors.Is(err, fs.ErrPermission) { // says nothing of the bytes
 			return err
+		}
+		if err != nil {
+			return v.unread(err, pieces)
 		}
 		defer f.Close()
 		from = f
@@ -91,6 +94,7 @@ func (v *verifier) expired(pieces []piece) (bool, error) {
 		v.Expired += int64(p.to - p.from)
 		v.cover(p.Epoch, p.from, p.to)
 	}
+	v.files++
 	return true, nil
 }
 

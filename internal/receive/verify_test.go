@@ -201,3 +201,49 @@ func TestVerifyEnds(t *testing.T) {
 		t.Error(logs, err)
 	}
 }
+
+// What cat can't write is said: a hole isn't taken for what retention deleted, and an end that is missing not for a whole log.
+func TestHolesAreSeen(t *testing.T) {
+	t.Parallel()
+	s, n := closedFiles(t, "none")
+	n.waitConfirmed()
+	eventually(t, "closed files", func() (bool, string) {
+		m, err := filepath.Glob(filepath.Join(s.config.Output, "web1", "syslog@2*.log"))
+		return err == nil && len(m) == 2, tree(s.dir)
+	})
+	s.must(s.stopReceiver())
+	holes := func(verdict string, want ...Part) {
+		t.Helper()
+		got, expired, err := Holes(s.outputs(), "web1", "syslog")
+		s.must(err)
+		if len(got) != len(want) || expired != 0 {
+			t.Fatalf("%d expired, %+v", expired, got)
+		}
+		for i, p := range got {
+			if w := want[i]; p.Verdict != w.Verdict || p.From != w.From || p.To != w.To || !strings.Contains(p.Why, w.Why) {
+				t.Errorf("%+v; want %+v", p, w)
+			}
+		}
+		if v, err := Verify(t.Context(), s.outputs(), "web1", "syslog", nil); err != nil || v.Verdict != verdict {
+			t.Errorf("%v %+v; want %s", err, v, verdict)
+		}
+	}
+	holes(Unproved)
+	open := filepath.Join(s.config.Output, "web1", "syslog.log")
+	s.must(os.Rename(open, open+".away"))
+	holes(Unproved, Part{Verdict: Unproved, From: 7000, To: 7000, Why: "isn't there"})
+	s.must(os.Rename(open+".away", open))
+	ledger := filepath.Join(s.config.Output, "web1", "syslog@ledger.jsonl")
+	whole, err := os.ReadFile(ledger)
+	s.must(err)
+	s.must(os.WriteFile(ledger, nil, 0o600))
+	holes(Unproved, Part{Verdict: Unproved, Why: "empty"})
+	s.must(os.WriteFile(ledger, whole, 0o600))
+	names, err := filepath.Glob(filepath.Join(s.config.Output, "web1", "syslog@2*.log"))
+	s.must(err)
+	for _, name := range names {
+		s.must(os.Remove(name))
+	}
+	holes(Damaged, Part{Verdict: Damaged, To: 1000, Why: "isn't there"}, Part{Verdict: Damaged, From: 1070, To: 1570, Why: "isn't there"},
+		Part{Verdict: Damaged, To: 3000, Why: "isn't there"}, Part{Verdict: Damaged, From: 3000, To: 7000, Why: "isn't there"})
+}
