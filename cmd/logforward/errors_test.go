@@ -95,8 +95,8 @@ func TestHelpIntoAFullDisk(t *testing.T) {
 func TestStatusTellsWhereGapsAreTold(t *testing.T) {
 	var b strings.Builder
 	p := &program{out: &b}
-	s := control.StatusReply{Identity: "web1", Logs: []control.LogStatus{{Log: "app", Gaps: 2}, {Log: "whole"}}}
-	if err := p.showStatus(s); err != nil || !strings.Contains(b.String(), "app: 2 gaps since the daemon started") || !strings.Contains(b.String(), "logforward ledger web1/app\n") || strings.Contains(b.String(), "whole: ") {
+	s := control.StatusReply{Identity: "web1", Logs: []control.LogStatus{{Log: "app", Gaps: 2}, {Log: "whole"}}, Problems: []control.Problem{{Where: "/a.yaml", Problem: "/a.yaml:1: bad"}}}
+	if err := p.showStatus(s); err != nil || !strings.Contains(b.String(), "app: 2 gaps since the daemon started") || !strings.Contains(b.String(), "logforward ledger web1/app\n") || strings.Contains(b.String(), "whole: ") || !strings.Contains(b.String(), "problem: /a.yaml:1: bad\n") {
 		t.Error(err, b.String())
 	}
 }
@@ -107,6 +107,18 @@ func TestDrainOfAReceiverThatIsForgotten(t *testing.T) {
 	p := &program{out: &b}
 	if err := p.drained("r2", nil, "has no partition any more"); err != nil || b.String() != "r2 has no partition any more\n" {
 		t.Error(err, b.String())
+	}
+}
+
+func TestRefusalTellsHowToLearnWhy(t *testing.T) {
+	err := explained(control.Errorf(control.CodeRefused, "pause is not permitted for local=root: the policy doesn't let local=root pause this"))
+	if exitCode(err) != exitRefused || !strings.Contains(err.Error(), "logforward policy explain --caller local=root --action pause") {
+		t.Error(err)
+	}
+	for _, other := range []error{control.Errorf(control.CodeRefused, "no"), control.Errorf(control.CodeInvalid, "x is not permitted for y: the policy z")} {
+		if got := explained(other); got != other {
+			t.Error(got)
+		}
 	}
 }
 
