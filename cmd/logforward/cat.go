@@ -19,7 +19,8 @@ func (p *program) catCommand(app *fisk.Application) {
 	c := p.command(app, "cat", "Write a log's central bytes in order", `
 Puts all of a log's central files together, rotated and compressed ones too, of all receivers that
 wrote to the output directory, or to several (mounted or copied), and writes the bytes as they are,
-each once. See logforward locate for which receivers have a part of it.
+each once. See logforward locate for which receivers have a part of it. What it must leave out is told
+on standard error; exit code 1: that isn't only what retention deleted.
 
     logforward cat web1.example.net/nginx-access --output /srv/logs | grep 500
     logforward cat web1.example.net/nginx-access --output /mnt/r1,/mnt/r2,/mnt/r3
