@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"logforward/internal/control"
+	"logforward/internal/receive"
 )
 
 // Every error says what, where and what to do, and has its exit code.
@@ -118,6 +120,29 @@ func TestRefusalTellsHowToLearnWhy(t *testing.T) {
 	for _, other := range []error{control.Errorf(control.CodeRefused, "no"), control.Errorf(control.CodeInvalid, "x is not permitted for y: the policy z")} {
 		if got := explained(other); got != other {
 			t.Error(got)
+		}
+	}
+}
+
+// Cat fails where positions are missing, and not where retention deleted files, or nobody knows of any bytes.
+func TestCatSaysWhatIsLeftOut(t *testing.T) {
+	for _, c := range []struct {
+		holes   []receive.Part
+		expired int
+		code    int
+		says    string
+	}{
+		{nil, 0, exitOK, ""},
+		{nil, 2, exitOK, "2 files are left out, which retention has deleted"},
+		{[]receive.Part{{Verdict: receive.Damaged, Epoch: 7, From: 10, To: 20, Output: "/o", File: "a\x1b.log", Why: "gone"}}, 0, exitFailure, "positions 10 to 20 of epoch 7 are left out: /o/a?.log: gone"},
+		{[]receive.Part{{Verdict: receive.Unproved, Epoch: 7, From: 10, To: 20, Why: "elsewhere"}}, 0, exitFailure, "elsewhere"},
+		{[]receive.Part{{Verdict: receive.Unproved, Epoch: 7, From: 10, To: 10, File: "a.log", Why: "gone"}}, 0, exitOK, "what began at position 10"},
+		{slices.Repeat([]receive.Part{{Verdict: receive.Damaged, To: 1, Why: "gone"}}, maxHoles+3), 0, exitFailure, "and 3 more"},
+	} {
+		var b strings.Builder
+		p := &program{err: &b}
+		if code := exitCode(p.leftOut("web1/app", c.holes, c.expired)); code != c.code || !strings.Contains(b.String(), c.says) {
+			t.Errorf("%+v: %d %s", c.holes, code, b.String())
 		}
 	}
 }
