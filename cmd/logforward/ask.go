@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -48,7 +49,7 @@ func (p *program) ask(ctx context.Context, set *given, do func(context.Context, 
 	}
 	reply, err := do(ctx, client)
 	if err != nil {
-		return err
+		return explained(err)
 	}
 	if p.json {
 		return p.print(reply)
@@ -59,6 +60,20 @@ func (p *program) ask(ctx context.Context, set *given, do func(context.Context, 
 	}
 	_, err = fmt.Fprintln(p.out, text)
 	return err
+}
+
+// explained adds to a policy's refusal how to learn what it would permit.
+func explained(err error) error {
+	var e *control.Error
+	if !errors.As(err, &e) || e.Code != control.CodeRefused || e.Hint != "" {
+		return err
+	}
+	verb, rest, refused := strings.Cut(e.Message, " is not permitted for ")
+	caller, _, byPolicy := strings.Cut(rest, ": the policy ")
+	if !refused || !byPolicy {
+		return err
+	}
+	return e.WithHint("logforward policy explain --caller %s --action %s, with the inputs such as log=NAME, says what would be", caller, verb)
 }
 
 // said renders an operator's word.

@@ -19,7 +19,8 @@ func (p *program) catCommand(app *fisk.Application) {
 	c := p.command(app, "cat", "Write a log's central bytes in order", `
 Puts all of a log's central files together, rotated and compressed ones too, of all receivers that
 wrote to the output directory, or to several (mounted or copied), and writes the bytes as they are,
-each once. See logforward locate for which receivers have a part of it.
+each once. See logforward locate for which receivers have a part of it. What it must leave out is told
+on standard error; exit code 1: that isn't only what retention deleted.
 
     logforward cat web1.example.net/nginx-access --output /srv/logs | grep 500
     logforward cat web1.example.net/nginx-access --output /mnt/r1,/mnt/r2,/mnt/r3
@@ -71,11 +72,9 @@ func (p *program) leftOut(what string, holes []receive.Part, expired int) error 
 	if expired > 0 {
 		fmt.Fprintf(p.err, "logforward: %d files are left out, which retention has deleted\n", expired)
 	}
-	damaged := 0
+	whole := true
 	for i, x := range holes {
-		if x.Verdict == receive.Damaged {
-			damaged++
-		}
+		whole = whole && x.From == x.To // of the others nobody knows whether there were any bytes
 		if i >= maxHoles {
 			continue
 		}
@@ -94,7 +93,7 @@ func (p *program) leftOut(what string, holes []receive.Part, expired int) error 
 	if len(holes) > maxHoles {
 		fmt.Fprintf(p.err, "logforward: and %d more\n", len(holes)-maxHoles)
 	}
-	if damaged > 0 {
+	if !whole {
 		return fmt.Errorf("%s isn't whole: see logforward verify %s", what, what)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"logforward/internal/control"
+	"logforward/internal/receive"
 )
 
 // Every error says what, where and what to do, and has its exit code.
@@ -95,8 +97,8 @@ func TestHelpIntoAFullDisk(t *testing.T) {
 func TestStatusTellsWhereGapsAreTold(t *testing.T) {
 	var b strings.Builder
 	p := &program{out: &b}
-	s := control.StatusReply{Identity: "web1", Logs: []control.LogStatus{{Log: "app", Gaps: 2}, {Log: "whole"}}}
-	if err := p.showStatus(s); err != nil || !strings.Contains(b.String(), "app: 2 gaps since the daemon started") || !strings.Contains(b.String(), "logforward ledger web1/app\n") || strings.Contains(b.String(), "whole: ") {
+	s := control.StatusReply{Identity: "web1", Logs: []control.LogStatus{{Log: "app", Gaps: 2}, {Log: "whole"}}, Problems: []control.Problem{{Where: "/a.yaml", Problem: "/a.yaml:1: bad"}}}
+	if err := p.showStatus(s); err != nil || !strings.Contains(b.String(), "app: 2 gaps since the daemon started") || !strings.Contains(b.String(), "logforward ledger web1/app\n") || strings.Contains(b.String(), "whole: ") || !strings.Contains(b.String(), "problem: /a.yaml:1: bad\n") {
 		t.Error(err, b.String())
 	}
 }
@@ -107,6 +109,41 @@ func TestDrainOfAReceiverThatIsForgotten(t *testing.T) {
 	p := &program{out: &b}
 	if err := p.drained("r2", nil, "has no partition any more"); err != nil || b.String() != "r2 has no partition any more\n" {
 		t.Error(err, b.String())
+	}
+}
+
+func TestRefusalTellsHowToLearnWhy(t *testing.T) {
+	err := explained(control.Errorf(control.CodeRefused, "pause is not permitted for local=root: the policy doesn't let local=root pause this"))
+	if exitCode(err) != exitRefused || !strings.Contains(err.Error(), "logforward policy explain --caller local=root --action pause") {
+		t.Error(err)
+	}
+	for _, other := range []error{control.Errorf(control.CodeRefused, "no"), control.Errorf(control.CodeInvalid, "x is not permitted for y: the policy z")} {
+		if got := explained(other); got != other {
+			t.Error(got)
+		}
+	}
+}
+
+// Cat fails where positions are missing, and not where retention deleted files, or nobody knows of any bytes.
+func TestCatSaysWhatIsLeftOut(t *testing.T) {
+	for _, c := range []struct {
+		holes   []receive.Part
+		expired int
+		code    int
+		says    string
+	}{
+		{nil, 0, exitOK, ""},
+		{nil, 2, exitOK, "2 files are left out, which retention has deleted"},
+		{[]receive.Part{{Verdict: receive.Damaged, Epoch: 7, From: 10, To: 20, Output: "/o", File: "a\x1b.log", Why: "gone"}}, 0, exitFailure, "positions 10 to 20 of epoch 7 are left out: /o/a?.log: gone"},
+		{[]receive.Part{{Verdict: receive.Unproved, Epoch: 7, From: 10, To: 20, Why: "elsewhere"}}, 0, exitFailure, "elsewhere"},
+		{[]receive.Part{{Verdict: receive.Unproved, Epoch: 7, From: 10, To: 10, File: "a.log", Why: "gone"}}, 0, exitOK, "what began at position 10"},
+		{slices.Repeat([]receive.Part{{Verdict: receive.Damaged, To: 1, Why: "gone"}}, maxHoles+3), 0, exitFailure, "and 3 more"},
+	} {
+		var b strings.Builder
+		p := &program{err: &b}
+		if code := exitCode(p.leftOut("web1/app", c.holes, c.expired)); code != c.code || !strings.Contains(b.String(), c.says) {
+			t.Errorf("%+v: %d %s", c.holes, code, b.String())
+		}
 	}
 }
 

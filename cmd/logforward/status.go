@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/choria-io/fisk"
@@ -95,6 +96,10 @@ func (p *program) showStatus(s control.StatusReply) error {
 
 func (p *program) showProblems(problems []control.Problem) {
 	for _, q := range problems {
-		fmt.Fprintf(p.out, "problem: %s: %s\n", harmless(q.Where), harmless(q.Problem))
+		text := q.Problem
+		if !strings.HasPrefix(text, q.Where+":") { // a file's name is said once
+			text = q.Where + ": " + text
+		}
+		fmt.Fprintf(p.out, "problem: %s\n", harmless(text))
 	}
 }

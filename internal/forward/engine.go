@@ -219,6 +219,11 @@ func (e *Engine) reconcile(group *sync.WaitGroup) {
 		switch {
 		case !ok:
 			f.cancel()
+			if behind := f.view.status().LagBytes; behind > 0 && !f.dropped {
+				e.log.Warn("the log isn't forwarded any more; what isn't confirmed stays in its files, and is sent if it is wanted again before they are gone",
+					"log", name, "destination", f.asked.Destination, "path", f.asked.Path, "bytes", behind)
+			}
+			f.dropped = true
 		case want == f.asked:
 		case want.Destination != f.asked.Destination:
 			e.retire(f, group)

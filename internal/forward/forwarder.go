@@ -40,6 +40,7 @@ type forwarder struct {
 	want     Log
 	asked    Log // as Set said; belongs to the engine, like retiring
 	retiring bool
+	dropped  bool // not wanted any more
 	paused   bool // by Pause
 	draining bool // nothing new is read: the log moves to another destination
 
