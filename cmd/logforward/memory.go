@@ -34,19 +34,33 @@ func (m *memory) collected() {
 	if m.stopped.Load() {
 		return
 	}
-	live := []measured.Sample{{Name: "/gc/heap/live:bytes"}}
-	measured.Read(live)
-	if live[0].Value.Kind() == measured.KindUint64 {
-		limit, has := memoryFor(m.least, int64(live[0].Value.Uint64())), m.limit.Load()
-		if limit != has && (limit == m.least || limit > has+has/16 || limit < has-has/16) { // each change stops the process for a moment
-			m.limit.Store(limit)
-			debug.SetMemoryLimit(limit)
-		}
+	live, beside := inMemory()
+	limit, has := memoryFor(m.least, live, beside), m.limit.Load()
+	if limit != has && (limit == m.least || limit > has+has/16 || limit < has-has/16) { // each change stops the process for a moment
+		m.limit.Store(limit)
+		debug.SetMemoryLimit(limit)
 	}
 	m.watch()
 }
 
-// besideHeap is room for what the limit counts and the heap hasn't: stacks, and the runtime's own.
-const besideHeap = 32 << 20
+// inMemory is what lives in the heap, and what the limit counts beside it: stacks, of which ten thousand logs have more than half as much,
+// what of the heap's pages isn't used, and the runtime's own.
+func inMemory() (live, beside int64) {
+	all := []measured.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/objects:bytes"},
+	}
+	measured.Read(all)
+	is := func(i int) int64 {
+		if all[i].Value.Kind() != measured.KindUint64 {
+			return 0 // a runtime that doesn't tell it
+		}
+		return int64(all[i].Value.Uint64())
+	}
+	return is(0), max(0, is(1)-is(2)-is(3)-is(4))
+}
 
-func memoryFor(least, live int64) int64 { return max(least, live+live/2+besideHeap) }
+// spare is room for what is beside the heap to grow until the next collection.
+const spare = 16 << 20
+
+func memoryFor(least, live, beside int64) int64 { return max(least, live+live/2+beside+spare) }

@@ -3,6 +3,7 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"testing"
 	"time"
 )
@@ -34,4 +35,40 @@ func TestTheMemoryLimitStaysAboveWhatLives(t *testing.T) {
 	runtime.KeepAlive(held)
 	held = nil
 	until("nothing lives", func(limit int64) bool { return limit < size })
+}
+
+// So must what the limit counts beside the heap, which of thousands of logs is mostly stacks: else the collector would never rest for want of room that
+// no collection makes.
+func TestTheMemoryLimitLeavesRoomForStacks(t *testing.T) {
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	_, without := inMemory()
+	const goroutines, each = 1000, 64 << 10
+	end := make(chan struct{})
+	var all, grown sync.WaitGroup
+	grown.Add(goroutines)
+	for range goroutines {
+		all.Go(func() { deep(each, func() { grown.Done(); <-end }) })
+	}
+	grown.Wait()
+	live, with := inMemory()
+	close(end)
+	all.Wait()
+	if more := with - without; more < goroutines*each {
+		t.Errorf("%d goroutines of %d bytes: %d more beside the heap", goroutines, each, more)
+	}
+	if limit := memoryFor(0, live, with); limit < live*3/2+with {
+		t.Errorf("%d live, %d beside, limit %d", live, with, limit)
+	}
+}
+
+// deep calls do with so much of the stack in use.
+func deep(n int, do func()) {
+	var here [1 << 10]byte
+	if n > len(here) {
+		deep(n-len(here), do)
+	} else {
+		do()
+	}
+	runtime.KeepAlive(&here)
 }

@@ -198,7 +198,7 @@ func (f *forwarder) post(note func()) { f.mail.put(nil, note) }
 func newForwarder(e *Engine, l *link, want Log, paused bool) *forwarder {
 	f := &forwarder{
 		engine: e, link: l, token: chunk.Token(want.Name), want: want, asked: want, paused: paused,
-		log: e.log.With("log", want.Name, "destination", want.Destination), stats: new(counters),
+		log: l.log.With("log", want.Name), stats: new(counters),
 		done: make(chan struct{}), mail: mailbox{wake: make(chan struct{}, 1)},
 		backoff: backoff{first: 50 * time.Millisecond, most: 5 * time.Second},
 		reopen:  backoff{first: time.Second, most: 30 * time.Second},

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"fmt"
-	"log/slog"
 	"time"
 
 	"logforward/internal/chunk"
@@ -18,18 +17,14 @@ func (f *forwarder) allowed() tail.Allowed {
 	return f.engine.cfg.Allowed.Also(func(realpath string) error { return permit(log, realpath) })
 }
 
+// tailConfig leaves it to tail to say which log a line is about: a JSON document with a name twice isn't taken everywhere.
 func (f *forwarder) tailConfig() tail.Config {
 	c := &f.engine.cfg
 	return tail.Config{
 		Name: f.want.Name, Path: f.want.Path, Start: f.want.Start, Since: f.want.Since, Quiet: c.Limits.Quiet, Linger: c.Limits.LateWrites,
-		Allowed: f.allowed(), Watcher: f.engine.watcher, Budget: f.engine.budget, Logger: f.tailLogger(), Now: c.Now,
+		Allowed: f.allowed(), Watcher: f.engine.watcher, Budget: f.engine.budget, Logger: f.link.log, Now: c.Now,
 		Olddirs: c.Olddirs,
 	}
-}
-
-// tailLogger leaves it to tail to say which log a line is about: a JSON document with a name twice isn't taken everywhere.
-func (f *forwarder) tailLogger() *slog.Logger {
-	return f.engine.log.With("destination", f.want.Destination)
 }
 
 // open begins where the checkpoint says. Without one, tail begins by the start rule at
@@ -89,7 +84,7 @@ func (f *forwarder) move(here *record, from string) (*record, error) {
 	}
 	t := tail.New(tail.Config{
 		Name: f.want.Name, Path: f.want.Path, Start: f.want.Start, Since: f.want.Since, Allowed: f.allowed(),
-		Logger: f.tailLogger(), Now: f.engine.cfg.Now, Olddirs: f.engine.cfg.Olddirs,
+		Logger: f.link.log, Now: f.engine.cfg.Now, Olddirs: f.engine.cfg.Olddirs,
 	})
 	if err := t.Open(there.Tail); err != nil {
 		_ = t.Close()

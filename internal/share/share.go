@@ -9,6 +9,7 @@ package share
 
 import (
 	"context"
+	"runtime"
 	"sync"
 )
 
@@ -18,8 +19,8 @@ type Calls[T any] struct {
 	keys map[string]*queue[T]
 }
 
-// queue is what there is of one key.
-type queue[T any] struct{ running, next *Call[T] }
+// queue is what waits of one key, of which a call may be running.
+type queue[T any] struct{ next *Call[T] }
 
 // Call is one that runs or will.
 type Call[T any] struct {
@@ -36,31 +37,32 @@ func (c *Calls[T]) Ask(key string, do func() T) *Call[T] {
 		c.keys = map[string]*queue[T]{}
 	}
 	q := c.keys[key]
-	switch {
-	case q == nil:
-		q = &queue[T]{running: newCall(do)}
+	if q == nil {
+		q = &queue[T]{}
 		c.keys[key] = q
 		go c.work(key, q)
-		return q.running
-	case q.next == nil:
-		q.next = newCall(do)
+	}
+	if q.next == nil {
+		q.next = &Call[T]{do: do, done: make(chan struct{})}
 	}
 	return q.next
 }
 
-func newCall[T any](do func() T) *Call[T] { return &Call[T]{do: do, done: make(chan struct{})} }
-
 // work makes the calls of a key until nobody wants another.
 func (c *Calls[T]) work(key string, q *queue[T]) {
-	for call := q.running; call != nil; {
-		call.value = call.do()
-		close(call.done)
+	for {
+		runtime.Gosched() // whoever can run now may want to ask the same
 		c.mu.Lock()
-		q.running, q.next = q.next, nil
-		if call = q.running; call == nil {
+		call := q.next
+		if q.next = nil; call == nil {
 			delete(c.keys, key)
 		}
 		c.mu.Unlock()
+		if call == nil {
+			return
+		}
+		call.value = call.do()
+		close(call.done)
 	}
 }
 

@@ -152,22 +152,65 @@ func openError(path string, err error) error {
 // realPath returns the path of an open file with all links resolved. For a
 // deleted file it is the path that it had.
 func realPath(fd int, at info) (string, error) {
-	buf := make([]byte, unix.PathMax+16)
-	n, err := unix.Readlink("/proc/self/fd/"+strconv.Itoa(fd), buf)
+	path, err := linkOf(fd)
 	if err != nil {
-		return "", &fs.PathError{Op: "readlink", Path: "/proc/self/fd/" + strconv.Itoa(fd), Err: err}
+		return "", err
 	}
-	if n == len(buf) {
-		return "", fmt.Errorf("path of descriptor %d is longer than %d bytes: %w", fd, len(buf), unix.ENAMETOOLONG)
-	}
-	path := string(buf[:n])
 	if at.links == 0 { // otherwise the suffix is part of the name
-		path = strings.TrimSuffix(path, " (deleted)")
+		path = strings.TrimSuffix(path, deletedMark)
 	}
 	if !filepath.IsAbs(path) {
 		return "", fmt.Errorf("%q: %w", path, ErrNotRegular)
 	}
 	return path, nil
+}
+
+// deletedMark is what the kernel adds to the path of a file that has no name any more.
+const deletedMark = " (deleted)"
+
+// linkOf is what the kernel says of a descriptor. Few paths are long: ten thousand logs needn't have room for the longest on their stacks.
+func linkOf(fd int) (string, error) {
+	link := "/proc/self/fd/" + strconv.Itoa(fd)
+	var short [512]byte
+	n, err := unix.Readlink(link, short[:])
+	if err == nil && n < len(short) {
+		return string(short[:n]), nil
+	}
+	if err == nil {
+		return longLink(link)
+	}
+	return "", &fs.PathError{Op: "readlink", Path: link, Err: err}
+}
+
+//go:noinline
+func longLink(link string) (string, error) {
+	buf := make([]byte, unix.PathMax+16)
+	n, err := unix.Readlink(link, buf)
+	if err != nil {
+		return "", &fs.PathError{Op: "readlink", Path: link, Err: err}
+	}
+	if n == len(buf) {
+		return "", fmt.Errorf("path of %s is longer than %d bytes: %w", link, len(buf), unix.ENAMETOOLONG)
+	}
+	return string(buf[:n]), nil
+}
+
+// resolve is [filepath.EvalSymlinks] of an absolute path. It asks the kernel once, where that one asks for each directory on the way.
+func resolve(path string) (string, error) {
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return "", &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	real, err := linkOf(fd)
+	unix.Close(fd)
+	if err == nil && filepath.IsAbs(real) && !strings.HasSuffix(real, deletedMark) {
+		return real, nil
+	}
+	return filepath.EvalSymlinks(path) // it was removed a moment ago, or there is no /proc: what can't be said so is looked at step by step
 }
 
 func fstat(fd int) (info, error) {

@@ -90,14 +90,15 @@ func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
 		}
 	}
 	add(l.cfg.Path)
-	if real, err := filepath.EvalSymlinks(l.cfg.Path); err == nil {
-		add(real)
-		add(filepath.Join(filepath.Dir(real), filepath.Base(l.cfg.Path)))
+	where := l.whereabouts()
+	if where.real != "" {
+		add(where.real)
+		add(filepath.Join(filepath.Dir(where.real), filepath.Base(l.cfg.Path)))
 	}
 	for _, g := range l.gens {
 		add(g.path)
 	}
-	elsewhere := l.elsewhere()
+	elsewhere := l.elsewhere(where)
 	for _, dir := range elsewhere {
 		add(filepath.Join(dir, filepath.Base(l.cfg.Path)))
 	}

@@ -127,7 +127,10 @@ func (g *generation) fingerprint() (bool, error) {
 	if n < g.head.length || sumOf(buf[:g.head.length]) != g.head {
 		return false, nil
 	}
-	g.head, g.start = sumOf(buf), append([]byte(nil), buf...)
+	g.head, g.start = sumOf(buf), buf
+	if n < headMax {
+		g.start = append([]byte(nil), buf...) // a short one mustn't hold the room of a long one
+	}
 	return true, nil
 }
 

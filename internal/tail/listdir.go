@@ -1,9 +1,9 @@
 package tail
 
 import (
-	"bytes"
 	"encoding/binary"
 	"io/fs"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,10 +13,8 @@ type entry struct {
 	ino  uint64
 }
 
-// listDir lists the names that keep accepts, with their inodes. os.ReadDir would
-// need a stat call for each inode and memory for each name, and a log directory can have
-// thousands of files that are other logs' business.
-func listDir(dir string, keep func(name []byte, ino uint64) bool) ([]entry, error) {
+// listDir lists the names with their inodes. os.ReadDir would need a stat call for each inode.
+func listDir(dir string) ([]entry, error) {
 	var fd int
 	err := retry(func() (err error) {
 		fd, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -40,27 +38,26 @@ func listDir(dir string, keep func(name []byte, ino uint64) bool) ([]entry, erro
 		if n <= 0 {
 			return list, nil
 		}
-		list = parseEntries(buf[:n], list, keep)
+		list = parseEntries(buf[:n], list)
 	}
 }
 
 // parseEntries reads struct linux_dirent64: inode (8 bytes), next (8), record
-// length (2), type (1), name up to a NUL. See getdents64(2).
-func parseEntries(b []byte, list []entry, keep func(name []byte, ino uint64) bool) []entry {
+// length (2), type (1), name up to a NUL. See getdents64(2). The names share memory: there may be thousands.
+func parseEntries(b []byte, list []entry) []entry {
 	const nameAt = 19
-	for len(b) > nameAt {
-		size := int(binary.NativeEndian.Uint16(b[16:]))
-		if size <= nameAt || size > len(b) {
+	names := string(b)
+	for at := 0; len(b)-at > nameAt; {
+		size := int(binary.NativeEndian.Uint16(b[at+16:]))
+		if size <= nameAt || size > len(b)-at {
 			break
 		}
-		name := b[nameAt:size]
-		if end := bytes.IndexByte(name, 0); end >= 0 {
+		name := names[at+nameAt : at+size]
+		if end := strings.IndexByte(name, 0); end >= 0 {
 			name = name[:end]
 		}
-		if ino := binary.NativeEndian.Uint64(b); keep(name, ino) {
-			list = append(list, entry{string(name), ino})
-		}
-		b = b[size:]
+		list = append(list, entry{name, binary.NativeEndian.Uint64(b[at:])})
+		at += size
 	}
 	return list
 }

@@ -1,11 +1,16 @@
 package tail
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // What is picked from a listing is what a walk over all names picks.
@@ -88,6 +93,119 @@ func TestLogsThatBeginTogetherShareAListing(t *testing.T) {
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// A directory that had been at rest when it was read isn't read again as long as its times stay, and whatever happens to its names is seen by
+// whoever asks afterwards.
+func TestAListingIsKeptWhileTheDirectoryRests(t *testing.T) {
+	parent := t.TempDir()
+	if !IsLocal(parent) {
+		t.Skip("the temporary directory isn't on a local file system, where no listing is kept")
+	}
+	dir := filepath.Join(parent, "logs")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Mkdir(dir, 0o755))
+	w := newWatcher(t, WatcherConfig{Poll: -1, NoInotify: true})
+	list := func(reads int64, want string) {
+		t.Helper()
+		before := w.read.Load()
+		l, err := w.list(dir)
+		must(err)
+		var names []string
+		for _, e := range l.entries {
+			names = append(names, e.name)
+		}
+		if n, got := w.read.Load()-before, fmt.Sprint(names); n != reads || got != want {
+			t.Errorf("%d times read, %s; want %d, %s", n, got, reads, want)
+		}
+	}
+	// rest has the directory look as if nothing had happened to it for a while: its own time of change can't be set.
+	rest := func() {
+		t.Helper()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		at, err := statPath(dir)
+		must(err)
+		l, err := readListing(dir)
+		must(err)
+		w.kept[dir] = &kept{l, at, time.Now()}
+	}
+	changed := time.Now()
+	must(os.WriteFile(filepath.Join(dir, "a"), nil, 0o644))
+	list(1, "[. .. a]")
+	if w.mu.Lock(); len(w.kept) > 0 && time.Since(changed) < coarse {
+		t.Error("kept, though the directory changed a moment ago and may do so again without its time showing it")
+	}
+	w.mu.Unlock()
+	rest()
+	list(0, "[. .. a]")
+	must(os.WriteFile(filepath.Join(dir, "a"), []byte("more"), 0o644)) // no change of names
+	list(0, "[. .. a]")
+	for _, change := range []struct {
+		do   func() error
+		want string
+	}{
+		{func() error { return os.WriteFile(filepath.Join(dir, "b"), nil, 0o644) }, "[. .. a b]"},
+		{func() error { return os.Rename(filepath.Join(dir, "b"), filepath.Join(dir, "c")) }, "[. .. a c]"},
+		{func() error { return os.Remove(filepath.Join(dir, "c")) }, "[. .. a]"},
+		{func() error { return os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "d")) }, "[. .. a d]"},
+		{func() error {
+			if err := os.Rename(dir, dir+".old"); err != nil {
+				return err
+			}
+			return os.Mkdir(dir, 0o755)
+		}, "[. ..]"},
+	} {
+		time.Sleep(20 * time.Millisecond) // more than a step of the file system's clock
+		must(change.do())
+		list(1, change.want)
+		rest()
+		list(0, change.want)
+	}
+	w.mu.Lock()
+	w.drop(time.Now().Add(keptFor / 2))
+	n := len(w.kept)
+	w.drop(time.Now().Add(2 * keptFor))
+	if n != 1 || len(w.kept) != 0 {
+		t.Errorf("%d listings kept, then %d", n, len(w.kept))
+	}
+	w.mu.Unlock()
+	must(os.RemoveAll(dir))
+	if _, err := w.list(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory that is gone: %v", err)
+	}
+}
+
+// What is asked of the kernel at once is what a walk along the path finds.
+func TestResolveIsEvalSymlinks(t *testing.T) {
+	dir := t.TempDir()
+	long := filepath.Join(append([]string{dir}, slices.Repeat([]string{strings.Repeat("x", 200)}, 5)...)...)
+	for _, d := range []string{long, filepath.Join(dir, "real"), filepath.Join(dir, "odd (deleted)")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"link": "real", "loop": "loop", "nowhere": "missing", "up": ".."} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "real", "file"), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, long, dir + "/real/file", dir + "/link", dir + "/link/file", dir + "/odd (deleted)", dir + "/up", dir + "/missing",
+		dir + "/nowhere", dir + "/loop", dir + "/real/file/below", "/"} {
+		want, wantErr := filepath.EvalSymlinks(path)
+		got, err := resolve(path)
+		if got != want || (err == nil) != (wantErr == nil) {
+			t.Errorf("%s: %q, %v; want %q, %v", path, got, err, want, wantErr)
 		}
 	}
 }

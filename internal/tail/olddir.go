@@ -25,41 +25,49 @@ type Shifts struct {
 	Seen  int `json:"seen"`
 }
 
-// own are the directories of the log's path and of where it leads to.
-func (l *Log) own() []string {
-	dirs := []string{filepath.Dir(l.cfg.Path)}
-	add := func(dir string, err error) {
-		if err == nil && !slices.Contains(dirs, dir) {
-			dirs = append(dirs, dir)
+// whereabouts are where a log's path leads at a moment.
+type whereabouts struct {
+	real string   // the path without links; empty: it leads nowhere
+	own  []string // the directories of the path and of where it leads to
+}
+
+func (l *Log) whereabouts() whereabouts {
+	w := whereabouts{own: []string{filepath.Dir(l.cfg.Path)}}
+	add := func(dir string) {
+		if !slices.Contains(w.own, dir) {
+			w.own = append(w.own, dir)
 		}
 	}
-	add(filepath.EvalSymlinks(dirs[0]))
-	real, err := filepath.EvalSymlinks(l.cfg.Path)
-	add(filepath.Dir(real), err)
-	return dirs
+	if dir, err := resolve(w.own[0]); err == nil {
+		add(dir)
+	}
+	if real, err := resolve(l.cfg.Path); err == nil {
+		w.real = real
+		add(filepath.Dir(real))
+	}
+	return w
 }
 
 // elsewhere are the other directories that rotation puts the log's files into: where they were seen to go, and what logrotate
 // is configured to do. The links of a configuration are resolved; where files were seen to go there was none, and whoever puts one there
 // means harm. What is permitted nowhere isn't looked at.
-func (l *Log) elsewhere() []string {
+func (l *Log) elsewhere(where whereabouts) []string {
 	var dirs []string
 	for _, dir := range l.dirs {
-		if real, err := filepath.EvalSymlinks(dir); err == nil && real == dir {
+		if real, err := resolve(dir); err == nil && real == dir {
 			dirs = append(dirs, dir)
 		}
 	}
 	if l.cfg.Olddirs != nil {
 		dirs = append(dirs, l.cfg.Olddirs(l.cfg.Path)...)
-		if real, err := filepath.EvalSymlinks(l.cfg.Path); err == nil && real != l.cfg.Path {
-			dirs = append(dirs, l.cfg.Olddirs(real)...)
+		if where.real != "" && where.real != l.cfg.Path {
+			dirs = append(dirs, l.cfg.Olddirs(where.real)...)
 		}
 	}
-	own := l.own()
 	var list []string
 	for _, dir := range dirs {
-		real, err := filepath.EvalSymlinks(dir)
-		if err != nil || slices.Contains(own, real) || slices.Contains(list, real) || !l.cfg.Allowed.leads(real) {
+		real, err := resolve(dir)
+		if err != nil || slices.Contains(where.own, real) || slices.Contains(list, real) || !l.cfg.Allowed.leads(real) {
 			continue
 		}
 		list = append(list, real)
@@ -88,7 +96,7 @@ func (l *Log) learn(g *generation) {
 // went remembers the directory of a file that was rotated to another one.
 func (l *Log) went(real string) {
 	dir := filepath.Dir(real)
-	if !isRotation(filepath.Base(real), filepath.Base(l.cfg.Path)) || slices.Contains(l.own(), dir) || l.cfg.Allowed.Also(nil).Check(real) != nil {
+	if !isRotation(filepath.Base(real), filepath.Base(l.cfg.Path)) || slices.Contains(l.whereabouts().own, dir) || l.cfg.Allowed.Also(nil).Check(real) != nil {
 		return
 	}
 	if i := slices.Index(l.dirs, dir); i >= 0 {
@@ -175,7 +183,7 @@ func isVery(path string, g *generation) bool {
 
 // beside says that g's file is in one of the log's own directories.
 func (l *Log) beside(g *generation) bool {
-	return slices.ContainsFunc(l.own(), func(dir string) bool {
+	return slices.ContainsFunc(l.whereabouts().own, func(dir string) bool {
 		names, err := l.cfg.Watcher.list(dir)
 		return err == nil && slices.ContainsFunc(names.pick(nil, map[uint64]bool{g.ino: true}), func(e entry) bool {
 			return isVery(filepath.Join(dir, e.name), g)
@@ -185,7 +193,7 @@ func (l *Log) beside(g *generation) bool {
 
 // below lists the directories in the log's own, without links.
 func (l *Log) below() (dirs []string) {
-	for _, own := range l.own() {
+	for _, own := range l.whereabouts().own {
 		f, err := os.Open(own)
 		if err != nil {
 			continue

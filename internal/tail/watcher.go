@@ -51,6 +51,7 @@ type Watcher struct {
 	reported bool // that inotify doesn't suffice
 	sweeps   uint64
 	order    []*watch
+	kept     map[string]*kept // by directory
 
 	stop chan struct{}
 	done sync.WaitGroup
@@ -98,7 +99,7 @@ func NewWatcher(cfg WatcherConfig) *Watcher {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Watcher{cfg: cfg, logs: map[*watch]struct{}{}, dirs: map[string]*watchedDir{}}
+	return &Watcher{cfg: cfg, logs: map[*watch]struct{}{}, dirs: map[string]*watchedDir{}, kept: map[string]*kept{}}
 }
 
 // Open starts to watch. Where inotify can't be had it polls only, and says so
@@ -403,13 +404,14 @@ func (w *Watcher) sweep(all bool) {
 			w.order = append(w.order, e)
 		}
 	}
+	now := time.Now()
+	w.drop(now)
 	order := w.order
 	for _, e := range order {
 		d := w.dirs[e.dir]
 		e.relaxed.Store(d != nil && d.watched && d.local)
 	}
 	w.mu.Unlock()
-	now := time.Now()
 	for i, e := range order {
 		if !all && uint64(i%relaxed) != turn && e.relaxed.Load() && e.simple() {
 			continue
