@@ -15,7 +15,7 @@ const (
 	lookShare = 50
 	// coarse is more than the steps in which file systems count time: a directory that changed
 	// less than this before it was read may have changed again without its time showing it.
-	coarse = time.Second
+	coarse = 2 * time.Second
 )
 
 // glance remembers the last look at a glob, so that a thousand quiet files aren't listed each second.
