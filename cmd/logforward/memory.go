@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"runtime"
 	"runtime/debug"
 	measured "runtime/metrics"
@@ -11,36 +12,94 @@ import (
 // leaves no room in, the collector never rests, and a node with ten thousand logs would spend most of its CPU on it. It is looked at
 // after each collection, until stop is called.
 func limitMemory(least int64) (stop func()) {
-	m := &memory{least: least}
-	m.limit.Store(least)
+	var limit atomic.Int64
+	limit.Store(least)
 	debug.SetMemoryLimit(least)
-	m.watch()
-	return func() { m.stopped.Store(true) }
+	return eachCollection(func(live, beside int64) {
+		want, has := memoryFor(least, live, beside), limit.Load()
+		if want != has && (want == least || want > has+has/16 || want < has-has/16) { // each change stops the process for a moment
+			limit.Store(want)
+			debug.SetMemoryLimit(want)
+		}
+	})
 }
 
-type memory struct {
-	least   int64
-	limit   atomic.Int64
+// spare is room for what is beside the heap to grow until the next collection.
+const spare = 16 << 20
+
+func memoryFor(least, live, beside int64) int64 { return max(least, live+live/2+beside+spare) }
+
+// ballast is memory that the collector counts and nobody touches, so that none of it is resident.
+const ballast = 32 << 20
+
+// muchMemory suits a receiver: payloads come and go fast, what lives is little, and with what is under way now half and now twice as much. A heap
+// of so many times that would shrink and grow with it: its pages would be given back to the kernel and taken again. Beside ballast it stays
+// about as large as it is; and where much lives, as with ten thousand logs, it is four times that. The limit lets it collect earlier where it grows all
+// the same. GOGC and GOMEMLIMIT in the environment win. end is to be called when the work is done.
+func muchMemory() (end func()) {
+	var held []byte
+	var stop []func()
+	if os.Getenv("GOGC") == "" {
+		held = make([]byte, ballast)
+		stop = append(stop, steadyHeap())
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		stop = append(stop, limitMemory(512<<20))
+	}
+	return func() {
+		for _, s := range stop {
+			s()
+		}
+		runtime.KeepAlive(held)
+	}
+}
+
+// steadyHeap sets how much may be allocated until the next collection, after each one, until stop is called.
+func steadyHeap() (stop func()) {
+	var percent atomic.Int64
+	percent.Store(leastGrowth)
+	debug.SetGCPercent(leastGrowth)
+	return eachCollection(func(live, _ int64) {
+		want, has := growthFor(live), percent.Load()
+		if want != has && (want == leastGrowth || want > has+has/8 || want < has-has/8) {
+			percent.Store(want)
+			debug.SetGCPercent(int(want))
+		}
+	})
+}
+
+// leastGrowth is in percent of what lives, ballast included.
+const leastGrowth = 100
+
+// growthFor is three times what lives beside ballast.
+func growthFor(live int64) int64 { return max(leastGrowth, 300*(live-ballast)/max(live, 1)) }
+
+// eachCollection calls do after each collection with the bytes that it found alive, and those that aren't the heap's, until stop is called.
+func eachCollection(do func(live, beside int64)) (stop func()) {
+	c := &collections{do: do}
+	c.watch()
+	return func() { c.stopped.Store(true) }
+}
+
+type collections struct {
+	do      func(live, beside int64)
 	stopped atomic.Bool
 }
 
 // sentinel is garbage at once, and so found by the next collection. It is too large for the allocator to share its place.
 type sentinel struct{ _ [32]byte }
 
-func (m *memory) watch() { runtime.AddCleanup(new(sentinel), func(m *memory) { m.collected() }, m) }
+func (c *collections) watch() {
+	runtime.AddCleanup(new(sentinel), func(c *collections) { c.ended() }, c)
+}
 
-// collected runs after each collection.
-func (m *memory) collected() {
-	if m.stopped.Load() {
+// ended runs after each collection.
+func (c *collections) ended() {
+	if c.stopped.Load() {
 		return
 	}
-	live, beside := inMemory()
-	limit, has := memoryFor(m.least, live, beside), m.limit.Load()
-	if limit != has && (limit == m.least || limit > has+has/16 || limit < has-has/16) { // each change stops the process for a moment
-		m.limit.Store(limit)
-		debug.SetMemoryLimit(limit)
-	}
-	m.watch()
+	c.do(inMemory())
+	c.watch()
 }
 
 // inMemory is what lives in the heap, and what the limit counts beside it: stacks, of which ten thousand logs have more than half as much,
@@ -59,8 +118,3 @@ func inMemory() (live, beside int64) {
 	}
 	return is(0), max(0, is(1)-is(2)-is(3)-is(4))
 }
-
-// spare is room for what is beside the heap to grow until the next collection.
-const spare = 16 << 20
-
-func memoryFor(least, live, beside int64) int64 { return max(least, live+live/2+beside+spare) }

@@ -72,3 +72,13 @@ func deep(n int, do func()) {
 	}
 	runtime.KeepAlive(&here)
 }
+
+// What a collection leaves room for is steady where little lives, and grows with what lives where that is much.
+func TestHeapGrowsWithWhatLives(t *testing.T) {
+	for _, c := range []struct{ live, room int64 }{{4, 36}, {14, 46}, {16, 48}, {20, 60}, {100, 300}, {1000, 3000}} {
+		live := ballast + c.live<<20
+		if got := (live*growthFor(live)/100 + 1<<19) >> 20; got < c.room*98/100 || got > c.room {
+			t.Errorf("%d MiB live beside the ballast: %d MiB of room, want %d", c.live, got, c.room)
+		}
+	}
+}

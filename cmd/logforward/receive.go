@@ -26,7 +26,7 @@ its own; output directories may be local or shared.
 			return err
 		}
 		log := p.logger(v)
-		muchMemory()
+		defer muchMemory()()
 		c, err := receiveConfig(v, log)
 		if err != nil {
 			return misconfigured(err)

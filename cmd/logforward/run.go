@@ -43,7 +43,7 @@ the next run continue where this one ended.
 			return err
 		}
 		log := p.logger(v)
-		muchMemory()
+		defer muchMemory()()
 		files, err := runFiles(paths)
 		if err != nil {
 			return err

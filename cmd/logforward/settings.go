@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -213,16 +212,5 @@ func modest() {
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)
-	}
-}
-
-// muchMemory suits a receiver: payloads come and go fast, and collecting them less often than usual saves some
-// of its work. More would only take memory. The limit lets it collect earlier where the heap grows all the same.
-func muchMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(300)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		limitMemory(512 << 20)
 	}
 }

@@ -199,7 +199,6 @@ func (p *partition) runTerm(ctx, held context.Context) error {
 		return err
 	}
 	if err := p.begin(term); err != nil {
-		source.Close()
 		return err
 	}
 	if !p.ailing {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,7 +27,7 @@ type source struct {
 	r        *Receiver
 	stream   string
 	n        int // of the stream
-	messages jetstream.MessagesContext
+	consumer jetstream.Consumer
 }
 
 func streamName(partition int) string { return fmt.Sprintf("%s_%d", broker.Bucket, partition) }
@@ -76,11 +77,7 @@ func (r *Receiver) newConsumer(ctx context.Context, partition int) (*source, err
 	if err != nil {
 		return nil, fmt.Errorf("make a consumer of stream %s: %w", name, err)
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxBytes(r.fetchBytes()), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second))
-	if err != nil {
-		return nil, fmt.Errorf("fetch from stream %s: %w", name, err)
-	}
-	return &source{r, name, partition, messages}, nil
+	return &source{r, name, partition, consumer}, nil
 }
 
 // hears tells whether a stream takes the chunks of a partition.
@@ -134,26 +131,58 @@ func (r *Receiver) streamError(name string, err error) error {
 	return fmt.Errorf("stream %s: %w", name, err)
 }
 
-// Close ends the fetching.
-func (s *source) Close() { s.messages.Stop() }
-
-// run decodes messages and hands them on until ctx ends, or the consumer can't be trusted any more.
+// run decodes messages and hands them on until ctx ends, or the consumer can't be trusted any more. Nothing is handed on once it has returned.
 func (s *source) run(ctx context.Context, hand func(context.Context, *delivery) bool) error {
-	stop := context.AfterFunc(ctx, s.messages.Stop)
-	defer stop()
-	defer s.messages.Stop()
-	for {
-		m, err := s.messages.Next()
-		if ctx.Err() != nil {
-			return nil
+	var (
+		mu    sync.Mutex // held while a message is handed on
+		ended bool
+		fatal = make(chan error, 1)
+	)
+	defer func() {
+		mu.Lock()
+		ended = true
+		mu.Unlock()
+	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // before mu is waited for: who hands on gives up
+	// Not by Messages: a limit of bytes alone lets that make a channel for a million messages, of which each collection looks at all.
+	consuming, err := s.consumer.Consume(func(m jetstream.Msg) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !ended && ctx.Err() == nil {
+			ended = !hand(ctx, s.r.decode(s.stream, s.n, m))
 		}
-		if err != nil {
-			return fmt.Errorf("fetch from stream %s: %w", s.stream, err)
-		}
-		if !hand(ctx, s.r.decode(s.stream, s.n, m)) {
+	}, jetstream.PullMaxBytes(s.r.fetchBytes()), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			if endsConsumer(err) {
+				select {
+				case fatal <- err:
+				default:
+				}
+			}
+		}))
+	if err == nil {
+		defer consuming.Stop()
+		select {
+		case <-ctx.Done():
 			return nil
+		case err = <-fatal:
 		}
 	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("fetch from stream %s: %w", s.stream, err)
+}
+
+// endsConsumer tells which of the errors in fetching are not mended by the next request for messages.
+func endsConsumer(err error) bool {
+	for _, fatal := range []error{jetstream.ErrNoHeartbeat, jetstream.ErrConsumerDeleted, jetstream.ErrBadRequest, jetstream.ErrConnectionClosed} {
+		if errors.Is(err, fatal) {
+			return true
+		}
+	}
+	return false
 }
 
 // rawMessage is a message that can't be understood, as it goes into quarantine.
