@@ -20,8 +20,9 @@ func frugal(ctx context.Context) {
 func apportion(ctx context.Context, every time.Duration, spentCPU func() time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	c := cores{one: true}
+	runtime.GOMAXPROCS(1)
 	defer runtime.SetDefaultGOMAXPROCS()
-	var c cores
 	for at, spent := time.Now(), spentCPU(); ; {
 		select {
 		case <-ctx.Done():
@@ -52,13 +53,13 @@ type cores struct {
 	calm int
 }
 
-// look takes what CPU time was spent in the time that passed. Half a core is too much for one: what comes then shall not wait for what is under way. Less than a
-// quarter is little, so that a load in between changes nothing.
+// look takes what CPU time was spent in the time that passed. A quarter of a core is too much for one: what comes then shall not wait for a thread that is in
+// the kernel, writing or syncing. Less than a fifth is little, so that a load in between changes nothing.
 func (c *cores) look(passed, spent time.Duration) {
 	switch {
-	case spent > passed/2:
-		c.one, c.calm = false, 0
 	case spent > passed/4:
+		c.one, c.calm = false, 0
+	case spent > passed/5:
 		c.calm = 0
 	default:
 		if c.calm++; c.calm >= coresCalm {

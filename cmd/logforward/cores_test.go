@@ -11,22 +11,22 @@ import (
 func TestOneCoreWhileThatHasRoom(t *testing.T) {
 	var c cores
 	for i, step := range []struct {
-		spent time.Duration // of 200 ms
+		spent time.Duration // of 100 ms
 		times int
 		one   bool
 	}{
 		{20, coresCalm - 1, false}, // calm for too short a time
 		{20, 1, true},
-		{70, 20, true},  // in between nothing changes
-		{101, 1, false}, // at once
-		{70, 20, false}, // as before
+		{23, 20, true},  // in between nothing changes
+		{26, 1, false},  // at once
+		{23, 20, false}, // as before
 		{20, coresCalm - 1, false},
-		{70, 1, false}, // the calm begins anew
+		{23, 1, false}, // the calm begins anew
 		{20, coresCalm - 1, false},
 		{20, 1, true},
 	} {
 		for range step.times {
-			c.look(200*time.Millisecond, step.spent*time.Millisecond)
+			c.look(100*time.Millisecond, step.spent*time.Millisecond)
 		}
 		if c.one != step.one {
 			t.Fatalf("after step %d: one core is %v", i, c.one)
