@@ -47,6 +47,7 @@ NATS or Choria broker that they have.
 		if err := serveMetrics(ctx, group, v.Text("metrics_listen"), metricsHandler(registry()), func(context.Context) []string { return nil }, log); err != nil {
 			return errors.Join(err, s.Shutdown())
 		}
+		group.Go(func() error { frugal(ctx); return nil })
 		system := &service{log: log, alive: func() {}}
 		system.run(ctx, group)
 		return errors.Join(group.Wait(), s.Shutdown())

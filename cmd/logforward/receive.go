@@ -43,6 +43,7 @@ its own; output directories may be local or shared.
 			return err
 		}
 		group.Go(func() error { return r.Run(ctx) })
+		group.Go(func() error { frugal(ctx); return nil })
 		log.Info("receiving", "receiver", c.Name, "version", version(), "output", c.Output, "state", c.State)
 		system := &service{log: log, alive: func() { r.Health() }}
 		system.run(ctx, group)

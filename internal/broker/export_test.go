@@ -12,3 +12,13 @@ func (p *Publisher) Resting() bool {
 	defer p.mu.Unlock()
 	return p.resting
 }
+
+// Quiet is how many messages wait for another one's answer.
+func (p *Publisher) Quiet() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, tokens := range p.quiet {
+		n += len(tokens)
+	}
+	return n
+}

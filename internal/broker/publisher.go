@@ -53,14 +53,16 @@ type Publisher struct {
 	open    int  // published, and done hasn't returned
 	resting bool // nothing is open and the watch goroutine isn't woken from time to time: what is published wakes it
 	pending map[uint64]pending
-	failed  []failure // ended before anything was sent; reported by the watch goroutine
-	denied  error     // why answers can't come, if that is known
+	quiet   map[string][]uint64 // tokens of what waits for another message's answer, in order, by subject
+	failed  []failure           // ended before anything was sent; reported by the watch goroutine
+	denied  error               // why answers can't come, if that is known
 }
 
 type pending struct {
 	subject string
 	bytes   int
 	since   time.Time
+	quiet   bool // it asked for no answer
 	done    func(Ack)
 }
 
@@ -85,6 +87,7 @@ func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
 		wake:    make(chan struct{}, 1),
 		stop:    make(chan struct{}),
 		pending: make(map[uint64]pending),
+		quiet:   make(map[string][]uint64),
 		life:    nc.Stats().Reconnects,
 	}
 	if p.timeout <= 0 {
@@ -134,7 +137,19 @@ func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
 // not block; it may call Publish. No done is called after Close has returned,
 // except for what is published after Close: that fails with ErrClosed.
 func (p *Publisher) Publish(subject string, header nats.Header, payload []byte, done func(Ack)) {
-	m := pending{subject: subject, bytes: len(payload), since: time.Now(), done: done}
+	p.publish(pending{subject: subject, bytes: len(payload), since: time.Now(), done: done}, header, payload)
+}
+
+// PublishQuietly is Publish without an answer of its own: its outcome is that of the next message that the same goroutine publishes to the same
+// subject with Publish, and its Ack has no Sequence. Without such a message it times out. A stream that is full may refuse this one and
+// take that one: so it is for who learns of a hole in another way.
+//
+// Each answer costs both sides a message and a wake-up.
+func (p *Publisher) PublishQuietly(subject string, header nats.Header, payload []byte, done func(Ack)) {
+	p.publish(pending{subject: subject, bytes: len(payload), since: time.Now(), quiet: true, done: done}, header, payload)
+}
+
+func (p *Publisher) publish(m pending, header nats.Header, payload []byte) {
 	life := p.nc.Stats().Reconnects
 
 	p.mu.Lock()
@@ -142,7 +157,7 @@ func (p *Publisher) Publish(subject string, header nats.Header, payload []byte, 
 		p.mu.Unlock()
 		// The watch goroutine may be gone, and from within Publish the caller
 		// isn't prepared for it.
-		go done(Ack{Err: m.fail(ErrClosed, false)})
+		go m.done(Ack{Err: m.fail(ErrClosed, false)})
 		return
 	}
 	p.open++
@@ -163,13 +178,19 @@ func (p *Publisher) Publish(subject string, header nats.Header, payload []byte, 
 	p.token++
 	token := p.token
 	p.pending[token] = m
+	if m.quiet {
+		p.quiet[m.subject] = append(p.quiet[m.subject], token)
+	}
 	p.mu.Unlock()
 
-	var number [20]byte
-	reply := p.prefix + string(strconv.AppendUint(number[:0], token, 36))
+	reply := ""
+	if !m.quiet {
+		var number [20]byte
+		reply = p.prefix + string(strconv.AppendUint(number[:0], token, 36))
+	}
 	// PublishMsg copies all of it into its write buffer before it returns
 	// (nats.go natsWriter.appendBufs), or writes it out under its lock.
-	err := p.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Header: header, Data: payload})
+	err := p.nc.PublishMsg(&nats.Msg{Subject: m.subject, Reply: reply, Header: header, Data: payload})
 	if err == nil {
 		return
 	}
@@ -178,7 +199,7 @@ func (p *Publisher) Publish(subject string, header nats.Header, payload []byte, 
 		p.mu.Unlock() // failed already, by a disconnect or Close
 		return
 	}
-	delete(p.pending, token)
+	p.drop(token, m)
 	kind, sent := p.publishFailure(err)
 	p.failed = append(p.failed, failure{m, sent, kind})
 	p.mu.Unlock()
@@ -241,16 +262,60 @@ func (p *Publisher) answered(m *nats.Msg) {
 	}
 	p.mu.Lock()
 	waiting, ok := p.pending[token]
-	delete(p.pending, token)
+	var before []pending
+	if ok {
+		p.drop(token, waiting)
+		before = p.takeQuiet(waiting.subject, token)
+	}
 	p.mu.Unlock()
 	if !ok {
 		return // too late, its failure was reported; or a second answer
 	}
 	ack := decodeAck(m)
-	if ack.Err != nil {
-		ack.Err = waiting.fail(ack.Err, true)
+	for _, one := range before {
+		p.end(one, one.outcome(Ack{Stream: ack.Stream, Err: ack.Err}))
 	}
-	p.end(waiting, ack)
+	p.end(waiting, waiting.outcome(ack))
+}
+
+// outcome is an answer as it is reported.
+func (m pending) outcome(a Ack) Ack {
+	if a.Err != nil {
+		a.Err = m.fail(a.Err, true)
+	}
+	return a
+}
+
+// drop forgets a pending message. Called with mu.
+func (p *Publisher) drop(token uint64, m pending) {
+	delete(p.pending, token)
+	if !m.quiet {
+		return
+	}
+	tokens := p.quiet[m.subject]
+	if i := slices.Index(tokens, token); i >= 0 {
+		tokens = slices.Delete(tokens, i, i+1)
+	}
+	if p.quiet[m.subject] = tokens; len(tokens) == 0 {
+		delete(p.quiet, m.subject)
+	}
+}
+
+// takeQuiet takes out what was published quietly to a subject before a message. Called with mu.
+func (p *Publisher) takeQuiet(subject string, token uint64) (list []pending) {
+	var left []uint64
+	for _, t := range p.quiet[subject] {
+		if t > token {
+			left = append(left, t)
+			continue
+		}
+		list = append(list, p.pending[t])
+		delete(p.pending, t)
+	}
+	if p.quiet[subject] = left; len(left) == 0 {
+		delete(p.quiet, subject)
+	}
+	return list
 }
 
 // watch reports what no answer ends: disconnects, timeouts, failures to send.
@@ -331,6 +396,7 @@ func (p *Publisher) takeAll(why error) []failure {
 		failures = append(failures, failure{p.pending[token], true, why})
 	}
 	clear(p.pending)
+	clear(p.quiet)
 	failures = append(failures, p.failed...)
 	p.failed = nil
 	return failures
@@ -347,7 +413,7 @@ func (p *Publisher) takeOverdue(now time.Time) []failure {
 			why = fmt.Errorf("%w: %w", why, p.denied)
 		}
 		failures = append(failures, failure{p.pending[token], true, why})
-		delete(p.pending, token)
+		p.drop(token, p.pending[token])
 	}
 	return failures
 }
@@ -371,7 +437,7 @@ func (p *Publisher) refused(err error) {
 	for _, token := range inOrder(p.pending, denied) {
 		why := fmt.Errorf("%w: %w", ErrPermission, err)
 		p.failed = append(p.failed, failure{p.pending[token], false, why})
-		delete(p.pending, token)
+		p.drop(token, p.pending[token])
 	}
 	if len(p.failed) > 0 {
 		p.kick()

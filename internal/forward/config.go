@@ -84,6 +84,7 @@ type Limits struct {
 	SyncInterval time.Duration // between hellos, give or take a fifth; default 30 s
 	ReserveStep  uint64        // positions reserved at a time; default 64 MiB
 	AckTimeout   time.Duration // for the broker's acknowledgement; default 5 s
+	AckEvery     time.Duration // a busy log asks for one this often; default 25 ms
 }
 
 func (l *Limits) setDefaults() {
@@ -97,6 +98,7 @@ func (l *Limits) setDefaults() {
 	set(&l.SyncInterval, 30*time.Second)
 	set(&l.ReserveStep, 64<<20)
 	set(&l.AckTimeout, 5*time.Second)
+	set(&l.AckEvery, 25*time.Millisecond)
 	l.ChunkSize = min(max(l.ChunkSize, minChunk), chunk.MaxLength)
 }
 

@@ -118,7 +118,7 @@ func (f *forwarder) number() {
 	f.reserve(0)
 	f.fence = f.save(true)
 	f.life++
-	f.waiting = 0
+	f.waiting, f.asking = 0, 0
 }
 
 // forget takes back what was handed out and isn't confirmed: it will be read again.
@@ -126,7 +126,7 @@ func (f *forwarder) forget() {
 	bytes, gap := f.flight.unconfirmed()
 	f.stats.unread(bytes, gap)
 	f.life++
-	f.waiting = 0
+	f.waiting, f.asking = 0, 0
 	f.place, f.partial, f.rush = nil, partial{}, false
 	f.flight.reset(f.flight.start, f.flight.digest)
 }

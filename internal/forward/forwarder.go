@@ -53,7 +53,10 @@ type forwarder struct {
 	stored   uint64
 	next     uint64 // of the chunk to publish next; the flight's end: read a new one
 	life     uint64 // changes at each going back, so that old acknowledgements are known
-	waiting  int    // chunks published in this life and not answered
+	waiting  int    // chunks published in this life whose outcome isn't known
+	asking   int    // of these, such as the broker was asked for
+	askedAt  time.Time
+	steady   int // chunks that followed one another closely
 	layout   *chunk.Layout
 	bare     time.Time // since when the old layout's subject has no stream
 
@@ -124,9 +127,10 @@ func (q *inquiry) answered() {
 
 // ack is the outcome of one publish.
 type ack struct {
-	life uint64
-	end  uint64
-	err  error
+	life  uint64
+	end   uint64
+	quiet bool
+	err   error
 }
 
 func (m *mailbox) put(a *ack, note func()) {

@@ -15,14 +15,20 @@ func (f *forwarder) onAck(a ack) {
 		return // of what was gone back behind since
 	}
 	f.waiting--
+	if !a.quiet {
+		f.asking--
+	}
+	confirmed := a.end <= f.flight.start
 	if a.err != nil {
-		f.failed(a.err)
+		if !confirmed {
+			f.failed(a.err)
+		}
 		return
 	}
 	f.sendErr, f.bare = nil, time.Time{}
 	f.backoff.reset()
-	if a.end <= f.flight.start {
-		return // confirmed already
+	if confirmed {
+		return
 	}
 	i := f.flight.at(a.end - 1)
 	if i == len(f.flight.chunks) || f.flight.chunks[i].end() != a.end {
@@ -72,7 +78,7 @@ func (f *forwarder) failed(err error) {
 // what was stored behind it doesn't count any more, what is under way neither.
 func (f *forwarder) goBack(position uint64) {
 	f.life++
-	f.waiting = 0
+	f.waiting, f.asking = 0, 0
 	f.rec.Round++
 	f.dirty = true
 	f.stored, f.next = position, position
@@ -168,6 +174,9 @@ func (f *forwarder) confirm(position uint64, digest chunk.Digest) {
 	f.rec.Confirmed, f.rec.Digest = position, digest
 	f.stored, f.next = max(f.stored, position), max(f.next, position)
 	f.stats.confirmed(bytes)
+	if position == f.flight.end() {
+		f.sendErr, f.bare = nil, time.Time{} // nothing is left whose answer could show that it is over
+	}
 	if err := f.tail.Release(position); err != nil {
 		f.broken(err)
 		return

@@ -296,9 +296,9 @@ type spy struct {
 	look func(*chunk.Chunk)
 }
 
-func (s spy) publish(l *chunk.Layout, log string, c *chunk.Chunk, done func(error)) {
+func (s spy) publish(l *chunk.Layout, log string, c *chunk.Chunk, quiet bool, done func(error)) {
 	s.look(c)
-	s.transport.publish(l, log, c, done)
+	s.transport.publish(l, log, c, quiet, done)
 }
 
 // What a chunk's position and epoch mean must be on disk before the chunk is on its way.

@@ -252,6 +252,10 @@ func (f *forwarder) publish(now time.Time, i int, data []byte) {
 	f.granted = 0
 	again := c.tried
 	c.tried, c.acked = true, false
+	quiet := f.quiet(now) && !again && c.gap == nil
+	if !quiet {
+		f.askedAt, f.asking = now, f.asking+1
+	}
 	end, life, w, mail := c.end(), f.life, f.link.window, &f.mail
 	f.next = end
 	f.waiting++
@@ -259,9 +263,9 @@ func (f *forwarder) publish(now time.Time, i int, data []byte) {
 		Epoch: f.rec.Epoch, Predecessor: f.rec.Predecessor, Position: c.position, Length: c.length,
 		Checksum: c.checksum, Digest: c.before, Round: f.rec.Round, File: c.file, Offset: c.offset, Gap: c.gap, Data: data,
 	}
-	f.transport.publish(f.rec.Layout, f.want.Name, &out, func(err error) {
+	f.transport.publish(f.rec.Layout, f.want.Name, &out, quiet, func(err error) {
 		w.give(n)
-		mail.put(&ack{life: life, end: end, err: err}, nil)
+		mail.put(&ack{life: life, end: end, quiet: quiet, err: err}, nil)
 	})
 	f.lastSent = now
 	f.meter.add(now, len(data))
@@ -272,6 +276,22 @@ func (f *forwarder) publish(now time.Time, i int, data []byte) {
 		f.reserve(end + f.engine.cfg.Limits.ReserveStep/2)
 		f.save(true)
 	}
+}
+
+// steadyAfter is how many chunks must have followed one another closely before a log counts as one that will go on.
+const steadyAfter = 16
+
+// quiet tells whether a new chunk goes out without asking the broker for an answer: where a busy log lingers and the last answer is young. The next chunk that
+// asks tells of those before it. Where none comes, because the log falls silent, the receiver's confirmation tells, or they time out and are sent again. One
+// that the broker didn't take is a hole for the receiver, like one that it lost.
+func (f *forwarder) quiet(now time.Time) bool {
+	every := f.engine.cfg.Limits.AckEvery
+	if f.rush || now.Sub(f.lastSent) > every {
+		f.steady = 0
+	} else {
+		f.steady++
+	}
+	return f.steady > steadyAfter && f.asking == 0 && now.Sub(f.askedAt) < every && f.sendErr == nil && f.link.destination.Commit != Stored
 }
 
 // reserve raises what positions may be used once it is saved: by whole steps beyond end.

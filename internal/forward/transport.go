@@ -16,7 +16,8 @@ type transport interface {
 	// caller again when publish returns. done is called exactly once and must
 	// not block: nil means that the chunk is stored, and after the chunks of
 	// this log that were published before it. An error may still mean that it is.
-	publish(layout *chunk.Layout, log string, c *chunk.Chunk, done func(error))
+	// quiet: no answer is asked for. The next chunk of this log that isn't quiet tells of this one, too, but one that was refused alone is a hole.
+	publish(layout *chunk.Layout, log string, c *chunk.Chunk, quiet bool, done func(error))
 }
 
 // stream publishes to JetStream.
@@ -27,7 +28,7 @@ type stream struct {
 	scratch    sync.Pool         // of *[]byte, for compressed payloads
 }
 
-func (s *stream) publish(layout *chunk.Layout, log string, c *chunk.Chunk, done func(error)) {
+func (s *stream) publish(layout *chunk.Layout, log string, c *chunk.Chunk, quiet bool, done func(error)) {
 	subject := subjectOf(layout, s.identity, log)
 	payload, encoding := c.Data, chunk.Plain
 	if s.compressor != nil && c.Gap == nil {
@@ -40,7 +41,11 @@ func (s *stream) publish(layout *chunk.Layout, log string, c *chunk.Chunk, done 
 			payload = *scratch
 		}
 	}
-	s.publisher.Publish(subject, nats.Header(c.Header(encoding)), payload, func(a broker.Ack) { done(a.Err) })
+	publish := s.publisher.Publish
+	if quiet {
+		publish = s.publisher.PublishQuietly
+	}
+	publish(subject, nats.Header(c.Header(encoding)), payload, func(a broker.Ack) { done(a.Err) })
 }
 
 func subjectOf(layout *chunk.Layout, identity, log string) string {
