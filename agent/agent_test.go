@@ -17,6 +17,7 @@ import (
 
 	"logforward/ddl"
 	"logforward/internal/audit"
+	"logforward/internal/awake"
 	"logforward/internal/control"
 	"logforward/internal/wish"
 )
@@ -114,7 +115,7 @@ func (h *host) stop() {
 func (h *host) eventually(what string, ok func() error) {
 	h.Helper()
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if err = ok(); err == nil {
 			return
 		}
@@ -160,11 +161,12 @@ func (h *host) send(request []byte) reply {
 		"PATH=/bin:/usr/bin", envProtocol + "=" + requestProtocol, envRequest + "=" + h.path("request"), envReply + "=" + h.path("reply"),
 		envConfig + "=" + h.path("logforward"), // Choria Server leaves the suffix out
 	}
-	began := time.Now()
+	watch := awake.Begin(h)
+	defer watch.End()
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		h.Fatalf("%v: %s", err, out)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := watch.Took(); took > 5*time.Second {
 		h.Errorf("answered after %s: more than half of what Choria Server waits", took)
 	}
 	b, err := os.ReadFile(h.path("reply"))

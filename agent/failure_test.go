@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"logforward/ddl"
+	"logforward/internal/awake"
 )
 
 // everything is an input for each action.
@@ -207,10 +208,10 @@ func TestAHangingDiskIsAnsweredAbout(t *testing.T) {
 	cmd.Env = []string{envProtocol + "=" + requestProtocol, envRequest + "=" + h.path("request"), envReply + "=" + h.path("reply"), envConfig + "=" + h.path("logforward")}
 	h.must(cmd.Start())
 	kill := time.AfterFunc(3*limit, func() { _ = cmd.Process.Kill() }) // so that the test ends
-	began := time.Now()
+	watch := awake.Begin(t)
 	err := cmd.Wait()
 	kill.Stop()
-	if took := time.Since(began); err != nil || took > limit {
+	if took := watch.Took(); err != nil || took > limit {
 		t.Fatalf("ended after %s, want at most %s: %v", took, limit, err)
 	}
 	b, err := os.ReadFile(h.path("reply"))

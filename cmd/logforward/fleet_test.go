@@ -81,7 +81,7 @@ func TestFleetPauseStopsAndNodesConfirm(t *testing.T) {
 
 	// A node that is down hasn't confirmed, and it was up a moment ago.
 	s.node.signal(term())
-	s.node.ended(20 * time.Second)
+	s.node.ended(time.Minute)
 	sum = s.fleetAsk(exitUnconfirmed, "pause", "--wait", "1s")
 	if sum.Nodes != 1 || sum.Confirmed != 0 || sum.Late != 1 || len(sum.Missing) != 1 || sum.Missing[0].Identity != "n1.example.net" || sum.Missing[0].Heard {
 		t.Errorf("%+v", sum)

@@ -141,16 +141,16 @@ func (p *process) says(text string) {
 func once(t *testing.T, args ...string) (code int, out, errText string) {
 	t.Helper()
 	p := start(t, args...)
-	code = p.ended(time.Minute)
+	code = p.ended(2 * time.Minute)
 	return code, p.out.String(), p.err.String()
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -38,7 +38,7 @@ func newManager(t *testing.T) *manager {
 func (m *manager) hears(text string) string {
 	m.t.Helper()
 	buf := make([]byte, 4096)
-	if err := m.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := m.conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		m.t.Fatal(err)
 	}
 	for {
@@ -85,7 +85,7 @@ func TestSystemdIsToldHowAForwarderIs(t *testing.T) {
 	}
 	p.signal(term())
 	m.hears("STOPPING=1")
-	if code := p.ended(20 * time.Second); code != 0 {
+	if code := p.ended(time.Minute); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }
@@ -100,7 +100,7 @@ func TestSystemdIsToldHowAReceiverIs(t *testing.T) {
 	m.hears("WATCHDOG=1")
 	p.signal(term())
 	m.hears("STOPPING=1")
-	if code := p.ended(20 * time.Second); code != 0 {
+	if code := p.ended(time.Minute); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }

@@ -99,7 +99,7 @@ func (s *site) startBroker() {
 	s.server = server
 	s.nc, err = broker.Connect(s.t.Context(), broker.Options{Server: server})
 	s.must(err)
-	s.pub, err = broker.NewPublisher(s.nc, broker.PublisherOptions{Timeout: time.Second})
+	s.pub, err = broker.NewPublisher(s.nc, broker.PublisherOptions{Timeout: 20 * time.Second})
 	s.must(err)
 }
 
@@ -157,7 +157,7 @@ func (s *site) stopReceiver() error {
 // eventually waits for a condition; what it says while it isn't met is shown when time is up.
 func eventually(t testing.TB, what string, ok func() (bool, string)) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		good, last := ok()
 		if good {
@@ -258,11 +258,21 @@ func (n *node) hello(t testing.TB, h chunk.HelloLog) (*chunk.Answer, error) {
 	t.Helper()
 	b, err := json.Marshal(chunk.Hello{Instance: "x", Logs: map[string]chunk.HelloLog{chunk.Token(n.log): h}})
 	n.s.must(err)
-	m, err := n.s.nc.Request(chunk.SyncSubject("logs", n.identity), b, 2*time.Second)
+	m, err := n.s.request(n.identity, b)
 	if err != nil {
 		return nil, err
 	}
 	return chunk.ParseAnswer(m.Data)
+}
+
+// request asks again where no answer comes, as a node does: a receiver may be busy with much else.
+func (s *site) request(identity string, hello []byte) (m *nats.Msg, err error) {
+	for range 10 {
+		if m, err = s.nc.Request(chunk.SyncSubject("logs", identity), hello, 2*time.Second); !errors.Is(err, nats.ErrTimeout) {
+			break
+		}
+	}
+	return m, err
 }
 
 // place asks until a receiver is ready to answer.

@@ -46,7 +46,7 @@ func (n *node) asks(change uint64) (*chunk.Answer, error) {
 	}
 	b, err := json.Marshal(h)
 	n.s.must(err)
-	m, err := n.s.nc.Request(chunk.SyncSubject("logs", n.identity), b, 2*time.Second)
+	m, err := n.s.request(n.identity, b)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func TestPauseIsToldAtOnce(t *testing.T) {
 					}
 					return
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatalf("%s wasn't told of change %d", identity, change)
 			}
 		}

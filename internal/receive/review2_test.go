@@ -146,7 +146,7 @@ func TestAnswerFitsIntoAMessage(t *testing.T) {
 	for parts := 0; len(left) > 0; parts++ {
 		b, err := json.Marshal(chunk.Hello{Instance: "x", Logs: left})
 		s.must(err)
-		m, err := s.nc.Request(chunk.SyncSubject("logs", "web1"), b, 2*time.Second)
+		m, err := s.request("web1", b)
 		s.must(err)
 		a, err := chunk.ParseAnswer(m.Data)
 		s.must(err)

@@ -38,7 +38,7 @@ func TestReceiverWithoutRightsToTheLeases(t *testing.T) {
 	s.must(err)
 	go ns.Start()
 	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(20 * time.Second) {
+	if !ns.ReadyForConnections(time.Minute) {
 		t.Fatal("the broker doesn't start")
 	}
 	as := func(user string) broker.Options {

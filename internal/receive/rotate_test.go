@@ -17,6 +17,11 @@ type clock struct{ ahead atomic.Int64 }
 func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
+// middle sets it to the middle of a period, whose end is far then, whenever the test runs.
+func (c *clock) middle(period time.Duration) {
+	c.forward(c.now().Truncate(period).Add(3 * period / 2).Sub(c.now()))
+}
+
 // ledger is a log's ledger, which must be readable.
 func (n *node) ledger() []Entry {
 	n.s.t.Helper()
@@ -80,6 +85,7 @@ func TestRotationBySizeAtALinesEnd(t *testing.T) {
 func TestRotationByTime(t *testing.T) {
 	t.Parallel()
 	var c clock
+	c.middle(time.Hour)
 	s := newSite(t, func(config *Config) { config.RotateEvery, config.Now = time.Hour, c.now })
 	s.startReceiver()
 	n := s.node("web1", "syslog")
@@ -127,6 +133,7 @@ func TestRotationWaitsForALinesEndOnlySoLong(t *testing.T) {
 func TestPatternWithTime(t *testing.T) {
 	t.Parallel()
 	var c clock
+	c.middle(24 * time.Hour)
 	s := newSite(t, func(config *Config) {
 		config.FilePattern, config.Now = "%Y/{identity}/%m/{log}-%d.txt", c.now
 	})

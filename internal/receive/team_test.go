@@ -670,7 +670,7 @@ func TestManyUnknownLogsAreLookedUpTogether(t *testing.T) {
 	}
 	b, err = json.Marshal(h)
 	s.must(err)
-	m, err := s.nc.Request(chunk.SyncSubject("logs", "web1"), b, 10*time.Second)
+	m, err := s.request("web1", b)
 	s.must(err)
 	a, err := chunk.ParseAnswer(m.Data)
 	s.must(err)

@@ -91,12 +91,12 @@ func begin(t *testing.T, namespaces []string, script string, args ...string) *ro
 
 func (r *root) eventually(what string, ok func() bool) {
 	r.Helper()
-	for end := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if ok() {
 			return
 		}
 		if time.Now().After(end) {
-			r.Fatalf("%s: not within a minute", what)
+			r.Fatalf("%s: not within two minutes", what)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"logforward/internal/awake"
 	"logforward/test/fleet/site"
 )
 
@@ -100,12 +101,12 @@ func TestMachineColdStart(t *testing.T) {
 			n := s.nodes[0]
 			s.define(n, "app")
 			s.must(n.Write("app.log", lines(n.Name, 0, 1000)))
-			began := time.Now()
+			watch := awake.Begin(t)
 			s.must(n.StartServer(s.ctx))
 			s.must(s.receiver.Wait(s.ctx, n, "app", lines(n.Name, 0, 1000)))
-			arrived := time.Since(began)
+			arrived := watch.Took()
 			s.events.reach(n, "logforward", 0, "forwarding")
-			if took := time.Since(began); took > 15*time.Second {
+			if took := watch.Took(); took > 15*time.Second {
 				t.Errorf("forwarding after %s (bytes after %s), want less than 15 s", took, arrived)
 			} else {
 				t.Logf("bytes after %s, state after %s", arrived.Round(time.Millisecond), took.Round(time.Millisecond))

@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds what is waited for.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 var programs site.Programs
 

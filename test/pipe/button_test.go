@@ -86,7 +86,7 @@ func TestRedButton(t *testing.T) {
 	f := r.openFleet()
 	b, err := f.Press(t.Context(), broker.Pause{By: "operator", Reason: "test"}, time.Hour)
 	r.must(err)
-	s := r.call(f, b, 4*time.Second)
+	s := r.call(f, b, 8*time.Second)
 	if s.Nodes != 50 || s.Confirmed != 49 || s.Paused != 49 || s.Late != 1 || len(s.Missing) != 1 || s.Missing[0].Identity != away.identity || s.Missing[0].Heard {
 		t.Errorf("%+v", s)
 	}

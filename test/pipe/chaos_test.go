@@ -146,7 +146,7 @@ func TestEveryByteArrivesOnceUnderFaults(t *testing.T) {
 	}
 	f.startAll()
 	// A file that is rotated away before anybody ever looked at it isn't followed: so begin when all are.
-	f.eventually("all logs to be followed", 20*time.Second, func() error {
+	f.eventually("all logs to be followed", 90*time.Second, func() error {
 		s, err := f.status()
 		if err == nil && len(s.Logs) != len(writers) {
 			err = fmt.Errorf("%d logs", len(s.Logs))
@@ -189,7 +189,7 @@ func TestEveryByteArrivesOnceUnderFaults(t *testing.T) {
 		f.arrived(fmt.Sprintf("app%d", i), w.all(), time.Minute)
 		t.Logf("app%d: %d bytes, %d rotations", i, len(w.written), w.rotated)
 	}
-	f.eventually("no lag", 30*time.Second, func() error {
+	f.eventually("no lag", 90*time.Second, func() error {
 		s, err := f.status()
 		if err != nil {
 			return err

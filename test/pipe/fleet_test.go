@@ -177,7 +177,7 @@ func (f *fleet) kill(name string, sig syscall.Signal) {
 // setup waits for the broker and makes the streams.
 func (f *fleet) setup(args ...string) {
 	f.t.Helper()
-	f.eventually("setup", 20*time.Second, func() error {
+	f.eventually("setup", 90*time.Second, func() error {
 		out, err := f.run(append([]string{"setup", "--url", fmt.Sprintf("nats://127.0.0.1:%d", f.port)}, args...)...)
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
@@ -196,7 +196,7 @@ func (f *fleet) startAll() {
 
 // run runs a command to its end.
 func (f *fleet) run(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, binary, args...).CombinedOutput()
 	return string(out), err

@@ -92,7 +92,7 @@ leafnodes { reconnect: 1, remotes: [ { urls: [ %s ] } ] }
 
 // copies tells whether each stream and bucket has so many copies, all of them up to date.
 func (m *team) copies(n int) error {
-	ctx, cancel := context.WithTimeout(m.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(m.t.Context(), 90*time.Second)
 	defer cancel()
 	nc, err := broker.Connect(ctx, broker.Options{URLs: strings.Split(m.urls(), ",")})
 	if err != nil {
@@ -146,8 +146,8 @@ func TestTwoSites(t *testing.T) {
 		one.must(w.append(text(fmt.Sprint(len(w.written)), 200<<10)))
 	}
 	write()
-	one.arrived("app", w.written, 30*time.Second)
-	two.arrived("app.second", w.written, 30*time.Second)
+	one.arrived("app", w.written, 90*time.Second)
+	two.arrived("app.second", w.written, 90*time.Second)
 	for _, x := range []struct {
 		away, here       *fleet
 		awayLog, hereLog string
@@ -156,7 +156,7 @@ func TestTwoSites(t *testing.T) {
 		x.away.brokers.set(true)
 		for i := range 4 {
 			write()
-			x.here.arrived(x.hereLog, w.written, 30*time.Second)
+			x.here.arrived(x.hereLog, w.written, 90*time.Second)
 			if i == 1 {
 				x.away.kill("receive", syscall.SIGKILL)
 				x.away.kill("broker", syscall.SIGKILL)
@@ -171,11 +171,11 @@ func TestTwoSites(t *testing.T) {
 		x.away.start("broker")
 		x.away.start("receive")
 		x.away.brokers.set(false)
-		x.away.arrived(x.awayLog, w.written, 60*time.Second)
+		x.away.arrived(x.awayLog, w.written, 90*time.Second)
 	}
 	write()
-	one.arrived("app", w.written, 30*time.Second)
-	two.arrived("app.second", w.written, 30*time.Second)
+	one.arrived("app", w.written, 90*time.Second)
+	two.arrived("app.second", w.written, 90*time.Second)
 }
 
 // add adds to a configuration.

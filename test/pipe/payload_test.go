@@ -20,11 +20,11 @@ func TestSmallerBrokerTakesWhatABiggerOneRefused(t *testing.T) {
 	f.must(w.open())
 	f.startAll()
 	f.must(w.append([]byte("first\n")))
-	f.arrived("app", w.all(), 30*time.Second)
+	f.arrived("app", w.all(), 90*time.Second)
 
 	f.kill("receive", syscall.SIGTERM) // nothing is confirmed meanwhile
 	f.must(w.append(bytes.Repeat([]byte("a line that makes big chunks\n"), 100_000)))
-	f.eventually("the broker to have stored big chunks", 20*time.Second, func() error {
+	f.eventually("the broker to have stored big chunks", 90*time.Second, func() error {
 		s, err := f.status()
 		if err == nil && (len(s.Logs) != 1 || s.Logs[0].Rate == 0) {
 			err = fmt.Errorf("%+v", s.Logs)

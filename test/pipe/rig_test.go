@@ -20,7 +20,7 @@ import (
 	"logforward/internal/receive"
 )
 
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 // rig is a broker, a receiver and nodes in this process, on directories that outlive each of them.
 type rig struct {

@@ -140,7 +140,7 @@ func TestTeamUnderFaults(t *testing.T) {
 // operate does what an operator does with a team, and compares.
 func (m *team) operate() {
 	m.t.Helper()
-	m.eventually("all receivers to live", 30*time.Second, func() error {
+	m.eventually("all receivers to live", 90*time.Second, func() error {
 		o, err := m.overview()
 		if err != nil {
 			return err
@@ -168,7 +168,7 @@ func (m *team) operate() {
 	if _, err := m.output2("drain", "r2", "--undo", "--url", m.urls()); err != nil {
 		m.t.Fatal(err)
 	}
-	m.eventually("r2 to have partitions again", 30*time.Second, func() error {
+	m.eventually("r2 to have partitions again", 90*time.Second, func() error {
 		o, err := m.overview()
 		if err != nil {
 			return err

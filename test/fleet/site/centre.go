@@ -16,7 +16,7 @@ import (
 )
 
 // commandTime bounds one run of a logforward command.
-const commandTime = 30 * time.Second
+const commandTime = time.Minute
 
 // Receiver is a central process with its own files.
 type Receiver struct {

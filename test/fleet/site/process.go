@@ -17,7 +17,7 @@ import (
 const pace = 10 * time.Millisecond
 
 // stopTime is how long a process may take to end in order, before it is killed.
-const stopTime = 10 * time.Second
+const stopTime = 30 * time.Second
 
 // Process is a program that was started here, in a process group of its own.
 type Process struct {

@@ -50,7 +50,7 @@ type Config struct {
 const brokerName = "localhost"
 
 // startTime is how long a part may take until it is ready.
-const startTime = 40 * time.Second
+const startTime = 90 * time.Second
 
 // Site is a running fleet. Its methods may be used by one goroutine; those of its parts by one each.
 type Site struct {
