@@ -93,6 +93,19 @@ func TestHelpIntoAFullDisk(t *testing.T) {
 	}
 }
 
+// A result that can't be written is no success, whichever command printed it.
+func TestResultIntoAFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	var errText strings.Builder
+	if code := execute([]string{"config", "rotate"}, full, &errText); code != exitFailure || !strings.Contains(errText.String(), "write the result") {
+		t.Errorf("%d %s", code, errText.String())
+	}
+}
+
 // Who looks at status learns where it is told what a gap lost.
 func TestStatusTellsWhereGapsAreTold(t *testing.T) {
 	var b strings.Builder

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/choria-io/fisk"
+	"golang.org/x/sys/unix"
 
 	"logforward/agent"
 )
@@ -44,7 +45,8 @@ Try it in one line, with everything in one process:
 `
 
 func execute(args []string, out, errw io.Writer) int {
-	p := &program{out: out, err: errw}
+	printed := &noted{Writer: out}
+	p := &program{out: printed, err: errw}
 	app := fisk.New("logforward", about+exitCodes).Version(version())
 	app.HelpFlag.Short('h')
 	app.UsageWriter(sturdy{out}).ErrorWriter(errw)
@@ -72,7 +74,25 @@ func execute(args []string, out, errw io.Writer) int {
 	}
 	ctx, end := signals(context.Background(), errw)
 	defer end()
-	return p.report(p.do(ctx))
+	err := p.do(ctx)
+	if err == nil && printed.err != nil && !errors.Is(printed.err, unix.EPIPE) { // who reads no more knows
+		err = fmt.Errorf("write the result: %w", printed.err)
+	}
+	return p.report(err)
+}
+
+// noted keeps the first error of writing: a result that nobody got is no success, whatever printed it.
+type noted struct {
+	io.Writer
+	err error
+}
+
+func (n *noted) Write(b []byte) (int, error) {
+	w, err := n.Writer.Write(b)
+	if n.err == nil {
+		n.err = err
+	}
+	return w, err
 }
 
 // sturdy takes what can't be written: fisk panics where its help can't be.

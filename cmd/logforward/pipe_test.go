@@ -212,7 +212,7 @@ func TestRunEndsWithSignalAndAnswersOnItsSocket(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "app") {
 		t.Errorf("status: %d %s %s", code, out, errText)
 	}
-	if code, _, errText := once(t, "run", s.logs+"/app.log", "--output", s.output); code != exitFailure || !strings.Contains(errText, "another broker uses it") {
+	if code, _, errText := once(t, "run", s.logs+"/app.log", "--output", s.output); code != exitFailure || !strings.Contains(errText, "another broker uses it") || !strings.Contains(errText, "of run: output") {
 		t.Errorf("a second run on the same output: %d %s", code, errText)
 	}
 	eventually(t, "it has arrived", func() bool { return strings.Contains(p.out.String(), "5 B received") })

@@ -69,6 +69,9 @@ func speed(bytesPerSecond float64) string {
 
 // window is a terminal's size; 80 by 24 where it doesn't say.
 func window(w io.Writer) (columns, lines int) {
+	if n, ok := w.(*noted); ok {
+		w = n.Writer
+	}
 	if f, ok := w.(*os.File); ok {
 		if s, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && s.Col > 0 && s.Row > 0 {
 			return int(s.Col), int(s.Row)
@@ -79,6 +82,9 @@ func window(w io.Writer) (columns, lines int) {
 
 // isTerminal tells whether w is one.
 func isTerminal(w io.Writer) bool {
+	if n, ok := w.(*noted); ok {
+		w = n.Writer
+	}
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

@@ -213,7 +213,7 @@ func lockStore(dir string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errors.New("another broker uses it: stop that one or set another store")
+			err = errors.New("another broker uses it: stop that one, or keep this one's data in another directory (store; of run: output)")
 		}
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
 	}

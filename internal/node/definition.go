@@ -45,8 +45,8 @@ func ParseDefinition(name string, content []byte) (d Definition, err error) {
 	// What configuration management writes may be anything, and the parser is a
 	// stranger's: a panic in it must cost this file only, not the node's forwarding.
 	defer func() {
-		if r := recover(); r != nil {
-			d, err = Definition{}, fmt.Errorf("%s: the YAML parser failed: %v", name, r)
+		if recover() != nil {
+			d, err = Definition{}, fmt.Errorf("%s: the YAML parser failed", name)
 		}
 	}()
 	if len(content) > MaxDefinition {
@@ -177,7 +177,8 @@ func line(n ast.Node) int {
 	return 1
 }
 
-// syntax turns the parser's error, which shows several lines of source, into one line.
+// syntax turns the parser's error into one line without what it quotes of the source, which may be that of
+// any file: a definition may be a symbolic link.
 func syntax(name string, err error) error {
 	var e yaml.Error
 	if errors.As(err, &e) {
@@ -185,9 +186,17 @@ func syntax(name string, err error) error {
 		if t := e.GetToken(); t != nil && t.Position != nil {
 			at = t.Position.Line
 		}
-		return fmt.Errorf("%s:%d: %s", name, at, e.GetMessage())
+		return fmt.Errorf("%s:%d: %s", name, at, unquoted(e.GetMessage()))
 	}
-	return fmt.Errorf("%s: %w", name, err)
+	return fmt.Errorf("%s: not valid YAML", name)
+}
+
+// unquoted is the parser's message up to what it may quote.
+func unquoted(message string) string {
+	if i := strings.IndexAny(message, "\"'`:\n"); i >= 0 {
+		message = strings.TrimSpace(message[:i]) + " …"
+	}
+	return message
 }
 
 // readDefinition reads one file, which must be regular, not too big, and not be written to

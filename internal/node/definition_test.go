@@ -77,3 +77,12 @@ func FuzzDefinition(f *testing.F) {
 		}
 	})
 }
+
+// A definition may be a symbolic link to a file that isn't anybody's to read.
+func TestASyntaxErrorQuotesNothing(t *testing.T) {
+	for _, content := range []string{"a: *sesame\n", "log: a\nlog: \"sesame\n", "a: b\n sesame: $6$sesame: x\n", "sesame\nb: c\n", "a: [sesame\n", "a: !!int sesame\nb: %sesame\n", "@sesame\n", "a: |sesame\n b\n"} {
+		if _, err := ParseDefinition("a.yaml", []byte(content)); err == nil || strings.Contains(err.Error(), "$6$") || strings.Contains(err.Error(), "sesame") && !strings.Contains(err.Error(), "unknown field") {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
+}

@@ -217,6 +217,7 @@ func TestStartIsRefused(t *testing.T) {
 		{"not there yet, outside", control.StartRequest{Log: "a", Path: "/etc/none/at/all", Destination: "central"}, control.ErrRefused, "not permitted"},
 		{"glob outside", control.StartRequest{Log: "a", Path: "/etc/pass*", Destination: "central"}, control.ErrRefused, "may be forwarded"},
 		{"glob outside without matches", control.StartRequest{Log: "a", Path: "/etc/none*/x", Destination: "central"}, control.ErrRefused, "not permitted"},
+		{"a directory", control.StartRequest{Log: "a", Path: b.logs + "/web", Destination: "central"}, control.ErrInvalid, "/web/*.log"},
 		{"unknown destination", control.StartRequest{Log: "a", Path: b.logs + "/a", Destination: "moon"}, control.ErrRefused, "known: archive, central"},
 		{"no destination with two", control.StartRequest{Log: "a", Path: b.logs + "/a"}, control.ErrRefused, "archive, central"},
 		{"unknown log", control.StartRequest{Log: "a"}, control.ErrUnknownLog, "known: web"},

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"time"
 
@@ -147,6 +148,7 @@ type ground struct {
 	real    string   // where the path leads; empty: nowhere else, or that can't be told
 	fault   error    // why the path can't be started
 	finding *finding // of a glob that is to be started
+	folder  bool     // the path is a directory, and may be known to be one
 }
 
 // ground looks at a path, for no longer than a while and with no lock held. start has it looked at all that a start asks.
@@ -175,6 +177,10 @@ func (n *Node) ground(ctx context.Context, path string, start bool, within time.
 			find = g.finding.lookup
 		}
 		g.fault = permitted(path, n.config.Allowed, find)
+		if g.fault == nil && !isGlob(path) {
+			info, err := os.Stat(path)
+			g.folder = err == nil && info.IsDir()
+		}
 		return g
 	}).Wait(ctx)
 	if err != nil {

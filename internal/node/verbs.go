@@ -80,6 +80,9 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, g ground, now tim
 		return control.Reply{}, control.Errorf(control.CodeRefused, "start %s: %s: %v", r.Log, d.Path, err).
 			WithHint("this node forwards only %s (allowed_paths)", n.config.Allowed)
 	}
+	if g.folder {
+		return control.Reply{}, control.Errorf(control.CodeInvalid, "start %s: %s: it is a directory", r.Log, d.Path).WithHint("name its files, such as '%s/*.log'", d.Path)
+	}
 	switch {
 	case f == nil:
 	case at >= 0:
