@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -209,8 +210,11 @@ func (p *program) standing(o keeper.Observation) error {
 }
 
 func ensureFailed(err error) error {
-	if errors.Is(err, keeper.ErrBusy) {
+	switch {
+	case errors.Is(err, keeper.ErrBusy):
 		return &exitError{exitUnreachable, err}
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		return &exitError{exitRefused, fmt.Errorf("ensure: %w: run it as root, or as the daemon's user with directories of its own (ensure, state, socket)", err)}
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -134,6 +135,18 @@ func TestEnsureThatFails(t *testing.T) {
 	write(t, s.config, "nonsense = 1\n")
 	if d := s.look(); d["state"] != "degraded" || !strings.Contains(d["reason"], "nonsense") {
 		t.Errorf("settings that can't be read: %v", d)
+	}
+}
+
+// Who isn't allowed to looks up what to do in the error.
+func TestEnsureIsNotPermitted(t *testing.T) {
+	err := ensureFailed(&fs.PathError{Op: "mkdir", Path: "/var/lib/logforward/ensure", Err: fs.ErrPermission})
+	want := "run it as root"
+	if os.Geteuid() == 0 { // to root it is a file system's fault
+		want = "permission denied"
+	}
+	if !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "/var/lib/logforward/ensure") {
+		t.Error(err)
 	}
 }
 

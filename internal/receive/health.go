@@ -1,6 +1,8 @@
 package receive
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -71,6 +73,9 @@ func (r *Receiver) Health() []string {
 	}
 	for n := range r.partitions {
 		for _, err := range []error{r.terms[n], r.stalls[n]} {
+			if errors.Is(err, context.Canceled) { // how a term ends with its connection
+				err = errors.New("its connection to the broker was lost; it begins anew with the next one")
+			}
 			if err != nil {
 				reasons = append(reasons, fmt.Sprintf("partition %d: %s", n, err))
 			}

@@ -1,6 +1,8 @@
 package receive
 
 import (
+	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -84,4 +86,15 @@ func TestReceiverWithoutRightsToTheLeases(t *testing.T) {
 		}
 	}
 	n.same()
+}
+
+// A term that ended with its connection says so, and not how a context calls it.
+func TestHealthSaysThatTheConnectionWasLost(t *testing.T) {
+	r := New(Config{})
+	r.partitions, r.terms = make([]*partition, 3), make(map[int]error)
+	r.setTerm(2, fmt.Errorf("begin: %w", context.Canceled))
+	got := strings.Join(r.Health(), "; ")
+	if strings.Contains(got, "canceled") || !strings.Contains(got, "partition 2: its connection to the broker was lost") {
+		t.Error(got)
+	}
 }
