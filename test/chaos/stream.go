@@ -173,6 +173,9 @@ func tolerable(err error) error {
 
 // rotate renames the file and begins the next. late: something is written to the old one still. mu is held.
 func (s *stream) rotate(late bool) error {
+	if s.file == nil {
+		return nil // the disk took no new file the last time: there is nothing to rotate
+	}
 	to := fmt.Sprintf("%s.%d", s.path, s.rotated+1)
 	if err := os.Rename(s.path, to); err != nil {
 		return tolerable(err)
