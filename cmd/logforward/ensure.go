@@ -74,14 +74,14 @@ refused, 4 where it is being started or another ensure is at work.
 		}
 		o, err := keeper.New(config).Ensure(ctx, wanted)
 		if err != nil && o.State == "" {
-			return ensureFailed(err)
+			return ensureFailed(err, os.Geteuid())
 		}
 		// What came of an order is told whole: looks may have changed the machine's data since it was begun.
 		if werr := p.showObservation(o, order.Verb == ""); werr != nil {
 			return werr
 		}
 		if err != nil {
-			return ensureFailed(err)
+			return ensureFailed(err, os.Geteuid())
 		}
 		return p.standing(o)
 	})
@@ -209,11 +209,11 @@ func (p *program) standing(o keeper.Observation) error {
 	return nil
 }
 
-func ensureFailed(err error) error {
+func ensureFailed(err error, uid int) error {
 	switch {
 	case errors.Is(err, keeper.ErrBusy):
 		return &exitError{exitUnreachable, err}
-	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+	case errors.Is(err, fs.ErrPermission) && uid != 0:
 		return &exitError{exitRefused, fmt.Errorf("ensure: %w: run it as root, or as the daemon's user with directories of its own (ensure, state, socket)", err)}
 	}
 	return err
