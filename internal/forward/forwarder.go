@@ -63,6 +63,7 @@ type forwarder struct {
 	saveSeq  uint64
 	savedSeq uint64
 	fence    uint64 // nothing is published before this save is on disk
+	opening  uint64 // the save that says where it begins: before it is on disk, a crash might have it begin elsewhere
 	safe     uint64 // reserved, on disk
 	dirty    bool
 	lastSave time.Time

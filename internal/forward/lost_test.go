@@ -147,6 +147,36 @@ func TestForwardStartAtEndIsDecidedBeforeTheAnswer(t *testing.T) {
 	n.delivered("app", []byte("written while the centre was silent\nand while the node was down\n"))
 }
 
+// A log is said to be starting until it is on disk where it begins: who is told otherwise could write, and lose that by a crash.
+func TestForwardIsStartingUntilItsBeginningIsOnDisk(t *testing.T) {
+	c := newCentre(t)
+	n := newNode(t, c)
+	n.append("app", []byte("old\n"))
+	log := n.log("app")
+	log.Start = tail.StartEnd
+	n.start()
+	slow, err := n.st.db.Begin(true) // a disk that takes its time: all other writes wait for this one
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = slow.Rollback() }() // does nothing the second time
+	n.engine.Set([]Log{log})
+	eventually(t, "the file is open", func() bool { return len(n.status("app").Generations) == 1 })
+	for range 20 {
+		if s := n.status("app"); s.State != Starting {
+			t.Fatalf("state %q before anything is on disk", s.State)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := slow.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is on disk", func() bool { return n.status("app").State != Starting })
+	if rec, err := n.st.checkpoint("central", "app"); err != nil || rec == nil {
+		t.Fatalf("checkpoint %v, error %v", rec, err)
+	}
+}
+
 // Positions that were used for other bytes before the crash are skipped.
 func TestForwardTruncatedAfterCrashLeavesAGapUpToReserved(t *testing.T) {
 	for _, known := range []string{"the state knows less than was read", "the state knows all that was read"} {

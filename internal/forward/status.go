@@ -13,7 +13,7 @@ import (
 
 // What a log does.
 const (
-	Starting   = "starting"   // not open yet
+	Starting   = "starting"   // not open yet, or where it begins isn't on disk yet
 	Syncing    = "syncing"    // the centre is asked where it stands
 	Forwarding = "forwarding" // there is something to send or to be confirmed
 	Idle       = "idle"       // all of it is confirmed
@@ -155,7 +155,7 @@ func (f *forwarder) state() (string, string) {
 	switch {
 	case f.tail == nil && f.fileErr != nil:
 		return Failed, text(f.fileErr)
-	case f.tail == nil:
+	case f.tail == nil, f.savedSeq < f.opening && f.fileErr == nil && f.engine.saver.failure() == nil:
 		return Starting, ""
 	case f.paused:
 		return Paused, text(f.fileErr)

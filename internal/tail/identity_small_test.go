@@ -146,37 +146,39 @@ func (r *rig) reuse(name, content string) {
 	r.t.Skip("this file system doesn't use inodes again at once, or doesn't say when files were made")
 }
 
-// A file that has the inode of a deleted one, and begins as that did, is another all the same.
-func TestSmallFileWithAnInodeOfAnEarlierOneIsSent(t *testing.T) {
-	for _, down := range []bool{false, true} {
-		for _, all := range []string{same, same + "and more\n"} {
-			t.Run(map[bool]string{true: "while down", false: "running"}[down], func(t *testing.T) {
-				r := newRig(t).open()
-				r.write("app.log", same)
-				r.drain()
-				r.release()
-				if down {
-					r.save()
-					r.crash()
-				} else {
-					r.rename("app.log", "kept")
+// A file that has the inode of a deleted one, and begins as that did, is another all the same: many programs begin each file with the same lines.
+func TestFileWithAnInodeOfAnEarlierOneIsSent(t *testing.T) {
+	for name, first := range map[string]string{"small": same, "header": lines("header", 10)} {
+		for _, down := range []bool{false, true} {
+			for _, all := range []string{first, first + "and more\n"} {
+				t.Run(name+map[bool]string{true: ", while down", false: ", running"}[down], func(t *testing.T) {
+					r := newRig(t).open()
+					r.write("app.log", first)
 					r.drain()
-					r.remove("kept")
-					r.drain()
-					if len(r.log.gens) != 0 {
-						t.Fatalf("%d generations", len(r.log.gens))
+					r.release()
+					if down {
+						r.save()
+						r.crash()
+					} else {
+						r.rename("app.log", "kept")
+						r.drain()
+						r.remove("kept")
+						r.drain()
+						if len(r.log.gens) != 0 {
+							t.Fatalf("%d generations", len(r.log.gens))
+						}
+						r.write("app.log", "")
 					}
-					r.write("app.log", "")
-				}
-				r.reuse("app.log", all)
-				r.later("app.log")
-				if down {
-					r.open()
-				}
-				r.drain()
-				r.want(same + all)
-				r.wantLosses(map[bool]int{true: 1}[down]) // who knows what was written to it before it was deleted
-			})
+					r.reuse("app.log", all)
+					r.later("app.log")
+					if down {
+						r.open()
+					}
+					r.drain()
+					r.want(first + all)
+					r.wantLosses(map[bool]int{true: 1}[down]) // who knows what was written to it before it was deleted
+				})
+			}
 		}
 	}
 }

@@ -142,8 +142,12 @@ func (l *Log) fits(c *candidate, g *generation) bool {
 	if err != nil || !same {
 		return false
 	}
-	if few := max(int64(g.head.length), g.offset) < telling; few && !c.hasAge(stateOf(g)) && !l.wasCut(stateOf(g)) {
+	s := stateOf(g)
+	if few := max(int64(g.head.length), g.offset) < telling; few && !c.hasAge(s) && !l.wasCut(s) {
 		return false
+	}
+	if c.kind == "" && c.at.same(g.dev, g.ino) && g.offset <= headMax && !c.hasAge(s) {
+		return false // made later, in the place of the one that was deleted: what is equal may be no more than how each file begins
 	}
 	return g.verify == nil || g.verify(func(p []byte, off int64) (int, error) { return readAt(c.content, p, off) })
 }

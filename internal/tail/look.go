@@ -321,8 +321,8 @@ func (l *Log) newest() *generation {
 func (l *Log) revive(f *file, at info) (*generation, error) {
 	for i := len(l.finished) - 1; i >= 0; i-- {
 		s := l.finished[i]
-		if !at.same(s.Dev, s.Ino) || at.size < s.Offset || s.Head.Length == 0 ||
-			s.Offset < telling && !(&candidate{at: at, content: f}).hasAge(s) {
+		// Many programs begin each file alike: a later one with the same inode is told by its birth.
+		if !at.same(s.Dev, s.Ino) || at.size < s.Offset || s.Head.Length == 0 || !(&candidate{at: at, content: f}).hasAge(s) {
 			continue
 		}
 		same, err := contentMatches(f, s.Head.sum(), nil, s.Check.sum(), s.Offset)
