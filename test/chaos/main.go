@@ -268,7 +268,6 @@ type abilities struct {
 	volumes    string // why not; empty: it does
 	namespaces string
 	logrotate  string
-	limits     string
 }
 
 func newAbilities() *abilities {

@@ -18,7 +18,6 @@ type mutant struct {
 	file  string // below the module's root
 	edits []edit
 	fault string // that shows it
-	check string // of the oracle, that shall catch it; empty: any
 }
 
 // edit replaces a text of a file; an empty file is the mutant's.

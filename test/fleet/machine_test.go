@@ -175,7 +175,6 @@ func TestMachineTransitions(t *testing.T) {
 		w := s.write("app")
 		s.up()
 		s.moved(n, "app")
-		first := s.daemon(n)
 		s.must(health.Await(s.ctx, `logforward_check#check OK: `))
 
 		mark := s.events.count(n, "logforward")
@@ -197,7 +196,7 @@ func TestMachineTransitions(t *testing.T) {
 		if again.PID == status.PID || again.Pause == nil || !again.Pause.Until.Equal(status.Pause.Until) {
 			t.Errorf("after a restart of %d the daemon %d has the pause %+v, want %+v", status.PID, again.PID, again.Pause, status.Pause)
 		}
-		first = s.daemon(n)
+		first := s.daemon(n)
 		mark = s.events.count(n, "logforward")
 		s.transit(n, "resume")
 		s.events.sequence(n, "logforward", mark, "resuming", "observed", "forwarding")
