@@ -203,6 +203,57 @@ func TestVerifyTellsDamageAndWhere(t *testing.T) {
 	}
 }
 
+// A log whose last ledger went with its directory is known by the record alone; it mustn't be passed over.
+func TestVerifyNamesLogsWithoutLedger(t *testing.T) {
+	s := newSite(t)
+	for _, log := range []string{"app", "web"} {
+		s.define(log, "log: "+log+"\npath: LOGS/"+log+".log\nstart: beginning\n")
+		s.append(log+".log", strings.Repeat("a line\n", 5000))
+	}
+	s.startAll()
+	for _, log := range []string{"app", "web"} {
+		s.arrives(log, strings.Repeat("a line\n", 5000))
+	}
+	verify := func(args ...string) (int, string, string) {
+		return once(t, append([]string{"verify", "--record", "--url", s.url, "--output", s.output}, args...)...)
+	}
+	eventually(t, "the record proves both", func() bool {
+		code, out, _ := verify()
+		return code == 0 && strings.Count(out, "intact   34 KiB") == 2
+	})
+	lose := func(log string) {
+		t.Helper()
+		files, err := filepath.Glob(filepath.Join(s.output, "n1.example.net", log+"*"))
+		if err != nil || len(files) < 2 {
+			t.Fatal(files, err)
+		}
+		for _, file := range files {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	lose("web")
+	for _, args := range [][]string{nil, {"*/*"}} {
+		code, out, errText := verify(args...)
+		if code != exitOK || !strings.Contains(out, "n1.example.net/app  intact    34 KiB") || !strings.Contains(out, "n1.example.net/web  unproved  0 B     34 KiB") ||
+			!strings.Contains(out, "no ledger below these directories") {
+			t.Errorf("%v: %d %s %s", args, code, out, errText)
+		}
+	}
+	if code, out, _ := verify("*/app"); code != exitOK || strings.Contains(out, "web") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, _, errText := verify("n1.example.net/web"); code != exitFailure || !strings.Contains(errText, "there is no ledger of n1.example.net/web") {
+		t.Errorf("%d %s", code, errText)
+	}
+	// Where nothing is left, or the directory is another, that is no success.
+	lose("app")
+	if code, out, errText := verify(); code != exitFailure || strings.Count(out, "unproved  0 B     34 KiB") != 2 || !strings.Contains(errText, "none of 2 logs has a ledger") {
+		t.Errorf("%d %s %s", code, out, errText)
+	}
+}
+
 func TestRunEndsWithSignalAndAnswersOnItsSocket(t *testing.T) {
 	s := newSite(t)
 	s.append("app.log", "line\n")

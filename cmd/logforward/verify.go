@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,11 +22,13 @@ func (p *program) verifyCommand(app *fisk.Application) {
 	c := p.command(app, "verify", "Compare a log's central bytes with what its node sent", `
 Reads the central files, rotated and compressed ones too, and computes the running digest that the node
 computed when it read its log. The ledgers have it at the beginning and end of each file; --record asks the
-broker for that of what lies in files which are still written to. So it finds what a bad disk, a truncation or
+broker for that of what lies in files which are still written to, and for logs that have no ledger any more: a
+log that is named by a record alone is unproved, with all its bytes. So it finds what a bad disk, a truncation or
 an editor did to central files, and files that are missing. It doesn't find a forger, who could change a ledger, too.
 
 Of each log: bytes that are intact, that no digest proves yet, that are damaged or missing, and that retention has
-deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1: something is damaged, or couldn't be read.
+deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1: something is damaged, or couldn't
+be read, or none of the logs has a ledger.
 
     logforward verify                               # everything below the output directory
     logforward verify web1.example.net/nginx-access --record
@@ -34,10 +38,10 @@ deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1
 		if err != nil {
 			return err
 		}
-		logs, err := chooseLogs(v.List("output"), what)
-		if err != nil {
+		if err := checkPatterns(what); err != nil {
 			return err
 		}
+		recorded := func(context.Context) ([][2]string, error) { return nil, nil }
 		proofs := func(context.Context, string, string) ([]receive.Proof, error) { return nil, nil }
 		if record {
 			x, err := p.centre(ctx, v, "verify")
@@ -45,11 +49,21 @@ deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1
 				return err
 			}
 			defer x.close()
+			if len(what) == 0 || slices.ContainsFunc(what, isPattern) { // one that has its name told is missed without
+				recorded = func(ctx context.Context) ([][2]string, error) {
+					return receive.Recorded(ctx, x.positions, func(identity, log string) bool { return wanted(what, identity, log) })
+				}
+			}
 			proofs = func(ctx context.Context, identity, log string) ([]receive.Proof, error) {
 				return receive.Proofs(ctx, x.positions, identity, log)
 			}
 		}
+		logs, err := chooseLogs(ctx, v.List("output"), what, recorded)
+		if err != nil {
+			return err
+		}
 		all := make([]*receive.Verification, 0, len(logs))
+		here := 0 // that have a ledger
 		for _, l := range logs {
 			known, err := proofs(ctx, l[0], l[1])
 			if err != nil {
@@ -59,58 +73,72 @@ deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1
 			if ctx.Err() != nil {
 				return fmt.Errorf("verify: %w", ctx.Err())
 			}
+			if errors.Is(err, receive.ErrNoLedger) && len(known) > 0 {
+				all = append(all, receive.NotHere(l[0], l[1], known))
+				continue
+			}
+			here++
 			if err != nil { // the other logs' verdicts are wanted all the same
 				one = &receive.Verification{Identity: l[0], Log: l[1], Verdict: receive.Unread, Parts: []receive.Part{{Verdict: receive.Unread, Why: err.Error()}}}
 			}
 			all = append(all, one)
 		}
-		return p.showVerified(all)
+		err = p.showVerified(all)
+		if err == nil && here == 0 {
+			err = fmt.Errorf("none of %d logs has a ledger below %s: is that the receivers' output directory (--output)?", len(all), strings.Join(v.List("output"), ", "))
+		}
+		return err
 	})
 	c.Arg("log", "IDENTITY/LOG, with * and ? in each; none: all").StringsVar(&what)
 	c.Flag("record", "Ask the broker's records for what isn't in ledgers yet").UnNegatableBoolVar(&record)
 	set = p.settings(c, settings.Verify)
 }
 
-// chooseLogs finds the logs below the outputs that the patterns name. A pattern that names none is an error.
-func chooseLogs(outputs, patterns []string) ([][2]string, error) {
+// checkPatterns tells whether each can name a log.
+func checkPatterns(patterns []string) error {
 	for _, pattern := range patterns {
 		if _, _, err := splitLog(pattern); err != nil {
-			return nil, err
+			return err
 		}
 		if _, err := path.Match(pattern, ""); err != nil {
-			return nil, usage("%q: %w", pattern, err)
+			return usage("%q: %w", pattern, err)
 		}
 	}
+	return nil
+}
+
+func isPattern(s string) bool { return strings.ContainsAny(s, `*?[\`) }
+
+// wanted tells whether one of the patterns names a log; without patterns each is named.
+func wanted(patterns []string, identity, log string) bool {
+	return len(patterns) == 0 || slices.ContainsFunc(patterns, func(pattern string) bool {
+		ok, _ := path.Match(pattern, identity+"/"+log) // neither name holds a slash
+		return ok
+	})
+}
+
+// chooseLogs finds the logs that the patterns name, below the outputs and among those that are recorded. A pattern that names none is an error.
+func chooseLogs(ctx context.Context, outputs, patterns []string, recorded func(context.Context) ([][2]string, error)) ([][2]string, error) {
 	all, err := receive.Logs(outputs)
 	if err != nil {
 		return nil, fmt.Errorf("look for logs: %w; is that the receivers' output directory (--output)?", err)
 	}
-	if len(patterns) == 0 {
-		if len(all) == 0 {
-			return nil, fmt.Errorf("there is no log below %s: is that the receivers' output directory (--output)?", strings.Join(outputs, ", "))
-		}
-		return all, nil
+	more, err := recorded(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look for logs: %w", err)
 	}
-	used := make([]bool, len(patterns))
-	var chosen [][2]string
-	for _, l := range all {
-		wanted := false
-		for i, pattern := range patterns {
-			// Neither name holds a slash.
-			if ok, _ := path.Match(pattern, l[0]+"/"+l[1]); ok {
-				used[i], wanted = true, true
-			}
-		}
-		if wanted {
-			chosen = append(chosen, l)
-		}
+	all = append(all, more...)
+	slices.SortFunc(all, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	all = slices.Compact(all)
+	if len(patterns) == 0 && len(all) == 0 {
+		return nil, fmt.Errorf("there is no log below %s: is that the receivers' output directory (--output)?", strings.Join(outputs, ", "))
 	}
-	for i, pattern := range patterns {
-		if !used[i] {
+	for _, pattern := range patterns {
+		if !slices.ContainsFunc(all, func(l [2]string) bool { return wanted([]string{pattern}, l[0], l[1]) }) {
 			return nil, noLedger(receive.ErrNoLedger, pattern, outputs)
 		}
 	}
-	return chosen, nil
+	return slices.DeleteFunc(all, func(l [2]string) bool { return !wanted(patterns, l[0], l[1]) }), nil
 }
 
 func (p *program) showVerified(all []*receive.Verification) error {
@@ -128,7 +156,8 @@ func (p *program) showVerified(all []*receive.Verification) error {
 		}
 		rows = append(rows, []string{name, v.Verdict, size(v.Intact), size(v.Unproved), size(v.Damaged), size(v.Expired), strconv.Itoa(v.Gaps), size(v.Lost)})
 		for _, x := range v.Parts {
-			if file := x.File; x.Verdict == receive.Damaged || x.Verdict == receive.Unread || len(all) == 1 {
+			// What lies in a file and only isn't proved yet is every day's.
+			if file := x.File; x.Verdict == receive.Damaged || x.Verdict == receive.Unread || file == "" || len(all) == 1 {
 				if file != "" {
 					file = path.Join(x.Output, file)
 				}

@@ -76,6 +76,42 @@ func Proofs(ctx context.Context, positions *broker.Records, identity, log string
 	return all, nil
 }
 
+// Recorded lists the logs that the broker's records know to have bytes, in order: those whose key is wanted, nil: all.
+func Recorded(ctx context.Context, positions *broker.Records, wanted func(identity, log string) bool) ([][2]string, error) {
+	list, err := positions.ListOf(ctx, func(key string) bool {
+		identity, log, err := splitKey(key)
+		return err == nil && (wanted == nil || wanted(identity, log))
+	})
+	if err != nil {
+		return nil, err
+	}
+	var all [][2]string
+	for _, r := range list {
+		rec, err := parseRecord(r.Value)
+		if err == nil && rec.Place.Position == 0 && len(rec.Ranges) == 0 {
+			continue // it is known, and nothing was committed yet
+		}
+		identity, log, err := splitKey(r.Key)
+		if err == nil {
+			all = append(all, [2]string{identity, log})
+		}
+	}
+	return inOrder(all), nil
+}
+
+// NotHere is the verdict about a log that has no ledger ([ErrNoLedger]), and of which the record proves that it has bytes.
+func NotHere(identity, log string, proofs []Proof) *Verification {
+	v := newVerifier(identity, log)
+	ends := make(map[uint64]uint64)
+	for _, p := range proofs {
+		ends[p.Epoch] = max(ends[p.Epoch], p.Position)
+	}
+	for epoch, end := range ends {
+		v.part(Unproved, &Extent{Epoch: epoch}, 0, end, "the record knows them, and no ledger below these directories does: is a receiver's missing?")
+	}
+	return v.verdict()
+}
+
 // Verify reads all central bytes of a log below the outputs, computes the running digest once more, and compares it with what the node said it
 // is wherever a ledger or one of the proofs has it. It finds what bad disks, truncation and editors did to central files, and files that are missing; not
 // a forger, who could write another digest into the ledger. It may run while receivers write, and then should have been given proofs that were read before.
@@ -313,8 +349,12 @@ func Logs(outputs []string) ([][2]string, error) {
 	for l := range seen {
 		all = append(all, l)
 	}
-	slices.SortFunc(all, func(a, b [2]string) int { return cmp.Or(strings.Compare(a[0], b[0]), strings.Compare(a[1], b[1])) })
-	return all, nil
+	return inOrder(all), nil
+}
+
+func inOrder(logs [][2]string) [][2]string {
+	slices.SortFunc(logs, func(a, b [2]string) int { return cmp.Or(strings.Compare(a[0], b[0]), strings.Compare(a[1], b[1])) })
+	return slices.Compact(logs)
 }
 
 // parsePathName takes what pathName writes.
