@@ -142,6 +142,10 @@ func (v *validation) definitions(dir string, c forward.Config) (files []string) 
 		if o.Summary != "" {
 			text += ": " + o.Summary
 		}
+		if o.Special != "" {
+			v.warn("log "+d.Log, fmt.Sprintf("not followed: %s: it is %s", o.Path, o.Special), "name a regular file, or a directory's files with a pattern")
+			continue
+		}
 		v.ok("log "+d.Log, "%s", text)
 		for _, q := range o.Refused {
 			v.warn("log "+d.Log, fmt.Sprintf("not followed: %s: %s", q.Where, q.Problem), "permit it in allowed_paths, or have the pattern match less")

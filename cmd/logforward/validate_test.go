@@ -260,12 +260,22 @@ func TestValidateOfDefinitionsAndSettings(t *testing.T) {
 	s.define("secret", "log: secret\npath: /etc/shadow\n")
 	s.define("moon", "log: moon\npath: LOGS/x.log\ndestination: moon\n")
 	s.define("all", "log: all\npath: LOGS/*.log\n")
+	s.define("whole", "log: whole\npath: LOGS\n")
+	s.define("pipe", "log: pipe\npath: LOGS/pipe\n")
 	s.append("good.log", "x\n")
+	if err := unix.Mkfifo(s.logs+"/pipe", 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Symlink("/etc/passwd", s.logs+"/link.log"); err != nil {
 		t.Fatal(err)
 	}
 	for check, text := range map[string]string{"definition " + s.dir + "/forwarders.d/bad.yaml": "url", "log secret": "not permitted", "log moon": "moon"} {
 		if f := s.finds(check, "failed"); !strings.Contains(f[0].Text, text) {
+			t.Errorf("%+v", f)
+		}
+	}
+	for check, text := range map[string]string{"log whole": "it is a directory", "log pipe": "it is a FIFO"} {
+		if f := s.finds(check, "warning"); !strings.Contains(f[0].Text, text) {
 			t.Errorf("%+v", f)
 		}
 	}

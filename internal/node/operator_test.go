@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -204,6 +206,17 @@ func TestStartIsRefused(t *testing.T) {
 	if err := os.Symlink("/etc/not-there-yet", filepath.Join(b.logs, "dangling")); err != nil {
 		t.Fatal(err)
 	}
+	if err := syscall.Mkfifo(filepath.Join(b.logs, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("fifo", filepath.Join(b.logs, "to-fifo")); err != nil {
+		t.Fatal(err)
+	}
+	socket, err := net.Listen("unix", filepath.Join(b.logs, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
 	for _, c := range []struct {
 		name string
 		r    control.StartRequest
@@ -218,6 +231,9 @@ func TestStartIsRefused(t *testing.T) {
 		{"glob outside", control.StartRequest{Log: "a", Path: "/etc/pass*", Destination: "central"}, control.ErrRefused, "may be forwarded"},
 		{"glob outside without matches", control.StartRequest{Log: "a", Path: "/etc/none*/x", Destination: "central"}, control.ErrRefused, "not permitted"},
 		{"a directory", control.StartRequest{Log: "a", Path: b.logs + "/web", Destination: "central"}, control.ErrInvalid, "/web/*.log"},
+		{"a FIFO", control.StartRequest{Log: "a", Path: b.logs + "/fifo", Destination: "central"}, control.ErrInvalid, "it is a FIFO"},
+		{"a socket", control.StartRequest{Log: "a", Path: b.logs + "/socket", Destination: "central"}, control.ErrInvalid, "it is a socket"},
+		{"a link to a FIFO", control.StartRequest{Log: "a", Path: b.logs + "/to-fifo", Destination: "central"}, control.ErrInvalid, "only regular files are forwarded"},
 		{"unknown destination", control.StartRequest{Log: "a", Path: b.logs + "/a", Destination: "moon"}, control.ErrRefused, "known: archive, central"},
 		{"no destination with two", control.StartRequest{Log: "a", Path: b.logs + "/a"}, control.ErrRefused, "archive, central"},
 		{"unknown log", control.StartRequest{Log: "a"}, control.ErrUnknownLog, "known: web"},
@@ -231,6 +247,10 @@ func TestStartIsRefused(t *testing.T) {
 				t.Errorf("%v; want %v with %q", err, c.kind, c.says)
 			}
 		})
+	}
+	// No device lies where something is allowed.
+	if got := special("/dev/null"); got != "a device" {
+		t.Errorf("/dev/null is %q", got)
 	}
 	b.want("after all that", "web.a.log a.log end")
 	// What is permitted is, also where it doesn't exist yet.

@@ -148,7 +148,7 @@ type ground struct {
 	real    string   // where the path leads; empty: nowhere else, or that can't be told
 	fault   error    // why the path can't be started
 	finding *finding // of a glob that is to be started
-	folder  bool     // the path is a directory, and may be known to be one
+	special string   // what the path is instead of a regular file, where it may be followed; empty: it is one, or isn't there yet
 }
 
 // ground looks at a path, for no longer than a while and with no lock held. start has it looked at all that a start asks.
@@ -178,8 +178,7 @@ func (n *Node) ground(ctx context.Context, path string, start bool, within time.
 		}
 		g.fault = permitted(path, n.config.Allowed, find)
 		if g.fault == nil && !isGlob(path) {
-			info, err := os.Stat(path)
-			g.folder = err == nil && info.IsDir()
+			g.special = special(path)
 		}
 		return g
 	}).Wait(ctx)
@@ -187,6 +186,28 @@ func (n *Node) ground(ctx context.Context, path string, start bool, within time.
 		return ground{path: path, fault: errLate}
 	}
 	return g
+}
+
+const aDirectory = "a directory"
+
+// special says what a path is that is there and can't be followed, for only regular files are.
+func special(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	switch mode := info.Mode(); {
+	case mode.IsRegular():
+		return ""
+	case mode.IsDir():
+		return aDirectory
+	case mode&os.ModeNamedPipe != 0:
+		return "a FIFO"
+	case mode&os.ModeSocket != 0:
+		return "a socket"
+	default:
+		return "a device"
+	}
 }
 
 // update brings everything up to date: it has globs looked at, all of them where again is set, and applies what is found

@@ -29,6 +29,7 @@ type Outlook struct {
 	Definition                   // with the destination filled in
 	Files      []string          // that are followed now
 	Summary    string            // of a glob's files; empty: no glob
+	Special    string            // what the path is where it isn't a regular file: a directory, a FIFO; nothing is followed as long as it is
 	Refused    []control.Problem // files that match, and are not followed
 }
 
@@ -47,6 +48,7 @@ func Preview(d Definition, allowed tail.Allowed, destinations []string) (Outlook
 		if info, err := os.Stat(d.Path); err == nil && info.Mode().IsRegular() {
 			o.Files = []string{d.Path}
 		}
+		o.Special = special(d.Path)
 		return o, nil
 	}
 	g := &glob{Pattern: d.Path}

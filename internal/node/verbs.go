@@ -80,8 +80,12 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, g ground, now tim
 		return control.Reply{}, control.Errorf(control.CodeRefused, "start %s: %s: %v", r.Log, d.Path, err).
 			WithHint("this node forwards only %s (allowed_paths)", n.config.Allowed)
 	}
-	if g.folder {
-		return control.Reply{}, control.Errorf(control.CodeInvalid, "start %s: %s: it is a directory", r.Log, d.Path).WithHint("name its files, such as '%s/*.log'", d.Path)
+	if g.special != "" {
+		err := control.Errorf(control.CodeInvalid, "start %s: %s: it is %s", r.Log, d.Path, g.special)
+		if g.special == aDirectory {
+			return control.Reply{}, err.WithHint("name its files, such as '%s/*.log'", d.Path)
+		}
+		return control.Reply{}, err.WithHint("only regular files are forwarded")
 	}
 	switch {
 	case f == nil:
