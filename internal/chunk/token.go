@@ -102,11 +102,11 @@ func CheckName(name string) error {
 	case name == "":
 		return fmt.Errorf("name is empty")
 	case name == "." || name == "..":
-		return fmt.Errorf("name %q is a directory", name)
+		return fmt.Errorf("name %.40q is a directory", name)
 	case strings.IndexByte(name, '/') >= 0:
-		return fmt.Errorf("name %q holds a path separator", name)
+		return fmt.Errorf("name %.40q holds a path separator", name)
 	case strings.IndexByte(name, 0) >= 0:
-		return fmt.Errorf("name %q holds a NUL", name)
+		return fmt.Errorf("name %.40q holds a NUL", name)
 	}
 	if n := len(Token(name)); n > MaxToken {
 		return fmt.Errorf("name %.40q… is %d bytes long as a token; at most %d", name, n, MaxToken)

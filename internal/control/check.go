@@ -32,7 +32,7 @@ func CheckLog(name string) error {
 		return fmt.Errorf("log: %w", err)
 	}
 	if name != strings.TrimSpace(name) {
-		return fmt.Errorf("log: name %q begins or ends with a space", name)
+		return fmt.Errorf("log: name %.80q begins or ends with a space", name)
 	}
 	return nil
 }
@@ -64,14 +64,15 @@ func CheckPath(path string) error {
 	return nil
 }
 
-// CheckDestination tells whether a destination may have this name: A-Z a-z 0-9 _ -, at most 64.
+// CheckDestination tells whether a destination may have this name: A-Z a-z 0-9 _ -, at most 64. What it is instead
+// isn't quoted: a URL may have a password in it, and errors are shown to whoever looks at status.
 func CheckDestination(name string) error {
 	if name == "" || len(name) > MaxDestination {
 		return fmt.Errorf("destination: name of %d bytes; 1 to %d", len(name), MaxDestination)
 	}
-	for _, c := range []byte(name) {
+	for i, c := range []byte(name) {
 		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-') {
-			return fmt.Errorf("destination %.80q: a name holds letters, digits, _ and - only (destinations are chosen by name, a request carries no URL)", name)
+			return fmt.Errorf("destination: a name holds letters, digits, _ and - only, not %q at byte %d (destinations are chosen by name, never by URL)", name[i:i+1], i)
 		}
 	}
 	return nil

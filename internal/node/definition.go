@@ -39,8 +39,14 @@ func fields() map[string]bool {
 	return map[string]bool{"log": true, "path": true, "destination": false, "start": false, "rate": false}
 }
 
-// ParseDefinition reads a definition file's content. Every fault is reported, not
-// just the first, each as "name:line: field: what". name is only for these.
+// maxFaults is how many faults of one definition are told of.
+const maxFaults = 20
+
+// ParseDefinition reads a definition file's content. Not just the first fault is reported,
+// each as "name:line: field: what". name is only for these. What they quote of known
+// fields is escaped and bounded: status shows these to the same people when they are
+// right. A destination isn't quoted, for it may be a URL with a password; of anything else
+// only unknown fields' names are.
 func ParseDefinition(name string, content []byte) (d Definition, err error) {
 	// What configuration management writes may be anything, and the parser is a
 	// stranger's: a panic in it must cost this file only, not the node's forwarding.
@@ -114,6 +120,9 @@ func fromFields(name string, first int, values []*ast.MappingValueNode) (d Defin
 		if _, ok := seen[field]; fields()[field] && !ok {
 			fault(first, field, "is missing")
 		}
+	}
+	if more := len(faults) - maxFaults; more > 0 {
+		faults = append(faults[:maxFaults], fmt.Errorf("%s: and %d more faults", name, more))
 	}
 	if len(faults) > 0 {
 		return Definition{}, errors.Join(faults...)

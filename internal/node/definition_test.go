@@ -1,8 +1,10 @@
 package node
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"unicode"
 
 	"logforward/internal/tail"
 )
@@ -84,5 +86,36 @@ func TestASyntaxErrorQuotesNothing(t *testing.T) {
 		if _, err := ParseDefinition("a.yaml", []byte(content)); err == nil || strings.Contains(err.Error(), "$6$") || strings.Contains(err.Error(), "sesame") && !strings.Contains(err.Error(), "unknown field") {
 			t.Errorf("%q: %v", content, err)
 		}
+	}
+}
+
+// Whoever may ask for status sees a broken definition's errors, on a terminal and in the log of their tools.
+func TestWhatErrorsQuoteIsBoundedAndHarmless(t *testing.T) {
+	long := strings.Repeat("a\u202e\x1b]0;x\a/", 2000)
+	for _, value := range []string{long, "/" + long, "//" + long, " ", ". ", "..", " " + strings.Repeat("é", 60), "/\xff\xfe", "\x1b[2J", "nats://user:sesame@broker:4222", "user:sesame@broker", "/a/../" + strings.Repeat("b", 3000), "/" + strings.Repeat("[", 3000)} {
+		for _, field := range fieldNames() {
+			content := fmt.Sprintf("%s: %q\n", field, value)
+			_, err := ParseDefinition("a.yaml", []byte(content))
+			if err == nil {
+				t.Errorf("%.80q passed", content)
+				continue
+			}
+			if field == "destination" && strings.Contains(err.Error(), "sesame") {
+				t.Error(err)
+			}
+			for _, said := range strings.Split(err.Error(), "\n") {
+				if i := strings.IndexFunc(said, func(c rune) bool { return !unicode.IsPrint(c) }); i >= 0 || len(said) > 1000 {
+					t.Errorf("%s: %d bytes, with %d: %.100q", field, len(said), i, said)
+				}
+			}
+		}
+	}
+	var many strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&many, "b%d: c\n", i)
+	}
+	_, err := ParseDefinition("a.yaml", []byte(many.String()))
+	if err == nil || strings.Count(err.Error(), "\n") != maxFaults || !strings.HasSuffix(err.Error(), "and 4982 more faults") {
+		t.Errorf("%.3000v", err)
 	}
 }
