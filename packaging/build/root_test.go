@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -40,6 +42,19 @@ echo ready
 exec chroot . sh -c 'trap "" HUP INT; while :; do sleep 3600 & wait; done'
 `
 
+// starter runs functions on one thread that never ends: the kernel kills a root when the thread that started it is gone, so that a test that is
+// killed leaves none behind.
+var starter = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
+
 func newRoot(t *testing.T) *root {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -53,14 +68,16 @@ func begin(t *testing.T, namespaces []string, script string, args ...string) *ro
 	t.Helper()
 	args = append([]string{"--fork", "--kill-child", "sh", "-c", script, "layer", t.TempDir()}, args...)
 	r := &root{T: t, booted: script == boot, keeper: exec.Command("unshare", append(namespaces, args...)...)}
-	r.keeper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	r.keeper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	var complaint bytes.Buffer
 	r.keeper.Stderr = &complaint
 	out, err := r.keeper.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.keeper.Start(); err != nil {
+	started := make(chan error, 1)
+	starter() <- func() { started <- r.keeper.Start() }
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

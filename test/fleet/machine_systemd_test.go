@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"logforward/test/proc"
 )
 
 // booted is a real systemd in namespaces of its own.
@@ -45,7 +47,7 @@ func boot(t *testing.T) *booted {
 	cmd := exec.Command("unshare", "--fork", "--pid", "--kill-child", "--mount", "--cgroup", "--ipc", "--uts", "--net", "sh", "testdata/systemd.sh", root, programs.Logforward)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	if err := proc.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

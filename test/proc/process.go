@@ -31,6 +31,17 @@ var starter = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
+// Start starts a command that dies with this process.
+func Start(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started := make(chan error, 1)
+	starter() <- func() { started <- cmd.Start() }
+	return <-started
+}
+
 // Launch starts a program. Its output is appended to a file; it dies with this process. attr may be nil.
 func Launch(name, output string, env []string, attr *syscall.SysProcAttr, args ...string) (*Process, error) {
 	cmd := exec.Command(args[0], args[1:]...)
@@ -40,14 +51,8 @@ func Launch(name, output string, env []string, attr *syscall.SysProcAttr, args .
 	}
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, append(os.Environ(), env...)
-	if attr == nil {
-		attr = new(syscall.SysProcAttr)
-	}
-	attr.Pdeathsig = syscall.SIGKILL
 	cmd.SysProcAttr = attr
-	started := make(chan error, 1)
-	starter() <- func() { started <- cmd.Start() }
-	if err := <-started; err != nil {
+	if err := Start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	p := &Process{name, cmd, time.Now(), make(chan struct{})}
