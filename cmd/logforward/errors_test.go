@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,6 +136,31 @@ func TestRefusalTellsHowToLearnWhy(t *testing.T) {
 	for _, other := range []error{control.Errorf(control.CodeRefused, "no"), control.Errorf(control.CodeInvalid, "x is not permitted for y: the policy z")} {
 		if got := explained(other); got != other {
 			t.Error(got)
+		}
+	}
+}
+
+// Whatever is refused by policy, the command says it with the hint.
+func TestEveryRefusedChangeTellsHowToLearnWhy(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var verb atomic.Value
+	daemon := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprintf(w, `{"error": "%s is not permitted for local=eve: the policy doesn't let local=eve do this", "code": "refused"}`, verb.Load())
+	})}
+	go func() { _ = daemon.Serve(l) }() // ends with Close
+	t.Cleanup(func() { _ = daemon.Close() })
+	for _, args := range [][]string{{"start", "a", "/var/log/a"}, {"stop", "a"}, {"pause", "--all"}, {"resume", "a"}, {"redirect", "a", "central"}} {
+		verb.Store(args[0])
+		code, _, errText := once(t, append(args, "--socket", socket)...)
+		if code != exitRefused || !strings.Contains(errText, "logforward policy explain --caller local=eve --action "+args[0]) {
+			t.Errorf("%v: %d %s", args, code, errText)
 		}
 	}
 }
