@@ -21,7 +21,7 @@ DIST_MATCH  ?= has_file("/lib64/ld-linux-x86-64.so.2") && !has_command("logforwa
 SHELL       := /bin/bash
 
 .DEFAULT_GOAL := build
-.PHONY: help build choria run fleet dist packages test test-fleet test-machine test-packages test-puppet lint model chaos mutants bench bench-page bench-parts bench-peers soak fuzz docs clean
+.PHONY: help build choria run fleet dist packages test test-alerts test-fleet test-machine test-packages test-puppet lint model chaos mutants bench bench-page bench-parts bench-peers soak fuzz docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ test-puppet: ## Check the Puppet module, and apply it with a real Puppet in a ro
 	cd packaging/build && $(GO) vet . && $(GO) test -timeout $(TEST_TIME) -run Puppet .
 	LOGFORWARD_ROLLOUT_TESTS=1 $(GO) test -timeout $(TEST_TIME) -run 'Puppet|Governor' ./test/fleet
 
+test-alerts: ## Have Prometheus evaluate its alerts, docs/prometheus/alerts.yml; builds Prometheus' libraries, over a minute the first time
+	cd test/alerts && $(GO) vet . && $(GO) test .
+
 test-fleet: ## Test with real Choria brokers, servers and clients only
 	$(GO) test -timeout $(TEST_TIME) ./test/fleet
 
@@ -123,9 +126,10 @@ fuzz: ## Fuzz each parser for FUZZ_TIME
 		done; \
 	done
 
-docs: build bin/choria ## Write docs/settings.md and the Puppet types from the settings, ddl/logforward.ddl from its JSON, the Puppet module's copies, and the machine's graph
+docs: build bin/choria ## Write docs/settings.md and the Puppet types from the settings, docs/metrics.md from what is shown, ddl/logforward.ddl from its JSON, the Puppet module's copies, and the machine's graph
 	$(GO) test ./ddl -run TestRuby -update
 	$(GO) test ./internal/settings -run TestPuppet -update
+	$(GO) test ./cmd/logforward -run TestMetricsAreDocumented -update
 	install -D -m 0644 -t puppet/files/mcollective/agent ddl/logforward.json ddl/logforward.ddl
 	bin/logforward config --markdown > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md

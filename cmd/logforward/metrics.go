@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,11 +50,30 @@ func textFiles(v *values) string {
 	return c.TextFiles
 }
 
+// numbersHelp says what the numbers of a node are; each is of all its logs.
+var numbersHelp = map[string]string{
+	"up":                "1 while the daemon answers; else there are no other numbers.",
+	"uptime_seconds":    "How long the daemon runs.",
+	"logs":              "Logs that are defined, and operators'.",
+	"logs_failed":       "Logs that can't be forwarded.",
+	"logs_paused":       "Logs that are paused.",
+	"problems":          "Problems that status lists: broken definitions, a policy that is missing, and the like.",
+	"destinations_down": "Destinations that logs go to and that aren't connected.",
+	"lag_bytes":         "Bytes in the logs' files that aren't confirmed.",
+	"lag_seconds":       "Time since the oldest bytes that aren't confirmed were seen.",
+	"confirmed_bytes":   "Positions that are confirmed. A log that begins a new epoch counts from zero again.",
+	"bytes_per_second":  "Bytes sent, smoothed over some seconds.",
+	"gaps":              "Ranges that were lost on this node since the daemon started.",
+	"gap_bytes":         "Positions that gaps took since the daemon started.",
+	"resends":           "Times that a receiver asked to go back since the daemon started.",
+	"textfile_written":  "1: this file could be written.",
+}
+
 // writeTextFile replaces a file as Prometheus' node exporter reads it.
 func writeTextFile(name string, numbers map[string]float64) error {
 	r := prometheus.NewRegistry()
 	for what, n := range numbers {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "logforward", Subsystem: "node", Name: what, Help: "Of all logs of this node: " + strings.ReplaceAll(what, "_", " ") + "."})
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "logforward", Subsystem: "node", Name: what, Help: numbersHelp[what]})
 		g.Set(n)
 		if err := r.Register(g); err != nil {
 			return err

@@ -56,12 +56,14 @@ func (c *counters) published(bytes uint64, again bool) {
 
 // metrics collects the counters of all logs that run.
 type metrics struct {
-	engine    *Engine
-	perLog    []logMetric
-	lag       *prometheus.Desc
-	connected *prometheus.Desc
-	window    *prometheus.Desc
-	logs      *prometheus.Desc
+	engine      *Engine
+	perLog      []logMetric
+	unconfirmed *prometheus.Desc
+	lagBytes    *prometheus.Desc
+	lagSeconds  *prometheus.Desc
+	connected   *prometheus.Desc
+	window      *prometheus.Desc
+	logs        *prometheus.Desc
 }
 
 type logMetric struct {
@@ -92,7 +94,12 @@ func newMetrics(e *Engine) *metrics {
 	counter("rounds_total", "Times that publishing went back.", func(c *counters) uint64 { return c.rounds.Load() })
 	counter("resends_total", "Times that a receiver asked to go back.", func(c *counters) uint64 { return c.resends.Load() })
 	counter("forks_total", "Times that the centre had other bytes at positions of this log.", func(c *counters) uint64 { return c.forks.Load() })
-	m.lag = prometheus.NewDesc("logforward_forward_unconfirmed_bytes", "Bytes handed out and not confirmed.", []string{"log", "destination"}, nil)
+	gauge := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("logforward_forward_"+name, help, []string{"log", "destination"}, nil)
+	}
+	m.unconfirmed = gauge("unconfirmed_bytes", "Bytes handed out and not confirmed.")
+	m.lagBytes = gauge("lag_bytes", "Bytes in the log's files that aren't confirmed, read or not.")
+	m.lagSeconds = gauge("lag_seconds", "Time since the oldest bytes that aren't confirmed were seen.")
 	m.connected = prometheus.NewDesc("logforward_forward_connected", "1 while the destination is connected.", []string{"destination"}, nil)
 	m.window = prometheus.NewDesc("logforward_forward_window_bytes", "Bytes published and not answered.", []string{"destination"}, nil)
 	m.logs = prometheus.NewDesc("logforward_forward_logs", "Logs by what they do.", []string{"state"}, nil)
@@ -104,31 +111,36 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, l := range m.perLog {
 		ch <- l.desc
 	}
-	ch <- m.lag
+	ch <- m.unconfirmed
+	ch <- m.lagBytes
+	ch <- m.lagSeconds
 	ch <- m.connected
 	ch <- m.window
 	ch <- m.logs
 }
 
-// Collect implements prometheus.Collector. It asks no forwarder, so a scrape is never held up.
+// Collect implements prometheus.Collector. It waits for the forwarders no longer than [Engine.Status] does, so a scrape isn't held up.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	stands := m.engine.Status()
 	m.engine.mu.Lock()
-	runs := make([]*forwarder, 0, len(m.engine.runs))
-	for _, f := range m.engine.runs {
-		runs = append(runs, f)
-	}
-	states := map[string]float64{}
-	for range m.engine.refused {
-		states[Failed]++
+	stats := make(map[string]*counters, len(m.engine.runs))
+	for name, f := range m.engine.runs {
+		stats[name] = f.stats
 	}
 	m.engine.mu.Unlock()
-	for _, f := range runs {
-		s := f.view.status()
+	states := map[string]float64{}
+	for _, s := range stands {
 		states[s.State]++
-		for _, l := range m.perLog {
-			ch <- prometheus.MustNewConstMetric(l.desc, l.kind, float64(l.value(f.stats)), s.Log, s.Destination)
+		c := stats[s.Log]
+		if c == nil {
+			continue // its definition is refused, or it has just ended
 		}
-		ch <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(s.Unconfirmed), s.Log, s.Destination)
+		for _, l := range m.perLog {
+			ch <- prometheus.MustNewConstMetric(l.desc, l.kind, float64(l.value(c)), s.Log, s.Destination)
+		}
+		ch <- prometheus.MustNewConstMetric(m.unconfirmed, prometheus.GaugeValue, float64(s.Unconfirmed), s.Log, s.Destination)
+		ch <- prometheus.MustNewConstMetric(m.lagBytes, prometheus.GaugeValue, float64(s.LagBytes), s.Log, s.Destination)
+		ch <- prometheus.MustNewConstMetric(m.lagSeconds, prometheus.GaugeValue, s.LagSeconds, s.Log, s.Destination)
 	}
 	for state, n := range states {
 		ch <- prometheus.MustNewConstMetric(m.logs, prometheus.GaugeValue, n, state)

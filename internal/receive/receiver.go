@@ -375,6 +375,7 @@ func (r *Receiver) season(ctx context.Context) error {
 		defer r.mu.Unlock()
 		r.serving = false
 	}()
+	r.metrics.partitions.Set(float64(layout.Partitions))
 	r.logger.Info("receiving", "layout", layout.ID, "prefix", layout.Prefix, "partitions", layout.Partitions, "output", r.config.Output)
 	// The sharing outlives the partitions: they give their leases back.
 	sharing, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -473,6 +474,7 @@ func (r *Receiver) setWorking(n int, is bool) {
 		delete(r.working, n)
 		delete(r.sharing.work, n)
 	}
+	r.metrics.working.Set(float64(len(r.working)))
 	r.broadcast()
 }
 
