@@ -75,13 +75,13 @@ leafnodes { reconnect: 1, remotes: [ { urls: [ %s ] } ] }
 	m.kill("n1", 9)
 	arrive("what was written with two of three servers")
 	m.startServer(0)
-	m.eventually("the third copy to be there again", time.Minute, func() error { return m.copies(3) })
+	m.eventually("the third copy to be there again", 3*time.Minute, func() error { return m.copies(3) })
 	for _, n := range []int{1, 3} {
 		began := time.Now()
 		m.setup("--partitions", "3", "--replicas", fmt.Sprint(n))
 		t.Logf("%d copies are set after %s", n, time.Since(began).Round(time.Millisecond))
 		arrive(fmt.Sprintf("what was written while it became %d copies", n))
-		m.eventually("the copies", time.Minute, func() error { return m.copies(n) })
+		m.eventually("the copies", 3*time.Minute, func() error { return m.copies(n) })
 		t.Logf("they are there, and what was written meanwhile, after %s", time.Since(began).Round(time.Millisecond))
 	}
 	stop()
@@ -92,7 +92,7 @@ leafnodes { reconnect: 1, remotes: [ { urls: [ %s ] } ] }
 
 // copies tells whether each stream and bucket has so many copies, all of them up to date.
 func (m *team) copies(n int) error {
-	ctx, cancel := context.WithTimeout(m.t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(m.t.Context(), 10*time.Second) // a question that comes between two leaders gets no answer, and is asked again
 	defer cancel()
 	nc, err := broker.Connect(ctx, broker.Options{URLs: strings.Split(m.urls(), ",")})
 	if err != nil {
