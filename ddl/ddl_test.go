@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/choria-io/go-choria/providers/agent/mcorpc/ddl/agent"
-	"github.com/santhosh-tekuri/jsonschema/v5"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 var update = flag.Bool("update", false, "write logforward.ddl anew")
@@ -45,7 +45,7 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema, err := jsonschema.Compile(filepath.Join(strings.TrimSpace(string(out)), "internal/fs/schemas/mcorpc/ddl/v1/agent.json"))
+	schema, err := jsonschema.NewCompiler().Compile(filepath.Join(strings.TrimSpace(string(out)), "internal/fs/schemas/mcorpc/ddl/v1/agent.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
