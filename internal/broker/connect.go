@@ -57,6 +57,9 @@ type Options struct {
 	OnConnect    func(*nats.Conn)
 	OnDisconnect func(*nats.Conn, error)
 	OnReconnect  func(*nats.Conn)
+	// OnClosed is called when the connection has ended for good, whoever ended it: the client library does after some errors of the broker,
+	// such as of a message that is bigger than it takes since a reload.
+	OnClosed func(*nats.Conn)
 	// OnPermission is called when the broker has refused a publish or a
 	// subscription. NATS reports that later than the call, and only here.
 	OnPermission func(Refusal)
@@ -174,6 +177,11 @@ func behaviour(o Options, urls []string, dial *dialer) []nats.Option {
 			o.Logger.Info("reconnected", "broker", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
 			if o.OnReconnect != nil {
 				o.OnReconnect(nc)
+			}
+		}),
+		nats.ClosedHandler(func(nc *nats.Conn) {
+			if o.OnClosed != nil {
+				o.OnClosed(nc)
 			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {

@@ -65,6 +65,9 @@ func (f *forwarder) failed(err error) {
 	} else {
 		f.bare = time.Time{}
 	}
+	if errors.Is(err, broker.ErrPayloadTooBig) {
+		f.maxPayload = f.link.takes()
+	}
 	wait := f.backoff.next()
 	if !broker.Retryable(err) {
 		wait = max(wait, f.backoff.most/2)

@@ -1,8 +1,10 @@
 package forward
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -70,13 +72,21 @@ func (l *link) open() {
 }
 
 // run connects (what is wrong with the options is shown and tried again, for files can
-// be mended) and then says hello until ctx ends.
+// be mended) and then says hello, until ctx ends. The client library gives a connection up for good
+// after some errors, such as of a message that is bigger than the broker takes since a reload: then there is another one.
 func (l *link) run(ctx context.Context) {
 	wait := backoff{first: time.Second, most: 30 * time.Second}
-	for {
-		err := l.connect(ctx)
+	for ctx.Err() == nil {
+		began := time.Now()
+		alive, end := context.WithCancelCause(ctx)
+		err := l.connect(ctx, end)
 		if err == nil {
-			break
+			l.greet(alive)
+			err = errors.Join(context.Cause(alive), l.hangUp())
+		}
+		end(nil)
+		if time.Since(began) > 2*wait.most {
+			wait.reset()
 		}
 		if ctx.Err() != nil {
 			return
@@ -89,10 +99,10 @@ func (l *link) run(ctx context.Context) {
 			return
 		}
 	}
-	l.greet(ctx)
 }
 
-func (l *link) connect(ctx context.Context) error {
+// connect makes the connection; ended is told why the client library has given it up.
+func (l *link) connect(ctx context.Context, ended func(error)) error {
 	o := l.destination.Broker
 	if o.Identity == nil {
 		o.Identity = broker.PlainNATS{Prefix: l.destination.Prefix}
@@ -104,6 +114,9 @@ func (l *link) connect(ctx context.Context) error {
 	o.OnConnect = func(nc *nats.Conn) { l.connected(nc) }
 	o.OnReconnect = func(nc *nats.Conn) { l.connected(nc) }
 	o.OnDisconnect = func(_ *nats.Conn, err error) { l.disconnected(err) }
+	o.OnClosed = func(nc *nats.Conn) {
+		ended(fmt.Errorf("the connection ended for good: %w", cmp.Or(nc.LastError(), nats.ErrConnectionClosed)))
+	}
 	o.OnPermission = func(r broker.Refusal) {
 		l.mu.Lock()
 		l.err = fmt.Errorf("the broker doesn't permit to %s %s: the node's credentials need it", r.Op, r.Subject)
@@ -139,6 +152,20 @@ func (l *link) connect(ctx context.Context) error {
 		l.connected(nc)
 	}
 	return nil
+}
+
+// hangUp ends the connection, if there is one.
+func (l *link) hangUp() error {
+	l.mu.Lock()
+	nc, publisher := l.conn, l.publisher
+	l.conn, l.publisher, l.transport, l.up = nil, nil, nil, false
+	l.mu.Unlock()
+	if nc == nil {
+		return nil
+	}
+	err := publisher.Close()
+	nc.Close()
+	return err
 }
 
 // connected may come twice for one connection, from the callback and from connect.
@@ -207,6 +234,17 @@ func (l *link) conduit() (t transport, maxPayload int, err error) {
 	return l.transport, l.maxPayload, l.err
 }
 
+// takes is the most bytes that the broker takes now; 0: unknown. It may say so while the connection lasts.
+func (l *link) takes() int {
+	l.mu.Lock()
+	nc := l.conn
+	l.mu.Unlock()
+	if nc == nil {
+		return 0
+	}
+	return int(nc.MaxPayload()) // without the lock: it waits for whoever writes to the network
+}
+
 // control takes a message from a receiver. Whatever it says, each forwarder
 // checks it against what it knows.
 func (l *link) control(m *nats.Msg) {
@@ -258,18 +296,9 @@ func (l *link) kick() {
 // close ends the connection after the forwarders are gone.
 func (l *link) close() error {
 	l.stopping()
-	l.mu.Lock()
-	nc, publisher := l.conn, l.publisher
-	l.mu.Unlock()
-	var err error
-	if publisher != nil {
-		err = publisher.Close()
-	}
-	if nc != nil {
-		nc.Close()
-	}
+	err := l.hangUp() // first, so that nothing waits for the network
 	l.stopped.Wait()
-	return err
+	return errors.Join(err, l.hangUp())
 }
 
 func marshal(v any) []byte {

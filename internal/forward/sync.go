@@ -27,7 +27,7 @@ func (f *forwarder) linkUp() {
 	f.transport, f.maxPayload, f.up = t, maxPayload, true
 	f.synced = false
 	f.patience = time.Now().Add(syncPatience)
-	if f.waiting > 0 {
+	if f.next > f.stored {
 		f.goBack(f.stored)
 	}
 	f.notBefore = time.Time{}

@@ -38,7 +38,7 @@ func mutants() []*mutant {
 		{name: "drop-reconnect-rule", about: "a node doesn't go back to what wasn't acknowledged when its connection breaks", file: forward + "goback.go", fault: "cut-last",
 			edits: []edit{
 				{"	f.goBack(f.stored)\n	f.notBefore", "	f.notBefore", ""},
-				{"	if f.waiting > 0 {\n		f.goBack(f.stored)\n	}\n", "", forward + "sync.go"},
+				{"	if f.next > f.stored {\n		f.goBack(f.stored)\n	}\n", "", forward + "sync.go"},
 			}},
 		{name: "advance-on-broker-ack", about: "the node counts as confirmed what the broker has acknowledged", file: forward + "goback.go", fault: "wipe-broker",
 			edits: []edit{{"	if f.link.destination.Commit == Stored {\n		if d, ok", "	if true {\n		if d, ok", ""}}},
