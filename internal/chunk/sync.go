@@ -36,6 +36,14 @@ type Pause struct {
 // Holds tells whether it says that the node must not publish.
 func (p *Pause) Holds() bool { return p != nil && !p.Since.IsZero() }
 
+// Check tells what makes a pause one that no node may take: its hello has to say the number, and no receiver would take that. nil is none.
+func (p *Pause) Check() error {
+	if p != nil && p.Change > MaxPosition {
+		return fmt.Errorf("change %d of the pause can't be", p.Change)
+	}
+	return nil
+}
+
 // maxLeft keeps what is left of a pause within what a duration can hold.
 const maxLeft = int64(10*366*24*time.Hour) / 1e6
 
@@ -201,8 +209,11 @@ func ParseAnswer(b []byte) (*Answer, error) {
 	if err := parse(b, a); err != nil {
 		return nil, fmt.Errorf("sync answer: %w", err)
 	}
-	if l := a.Layout; l != nil && (l.ID == "" || l.Prefix == "" || l.Partitions < 1 || l.Partitions > 1<<16) {
-		return nil, fmt.Errorf("sync answer: layout %q with prefix %q and %d partitions can't be", l.ID, l.Prefix, l.Partitions)
+	if l := a.Layout; l != nil && (l.ID == "" || len(l.ID) > 64 || !plainPrefix(l.Prefix) || l.Partitions < 1 || l.Partitions > 1<<16) {
+		return nil, fmt.Errorf("sync answer: layout %.40q with prefix %.40q and %d partitions can't be", l.ID, l.Prefix, l.Partitions)
+	}
+	if err := a.Pause.Check(); err != nil {
+		return nil, fmt.Errorf("sync answer: %w", err)
 	}
 	for token, l := range a.Logs {
 		if _, err := ParseToken(token); err != nil {
@@ -219,6 +230,9 @@ func ParseAnswer(b []byte) (*Answer, error) {
 func ParseControl(b []byte) (*Control, error) {
 	c := new(Control)
 	if err := parse(b, c); err != nil {
+		return nil, fmt.Errorf("control message: %w", err)
+	}
+	if err := c.Pause.Check(); err != nil {
 		return nil, fmt.Errorf("control message: %w", err)
 	}
 	return c, nil

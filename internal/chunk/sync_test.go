@@ -131,3 +131,25 @@ func TestControlRoundTrip(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
+
+// What a node keeps of the centre's word must be something that it can say and use.
+func TestNodeRefusesWhatItCouldNotUse(t *testing.T) {
+	for _, text := range []string{
+		`{"pause":{"change":9223372036854775808,"since":"2026-01-01T00:00:00Z"}}`,
+		`{"pause":{"change":18446744073709551615}}`,
+		`{"ready":true,"layout":{"id":"x","prefix":"logs.>","partitions":1}}`,
+		`{"ready":true,"layout":{"id":"x","prefix":"logs.","partitions":1}}`,
+		`{"ready":true,"layout":{"id":"x","prefix":"logs\r\nPUB a","partitions":1}}`,
+		`{"ready":true,"layout":{"id":"x","prefix":"","partitions":1}}`,
+	} {
+		if a, err := ParseAnswer([]byte(text)); err == nil {
+			t.Errorf("%s: %+v", text, a)
+		}
+	}
+	if c, err := ParseControl([]byte(`{"pause":{"change":9223372036854775808}}`)); err == nil {
+		t.Errorf("%+v", c)
+	}
+	if _, err := ParseAnswer([]byte(`{"ready":true,"pause":{"change":9223372036854775807},"layout":{"id":"x","prefix":"a.b-c_D","partitions":1}}`)); err != nil {
+		t.Error(err)
+	}
+}

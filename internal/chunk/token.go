@@ -126,6 +126,24 @@ func (s Subject) String() string {
 	return s.Prefix + "." + strconv.Itoa(s.Partition) + "." + Token(s.Identity) + "." + Token(s.Log)
 }
 
+// plainPrefix tells whether a prefix is one or more plain tokens, in which nothing has a meaning to the broker.
+func plainPrefix(prefix string) bool {
+	if prefix == "" || len(prefix) > 128 {
+		return false
+	}
+	for token := range strings.SplitSeq(prefix, ".") {
+		if token == "" {
+			return false
+		}
+		for i := range len(token) {
+			if !plain(token[i]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // ParseSubject takes a chunk's subject apart. The partition isn't compared with the
 // identity's: during a change of layout both the old and the new one are right.
 func ParseSubject(prefix, subject string) (Subject, error) {

@@ -58,7 +58,7 @@ type forwarder struct {
 	askedAt  time.Time
 	steady   int // chunks that followed one another closely
 	layout   *chunk.Layout
-	bare     time.Time // since when the old layout's subject has no stream
+	bare     time.Time // since when the old layout's subject has no stream, or isn't permitted
 
 	saveSeq  uint64
 	savedSeq uint64

@@ -58,7 +58,7 @@ func (f *forwarder) failed(err error) {
 		return // the end
 	}
 	f.sendErr = err
-	if errors.Is(err, broker.ErrNoStream) {
+	if nowhere(err) {
 		if f.bare.IsZero() {
 			f.bare = time.Now()
 		}
@@ -75,6 +75,11 @@ func (f *forwarder) failed(err error) {
 	f.log.Debug("going back", "to", f.stored, "after", wait, "error", err)
 	f.goBack(f.stored)
 	f.notBefore = time.Now().Add(wait)
+}
+
+// nowhere tells that a chunk is certainly not stored, and won't be by this layout: no stream takes its subject, or the node may not publish to it.
+func nowhere(err error) bool {
+	return errors.Is(err, broker.ErrNoStream) || errors.Is(err, broker.ErrPermission) && !broker.OutcomeUnknown(err)
 }
 
 // goBack continues from position, which is a border of the flight and not below confirmed:

@@ -157,8 +157,8 @@ func (f *forwarder) offer(layout *chunk.Layout) {
 	}
 }
 
-// noStreamFor is how long the old layout's subject must have had no stream until
-// nothing of this log can be left there.
+// noStreamFor is how long the old layout's subject must have had no stream, or been refused, until
+// nothing of this log is waited for there.
 const noStreamFor = 30 * time.Second
 
 // settle changes to the new layout once everything that was sent by the old one is
@@ -176,7 +176,7 @@ func (f *forwarder) settle(now time.Time) {
 		return
 	}
 	if gone && !same {
-		f.log.Warn("the old layout's stream is gone; what was sent there is sent again", "layout", old.ID, "new", f.layout.ID)
+		f.log.Warn("the old layout's stream is gone, or isn't permitted any more; what was sent there is sent again", "layout", old.ID, "new", f.layout.ID)
 		f.goBack(f.flight.start)
 	}
 	f.takeLayout(f.layout)

@@ -222,6 +222,9 @@ func (s *State) fleetPause(destination string, now time.Time) (*held, error) {
 	if err := json.Unmarshal(b, h); err != nil {
 		return nil, fmt.Errorf("state: pause of %s: %w", destination, err)
 	}
+	if err := h.Check(); err != nil { // taken by an older version
+		return nil, fmt.Errorf("state: pause of %s: %w", destination, err)
+	}
 	if longest := now.Add(h.Duration()); !h.Ends.IsZero() && h.Ends.After(longest) {
 		h.Ends = longest
 	}
