@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -45,8 +46,9 @@ type State struct {
 	log  *slog.Logger
 	lock *os.File
 
-	mu sync.Mutex // over db: it is replaced when it turns out to be corrupt
-	db *bolt.DB
+	mu     sync.Mutex // over db: it is replaced when it turns out to be corrupt
+	db     *bolt.DB
+	closed bool
 }
 
 // OpenState opens the state in dir, which is made (0700) if missing. The error
@@ -119,7 +121,8 @@ func (s *State) open() error {
 
 func (s *State) setAside(path string, why error) error {
 	aside := path + ".corrupt-" + time.Now().UTC().Format("20060102T150405.000000000Z")
-	if err := os.Rename(path, aside); err != nil {
+	// It may be away already: by somebody's hand, or by an earlier try that found no room for the new one.
+	if err := os.Rename(path, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("set corrupt state aside: %w", err)
 	}
 	s.log.Error("state is corrupt; it was set aside and a new one is begun; positions are recovered from the centre",
@@ -193,35 +196,38 @@ func guard(f func() error) (err error) {
 
 // update runs one transaction. It has reached the disk when update returns nil.
 func (s *State) update(f func(*bolt.Tx) error) error {
+	return s.run(func() error { return s.db.Update(f) })
+}
+
+func (s *State) view(f func(*bolt.Tx) error) error {
+	return s.run(func() error { return s.db.View(f) })
+}
+
+// run runs a transaction; once more on a new file where the damage of the old one shows up only now. A log that begins only reads: it must not wait
+// until another one writes.
+func (s *State) run(transaction func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.db == nil {
+	if s.closed {
 		return errors.New("state is closed")
 	}
-	err := guard(func() error { return s.db.Update(f) })
-	if !corruption(err) {
-		return err
-	}
-	// The damage showed up late. The old handle can't be used or closed any more.
 	path := filepath.Join(s.dir, stateFile)
-	if aside := s.setAside(path, err); aside != nil {
-		return errors.Join(err, aside)
+	if s.db != nil {
+		err := guard(transaction)
+		if !corruption(err) {
+			return err
+		}
+		if aside := s.setAside(path, err); aside != nil {
+			return errors.Join(err, aside)
+		}
+		s.db = nil // it can't be used or closed any more: it may hold its own locks
 	}
 	db, err := openWhole(path)
 	if err != nil {
 		return fmt.Errorf("begin a new state %s: %w", path, err)
 	}
 	s.db = db
-	return guard(func() error { return s.db.Update(f) })
-}
-
-func (s *State) view(f func(*bolt.Tx) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.db == nil {
-		return errors.New("state is closed")
-	}
-	return guard(func() error { return s.db.View(f) })
+	return guard(transaction)
 }
 
 func put(tx *bolt.Tx, bucket, key string, value []byte) error {
@@ -384,10 +390,13 @@ func (s *State) Each(bucket string, f func(key string, value []byte) error) erro
 func (s *State) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.db == nil {
+	if s.closed {
 		return nil
 	}
-	err := s.db.Close()
-	s.db = nil
+	s.closed = true
+	var err error
+	if s.db != nil {
+		err = s.db.Close()
+	}
 	return errors.Join(err, s.lock.Close())
 }
