@@ -59,6 +59,7 @@ func (f *forwarder) open() error {
 		}
 	}
 	f.tail, f.rec = t, *rec
+	f.rec.Log, f.rec.Destination = f.want.Name, f.want.Destination // as they are: JSON spoils what isn't UTF-8
 	f.rec.Path, f.rec.Drained = f.want.Path, false
 	f.begun = rec.Epoch > 0
 	f.restored, f.safe = rec.Reserved, rec.Reserved

@@ -99,10 +99,15 @@ func (r *record) check() error {
 		return fmt.Errorf("known epoch %d can't be", r.Known)
 	case r.Layout != nil && (r.Layout.Prefix == "" || r.Layout.Partitions < 1 || r.Layout.Partitions > 1<<16):
 		return fmt.Errorf("layout %q with prefix %q and %d partitions can't be", r.Layout.ID, r.Layout.Prefix, r.Layout.Partitions)
-	case chunk.CheckName(r.Log) != nil:
+	case r.Log == "": // of a name that isn't text more can't be said
 		return errors.New("it names no log")
 	}
 	return nil
+}
+
+// text is a name as JSON gives it back. Names are bytes, and a glob's come from file names: what isn't UTF-8 in them is lost there.
+func text(name string) string {
+	return strings.Map(func(r rune) rune { return r }, name)
 }
 
 func recordKey(destination, log string) string { return destination + "\x00" + log }
@@ -119,7 +124,7 @@ func (s *State) checkpoint(destination, log string) (*record, error) {
 		return nil, nil
 	}
 	r, err := decodeRecord(raw)
-	if err == nil && (r.Log != log || r.Destination != destination) {
+	if err == nil && (r.Log != text(log) || r.Destination != text(destination)) {
 		err = fmt.Errorf("%w: it belongs to %s at %s", errCorrupt, r.Log, r.Destination)
 	}
 	if err != nil {
