@@ -65,16 +65,28 @@ func (f *forwarder) failed(err error) {
 	} else {
 		f.bare = time.Time{}
 	}
-	if errors.Is(err, broker.ErrPayloadTooBig) {
-		f.maxPayload = f.link.takes()
-	}
 	wait := f.backoff.next()
-	if !broker.Retryable(err) {
+	if !broker.Retryable(err) && !f.shrink(err) {
 		wait = max(wait, f.backoff.most/2)
 	}
 	f.log.Debug("going back", "to", f.stored, "after", wait, "error", err)
 	f.goBack(f.stored)
 	f.notBefore = time.Now().Add(wait)
+}
+
+// shrink makes chunks smaller where one was too big, and tells whether they are. What the broker takes may have changed while the connection lasts; what a
+// stream takes nobody says, so that is found by halves.
+func (f *forwarder) shrink(err error) bool {
+	if !errors.Is(err, broker.ErrPayloadTooBig) {
+		return false
+	}
+	was := f.limit()
+	if answer := new(broker.AnswerError); errors.As(err, &answer) {
+		f.maxPayload = was/2 + chunk.HeaderRoom
+	} else {
+		f.maxPayload = f.link.takes()
+	}
+	return f.limit() < was
 }
 
 // nowhere tells that a chunk is certainly not stored, and won't be by this layout: no stream takes its subject, or the node may not publish to it.

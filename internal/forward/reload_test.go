@@ -10,6 +10,7 @@ import (
 	"logforward/internal/chunk"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // A broker whose max_payload is lowered by a reload tells its clients nothing. It refuses the next chunk and ends the connection,
@@ -28,6 +29,22 @@ func TestForwardGoesOnAfterTheBrokerTakesSmallerMessages(t *testing.T) {
 	more := bytes.Repeat([]byte("much\n"), 100<<10)
 	n.append("app", more)
 	n.delivered("app", append(want, more...))
+}
+
+// A stream may take less than its broker, and says so only by refusing.
+func TestForwardFindsWhatAStreamTakes(t *testing.T) {
+	t.Parallel()
+	c := newCentre(t)
+	c.options = jetstream.StreamConfig{MaxMsgSize: 40 << 10}
+	c.restart()
+	n := newNode(t, c)
+	want := bytes.Repeat([]byte("much\n"), 100<<10)
+	n.append("app", want)
+	n.start(n.log("app"))
+	n.delivered("app", want)
+	if g := c.look("app"); len(g.gaps) != 0 || len(g.epochs) != 1 {
+		t.Errorf("gaps %+v, epochs %v", g.gaps, g.epochs)
+	}
 }
 
 // A broker tells its clients of a smaller max_payload together with other news. The client library then refuses what is bigger, without a new connection.
