@@ -100,3 +100,18 @@ func TestForwardLeavesALayoutThatItMayNotPublishBy(t *testing.T) {
 		t.Error("the layout is still the one that isn't permitted")
 	}
 }
+
+// A message that nobody asked for can't use up a log's epochs: of the last one there is no next.
+func TestForwardBelievesNoAbsurdEpochUnasked(t *testing.T) {
+	t.Parallel()
+	c := newCentre(t)
+	n := newNode(t, c)
+	n.append("app", []byte("one\n"))
+	n.start(n.log("app"))
+	n.delivered("app", []byte("one\n"))
+	was := n.status("app").Epoch
+	c.tell(chunk.Control{Fork: []chunk.Fork{{Log: "app", Epoch: was, Known: chunk.MaxPosition}}})
+	eventually(t, "a new epoch", func() bool { return n.status("app").Epoch > was })
+	n.append("app", []byte("two\n"))
+	n.delivered("app", []byte("one\ntwo\n"))
+}

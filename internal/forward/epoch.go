@@ -49,10 +49,16 @@ func (f *forwarder) forked(known uint64, why string) {
 	f.ask(0)
 }
 
+// epochAhead is how far beyond its own clock a node believes an unasked message about an epoch: a hundred years, in µs.
+const epochAhead = 100 * 366 * 24 * 3600 * 1e6
+
 // onFork obeys a receiver that demands a new epoch.
 func (f *forwarder) onFork(x chunk.Fork) {
 	if !f.begun || f.tail == nil || x.Epoch != f.rec.Epoch || x.Known > chunk.MaxPosition {
 		return
+	}
+	if x.Known > max(f.rec.Epoch, uint64(max(f.engine.cfg.Now().UnixMicro(), 0)))+epochAhead {
+		x.Known = 0 // behind that there would soon be no epoch left; the answer to the hello tells what the centre knows
 	}
 	f.forked(x.Known, "a receiver has other bytes at positions of this epoch")
 }
