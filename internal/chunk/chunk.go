@@ -288,6 +288,8 @@ func (r *reader) gap() *Gap {
 		r.fail("header %s: %w", HeaderGap, err)
 	} else if g.Cause == "" || g.Bytes < -1 {
 		r.fail("header %s: a gap needs a cause and a number of bytes", HeaderGap)
+	} else if _, err := g.Time.MarshalJSON(); err != nil { // it reads more than it writes, and the ledger's line couldn't be written, ever
+		r.fail("header %s: %w", HeaderGap, err)
 	}
 	// What a node wrote goes into ledgers and onto terminals.
 	g.Cause, g.Path = clip(g.Cause, 120), clip(g.Path, 200)
