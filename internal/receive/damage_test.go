@@ -305,3 +305,45 @@ func TestStateOfABackupFromBeforeTheFirstCommit(t *testing.T) {
 	s.steady(n, "after the backup came back\n")
 	n.same()
 }
+
+// The same where the file of the backup was closed since, and no other was begun.
+func TestStateOfABackupFromBeforeARotation(t *testing.T) {
+	t.Parallel()
+	var c clock
+	c.middle(time.Hour)
+	s := newSite(t, func(config *Config) { config.RotateEvery, config.Now = time.Hour, c.now })
+	n := s.node("web1", "syslog")
+	s.steady(n, "in the backup\n")
+	db := filepath.Join(s.config.State, "receive.db")
+	backup, err := os.ReadFile(db)
+	s.must(err)
+	s.startReceiver()
+	n.send(n.make("not in the backup\n"))
+	n.waitConfirmed()
+	c.forward(time.Hour)
+	eventually(t, "close it", func() (bool, string) { files, err := s.r.state.closedFiles(); return err == nil && len(files) == 1, "" })
+	s.must(s.stopReceiver())
+	s.must(os.WriteFile(db, backup, 0o600))
+	s.steady(n, "later\n")
+	n.same()
+}
+
+// The same where nothing came since but the rotation.
+func TestStateOfABackupFromBeforeARotationAlone(t *testing.T) {
+	t.Parallel()
+	var c clock
+	c.middle(time.Hour)
+	s := newSite(t, func(config *Config) { config.RotateEvery, config.Now = time.Hour, c.now })
+	n := s.node("web1", "syslog")
+	s.steady(n, "in the backup\n")
+	db := filepath.Join(s.config.State, "receive.db")
+	backup, err := os.ReadFile(db)
+	s.must(err)
+	s.startReceiver()
+	c.forward(time.Hour)
+	eventually(t, "close it", func() (bool, string) { files, err := s.r.state.closedFiles(); return err == nil && len(files) == 1, "" })
+	s.must(s.stopReceiver())
+	s.must(os.WriteFile(db, backup, 0o600))
+	s.steady(n, "later\n")
+	n.same()
+}

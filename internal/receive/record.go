@@ -121,13 +121,21 @@ func (r *record) covers(receiver string, m *mark) bool {
 	return false
 }
 
-// beyond tells whether the record knows of bytes in a file of this receiver's that its state doesn't, be it one that
-// nothing was committed to by what the state says.
+// beyond tells whether the record knows of bytes in files of this receiver's that its state doesn't, be it in one that
+// nothing was committed to by what the state says, or that a file was closed which is open by the state.
 func (r *record) beyond(receiver string, lo *local) bool {
 	m := &lo.Committed
 	for _, s := range r.Ranges {
-		ours := s.Receiver == receiver && s.File != "" && (s.File == m.File || s.File == lo.Opening)
-		if ours && (s.Epoch > m.Place.Epoch || s.Epoch == m.Place.Epoch && s.To > m.Place.Position) {
+		if s.Receiver != receiver || s.File == "" {
+			continue
+		}
+		// A state that knows no place may be a new one, in the place of one that was lost: of that are the ranges.
+		known := m.Place.Epoch > 0 || s.File == m.File || s.File == lo.Opening
+		if known && (s.Epoch > m.Place.Epoch || s.Epoch == m.Place.Epoch && s.To > m.Place.Position) {
+			return true
+		}
+		open := m.File != "" && m.From != m.Place.Position && s.Epoch == m.Place.Epoch && s.From == m.From
+		if open && s.File != m.File && (lo.Closing == nil || s.File != lo.Closing.To) {
 			return true
 		}
 	}
