@@ -165,7 +165,7 @@ func (p *partition) retire(l *log) error {
 		return nil
 	}
 	now := p.r.now()
-	to, err := free(p.r.config.Output, func(i int) string { return p.r.naming.closedName(m.File, now, i) })
+	to, err := p.r.free(func(i int) string { return p.r.naming.closedName(m.File, now, i) })
 	if err != nil {
 		return fmt.Errorf("name for closed file %s: %w", m.File, err)
 	}

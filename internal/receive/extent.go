@@ -23,6 +23,8 @@ type Extent struct {
 	Gone   bool  // the file isn't there any more: retention deleted it, or somebody else
 	Since  time.Time
 
+	expired bool // retention deleted it
+
 	before, after proof // running digests at From, and behind the run
 }
 
@@ -108,7 +110,7 @@ func extentsOf(ledgers []ledger) (all []Extent, err error) {
 func extents(entries []Entry) []Extent {
 	var all []Extent
 	open := make(map[string][]int) // extents of the file that has this name now
-	damaged := make(map[string][]int)
+	past := make(map[string][]int) // of a file that nothing more goes into: it was closed under this name, or is damaged
 	for i := range entries {
 		switch e := &entries[i]; e.Event {
 		case EventRange:
@@ -121,10 +123,10 @@ func extents(entries []Entry) []Extent {
 					last.End = e.Offset
 				}
 			}
-			for _, j := range damaged[e.File] { // the name is another file's now
+			for _, j := range past[e.File] { // the name is another file's now
 				all[j].Gone = true
 			}
-			delete(damaged, e.File)
+			delete(past, e.File)
 			open[e.File] = append(open[e.File], len(all))
 			all = append(all, Extent{Epoch: e.Epoch, From: e.From, File: e.File, Offset: e.Offset, End: -1, Since: e.Time.UTC(), before: proofOf(e.Digest)})
 		case EventEnd:
@@ -144,7 +146,7 @@ func extents(entries []Entry) []Extent {
 		case EventClose:
 			list := open[e.File]
 			delete(open, e.File)
-			open[e.Name] = list
+			past[e.Name] = append(past[e.Name], list...)
 			for n, j := range list {
 				all[j].File = e.Name
 				if n == len(list)-1 {
@@ -155,11 +157,11 @@ func extents(entries []Entry) []Extent {
 				}
 			}
 		case EventDamage: // nothing more goes into it; what is left of it can be read
-			damaged[e.File] = append(damaged[e.File], open[e.File]...)
+			past[e.File] = append(past[e.File], open[e.File]...)
 			delete(open, e.File)
 		case EventExpire:
-			for _, j := range open[e.File] {
-				all[j].Gone = true
+			for _, j := range past[e.File] {
+				all[j].Gone, all[j].expired = true, true
 			}
 		}
 	}

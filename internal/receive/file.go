@@ -125,11 +125,11 @@ func (n *naming) base(identity, log string, t time.Time) string {
 }
 
 // variants are the names to try in turn for a log's next open file: the plain one, unless
-// it isn't this receiver's to give, or somebody else's file has it.
+// it isn't this receiver's to give, or somebody else's file has it. No number is taken for a part of a receiver's name: r1's are never r1-2's.
 func (n *naming) variants(identity, log string, t time.Time) func(i int) string {
 	stem := n.fill(n.stem, identity, log, t)
 	return func(i int) string {
-		if n.suffixed {
+		if n.suffixed || n.asCompressed(stem+n.ext) {
 			i++
 		}
 		switch i {
@@ -138,8 +138,18 @@ func (n *naming) variants(identity, log string, t time.Time) func(i int) string 
 		case 1:
 			return stem + "@" + n.receiver + n.ext
 		}
-		return fmt.Sprintf("%s@%s-%d%s", stem, n.receiver, i, n.ext)
+		return fmt.Sprintf("%s@%s@%d%s", stem, n.receiver, i, n.ext)
 	}
+}
+
+// asCompressed tells whether a plain name is what another log's file is called once it is compressed.
+func (n *naming) asCompressed(name string) bool {
+	for _, how := range compressions {
+		if how.ending != "" && strings.HasSuffix(name, n.ext+how.ending) {
+			return true
+		}
+	}
+	return false
 }
 
 // others tells whether another receiver may have chosen a name of an open file or ledger.
@@ -168,19 +178,24 @@ func (n *naming) ledgerName(identity, log string, i int) string {
 	case i == 1:
 		name += "@" + n.receiver
 	case i > 1:
-		name += fmt.Sprintf("@%s-%d", n.receiver, i)
+		name += fmt.Sprintf("@%s@%d", n.receiver, i)
 	}
 	return name + ".jsonl"
 }
 
 // free finds the first name of a sequence that no file has, in no form: a closed file that was
-// compressed still has its name.
-func free(output string, name func(i int) string) (string, error) {
+// compressed still has its name. So has one that somebody took away, for retention would delete by it what has the name then.
+func (r *Receiver) free(name func(i int) string) (string, error) {
 next:
 	for i := range 1000 {
 		s := name(i)
+		if closed, err := r.state.isClosed(s); err != nil {
+			return "", err
+		} else if closed {
+			continue
+		}
 		for _, how := range compressions {
-			_, err := os.Lstat(filepath.Join(output, s+how.ending))
+			_, err := os.Lstat(filepath.Join(r.config.Output, s+how.ending))
 			if err == nil {
 				continue next
 			}

@@ -33,8 +33,9 @@ type log struct {
 	// meanwhile queues.
 	hold   holding
 	queue  []*delivery
-	notes  []Entry // ledger lines that wait for the ledger to be open
-	rotate bool    // the next commit closes the file
+	notes  []Entry      // ledger lines that wait for the ledger to be open
+	lines  []chan error // of housekeeping, to be told when they are committed
+	rotate bool         // the next commit closes the file
 
 	askedRound uint64 // of the last resend that was asked for
 	asked      time.Time
@@ -310,7 +311,11 @@ func (p *partition) witness(l *log, h chunk.HelloLog) {
 	}
 	p.r.logger.Warn("node was told that more is central than is known here; taking its word", "identity", l.identity, "log", l.name,
 		"epoch", h.Epoch, "confirmed", h.Confirmed, "known epoch", l.cur.Epoch, "known", l.cur.Position)
-	l.note(Entry{Time: p.r.now(), Event: EventRepair, Epoch: h.Epoch, Predecessor: h.Predecessor, From: l.cur.Position, To: h.Confirmed,
+	from := l.cur.Position
+	if h.Epoch != l.cur.Epoch {
+		from = 0
+	}
+	l.note(Entry{Time: p.r.now(), Event: EventRepair, Epoch: h.Epoch, Predecessor: h.Predecessor, From: from, To: h.Confirmed,
 		Cause: "the node was told that these are central; record and local state had lost it"})
 	l.cur = newCursor(told)
 	l.from = unplaced

@@ -96,13 +96,13 @@ func (r *Receiver) nameFiles(batch []*newNames, now time.Time) (err error) {
 	for _, n := range batch {
 		l := n.log // identity and name never change
 		if n.data != nil {
-			if n.data.name, err = free(r.config.Output, r.naming.variants(l.identity, l.name, now)); err != nil {
+			if n.data.name, err = r.free(r.naming.variants(l.identity, l.name, now)); err != nil {
 				return err
 			}
 			n.local.Opening = n.data.name
 		}
 		if n.ledger != nil && n.ledger.name == "" {
-			if n.ledger.name, err = free(r.config.Output, func(i int) string { return r.naming.ledgerName(l.identity, l.name, i) }); err != nil {
+			if n.ledger.name, err = r.free(func(i int) string { return r.naming.ledgerName(l.identity, l.name, i) }); err != nil {
 				return err
 			}
 			n.local.LedgerFile = n.ledger.name

@@ -50,7 +50,7 @@ func (p *partition) planClose(l *log, now time.Time) (*closing, error) {
 		return c, nil
 	}
 	var err error
-	c.To, err = free(p.r.config.Output, func(i int) string { return p.r.naming.closedName(c.From, now, i) })
+	c.To, err = p.r.free(func(i int) string { return p.r.naming.closedName(c.From, now, i) })
 	if err != nil {
 		return nil, fmt.Errorf("name for closed file %s: %w", c.From, err)
 	}

@@ -235,7 +235,7 @@ func TestTakenNamesGetASuffix(t *testing.T) {
 	n.same()
 	b, err := os.ReadFile(filepath.Join(dir, "syslog.log"))
 	s.must(err)
-	ours, err := os.ReadFile(filepath.Join(dir, "syslog@r1-2.log"))
+	ours, err := os.ReadFile(filepath.Join(dir, "syslog@r1@2.log"))
 	s.must(err)
 	if string(b) != "another's\n" || string(ours) != "ours\n" {
 		t.Errorf("%q, %q\n%s", b, ours, tree(s.config.Output))

@@ -77,6 +77,8 @@ type closed struct {
 	Epoch      uint64    `json:"epoch"`
 	To         uint64    `json:"to"`
 	Compressed string    `json:"compressed,omitempty"` // name once compressed
+
+	since time.Time // Time, but never after that of a file which came behind it in its log
 }
 
 // state is the receiver's embedded database: receive.db in its state directory.
@@ -318,6 +320,15 @@ func (s *state) closedFiles() (map[string]*closed, error) {
 		})
 	})
 	return all, err
+}
+
+// isClosed tells whether a name is a closed file's, be that there or not.
+func (s *state) isClosed(name string) (is bool, err error) {
+	err = s.db.View(func(tx *bolt.Tx) error {
+		is = tx.Bucket(bucketClosed).Get([]byte(name)) != nil
+		return nil
+	})
+	return is, err
 }
 
 func (s *state) getMeta(name string, v any) (bool, error) {

@@ -54,6 +54,9 @@ type Proof struct {
 	Digest          chunk.Digest
 }
 
+// ErrRecord: the broker has a record of the log, and it can't be read.
+var ErrRecord = errors.New("broken record")
+
 // Proofs are what the broker's record of a log proves: it knows the digest of what lies in files that are still written to. None where there is no record.
 func Proofs(ctx context.Context, positions *broker.Records, identity, log string) ([]Proof, error) {
 	value, _, err := positions.Get(ctx, key(identity, log))
@@ -65,7 +68,7 @@ func Proofs(ctx context.Context, positions *broker.Records, identity, log string
 	}
 	rec, err := parseRecord(value)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrRecord, err)
 	}
 	var all []Proof
 	for _, p := range []*chunk.Place{&rec.Place, rec.Learnt} {
@@ -99,7 +102,7 @@ func Recorded(ctx context.Context, positions *broker.Records, wanted func(identi
 	return inOrder(all), nil
 }
 
-// NotHere is the verdict about a log that has no ledger ([ErrNoLedger]), and of which the record proves that it has bytes.
+// NotHere is the verdict about a log that has no ledger ([ErrNoLedger]), and of which the record proves that it has bytes: they are missing, as a part would be.
 func NotHere(identity, log string, proofs []Proof) *Verification {
 	v := newVerifier(identity, log)
 	ends := make(map[uint64]uint64)
@@ -107,7 +110,7 @@ func NotHere(identity, log string, proofs []Proof) *Verification {
 		ends[p.Epoch] = max(ends[p.Epoch], p.Position)
 	}
 	for epoch, end := range ends {
-		v.part(Unproved, &Extent{Epoch: epoch}, 0, end, "the record knows them, and no ledger below these directories does: is a receiver's missing?")
+		v.part(Damaged, &Extent{Epoch: epoch}, 0, end, "the record knows them, and no ledger below these directories does: is a receiver's missing?")
 	}
 	return v.verdict()
 }
@@ -164,6 +167,9 @@ func (v *verifier) readExtents(extents []Extent) {
 		}
 		if !x.Gone {
 			continue
+		}
+		if !x.expired {
+			continue // somebody else has taken it away, and the name is another file's
 		}
 		gone[x.Output+"/"+x.File] = true
 		if length := x.End - x.Offset; length > 0 {
@@ -251,6 +257,9 @@ func (v *verifier) readGaps(outputs []string) error {
 			for i := range entries {
 				e := &entries[i]
 				c := covered{e.Epoch, e.From, e.To}
+				if e.Event == EventDamage {
+					v.cover(e.Epoch, e.To, e.To) // so much was committed: what isn't there before it is missing
+				}
 				if e.Event != EventGap && e.Event != EventRepair || e.To <= e.From || seen[c] {
 					continue
 				}

@@ -86,7 +86,7 @@ func (v *verifier) expired(pieces []piece) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if !slices.ContainsFunc(extents, func(x Extent) bool { return x.Gone && x.File == p.File && x.Epoch == p.Epoch && x.From == p.From }) {
+	if !slices.ContainsFunc(extents, func(x Extent) bool { return x.expired && x.File == p.File && x.Epoch == p.Epoch && x.From == p.From }) {
 		return false, nil
 	}
 	for i := range pieces {
