@@ -38,8 +38,9 @@ type item struct {
 	rev      uint64 // before, and behind the record step the new one
 	moved    bool   // the mark differs from the committed one; else only the record changes
 	closing  *closing
-	files    []*file    // that were appended to; f may be closed meanwhile
-	handles  []*os.File // of files, pinned; nil: closed
+	lines    []chan error // of housekeeping, that are in the ledger
+	files    []*file      // that were appended to; f may be closed meanwhile
+	handles  []*os.File   // of files, pinned; nil: closed
 	paths    []string
 	sizes    []int64
 	learnt   atomic.Pointer[chunk.Place] // set once the place is committed, for the loop
@@ -112,7 +113,7 @@ func (p *partition) snapshot() (*batch, error) {
 		}
 	} else {
 		b.acks, p.acks = p.acks, nil
-		b.bad, p.bad = p.bad, nil
+		b.bad, p.bad, p.rubbish = p.bad, nil, 0
 	}
 	p.pending, p.urgent = 0, false
 	p.since = time.Time{}
@@ -167,6 +168,7 @@ func (p *partition) item(l *log) (*item, error) {
 		it.files, it.handles, it.paths = append(it.files, f), append(it.handles, f.f), append(it.paths, f.name)
 		it.sizes = append(it.sizes, f.size)
 	}
+	it.lines, l.lines = l.lines, nil
 	l.dirty, l.commit, l.refresh = false, it, false
 	return it, nil
 }
@@ -494,6 +496,9 @@ func (p *partition) afterCommit(o outcome) error {
 		for _, f := range it.files {
 			f.fresh = false
 		}
+		for _, kept := range it.lines {
+			kept <- nil
+		}
 		if it.closing != nil {
 			p.open.close(l.file)
 			l.file, l.from = nil, unplaced
@@ -548,12 +553,14 @@ func (p *partition) lastCommit() error {
 			return fmt.Errorf("last commit: %w", ctx.Err())
 		}
 	}
-	if p.since.IsZero() {
-		return nil
+	for !p.since.IsZero() { // once more where it closes files: their ledgers tell of it then
+		b, err := p.snapshot()
+		if err != nil || b == nil {
+			return err
+		}
+		if err := p.afterCommit(p.r.commit(ctx, p.records, b)); err != nil {
+			return err
+		}
 	}
-	b, err := p.snapshot()
-	if err != nil || b == nil {
-		return err
-	}
-	return p.afterCommit(p.r.commit(ctx, p.records, b))
+	return nil
 }

@@ -22,9 +22,11 @@ func (p *partition) idle(waiting, session context.Context) error {
 	for {
 		select {
 		case l := <-p.lines:
-			if err := p.idleLine(l); err != nil {
+			err := p.idleLine(l)
+			if err != nil {
 				p.r.logger.Error("ledger line isn't written", "log", l.key, "error", err)
 			}
+			l.kept <- err
 		case <-waiting.Done():
 			return nil
 		}

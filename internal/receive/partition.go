@@ -41,6 +41,7 @@ type partition struct {
 	open    openFiles
 	acks    []string      // of messages that are dealt with, to be sent behind the next commit
 	bad     []*rawMessage // to be quarantined by the next commit
+	rubbish int64         // bytes of these
 	pending int64         // bytes appended since the last commit was begun
 	since   time.Time     // of the first change since then; zero: nothing to commit
 	urgent  bool          // commit now
@@ -74,6 +75,7 @@ type ask struct {
 type line struct {
 	key   string
 	entry Entry
+	kept  chan error // nil when the line is committed; takes one without waiting
 }
 
 // maxBurst is how many messages are handled before the loop looks at anything else.
@@ -131,7 +133,7 @@ func (p *partition) turn(ctx, session context.Context) error {
 	return p.r.hold(ctx, session, p.n, idle, func(clean, term context.Context) error {
 		p.settled = nil
 		err := p.runTerm(clean, term)
-		if err == nil && term.Err() == nil {
+		if err == nil && term.Err() == nil && p.since.IsZero() {
 			p.settled = session // all is committed, and nothing else is in the files
 		}
 		return err
@@ -157,7 +159,7 @@ func (p *partition) reset() {
 	p.term = p.r.config.Name + "/" + nuid.Next()
 	p.known, p.logs, p.perNode = map[string]broker.Record{}, map[string]*log{}, map[string]int{}
 	p.open = openFiles{output: p.r.config.Output, disk: &p.r.disk, limit: p.r.fileLimit()}
-	p.acks, p.bad, p.pending, p.since, p.urgent, p.queued = nil, nil, 0, time.Time{}, false, 0
+	p.acks, p.bad, p.rubbish, p.pending, p.since, p.urgent, p.queued = nil, nil, 0, 0, time.Time{}, false, 0
 	p.wants, p.later, p.naming, p.running, p.stalled, p.retry = nil, nil, false, false, nil, nil
 	p.failedSyncs = p.r.syncfs.failed()
 	p.named, p.committed, p.failed = make(chan named, 1), make(chan outcome, 1), make(chan error, 1)
@@ -251,7 +253,7 @@ func (p *partition) loop(ctx, term context.Context) error {
 			return err
 		}
 		in := p.in
-		if len(p.stalled) > 0 || p.queued > p.r.config.FetchBytes {
+		if len(p.stalled) > 0 || p.queued > p.r.config.FetchBytes || p.rubbish > p.r.config.CommitBytes {
 			in = nil // the broker keeps the rest
 		}
 		select {
@@ -504,9 +506,11 @@ func (p *partition) answerHello(a ask) map[string]chunk.AnswerLog {
 func (p *partition) takeLine(n line) error {
 	l := p.logs[n.key]
 	if l == nil {
+		n.kept <- nil // nothing is known of the log: it has no ledger
 		return nil
 	}
 	l.note(n.entry)
+	l.lines = append(l.lines, n.kept)
 	if l.hold != free_ {
 		return nil // they are flushed with its next change
 	}

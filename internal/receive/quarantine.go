@@ -24,7 +24,8 @@ func (p *partition) quarantine(d *delivery) {
 	p.bad = append(p.bad, raw)
 	p.r.metrics.quarantined.Inc()
 	p.r.logger.Error("message can't be used and goes into quarantine", "subject", raw.subject, "bytes", len(raw.payload), "error", raw.err)
-	p.pending += int64(len(raw.text()))
+	n := int64(len(raw.text()))
+	p.pending, p.rubbish = p.pending+n, p.rubbish+n
 	p.touchAcks()
 }
 

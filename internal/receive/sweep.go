@@ -1,17 +1,20 @@
 package receive
 
 import (
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -53,17 +56,7 @@ func (r *Receiver) sweepOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names := make([]string, 0, len(files))
-	for name := range files {
-		names = append(names, name)
-	}
-	// Oldest first; names decide between files of one second.
-	slices.SortFunc(names, func(a, b string) int {
-		if c := files[a].Time.Compare(files[b].Time); c != 0 {
-			return c
-		}
-		return strings.Compare(a, b)
-	})
+	names := oldestFirst(files, r.now())
 	names, err = r.expire(ctx, names, files)
 	all := []error{err} // one file's trouble isn't the others'
 	how := compressions[r.config.Compress]
@@ -157,6 +150,33 @@ func (i *interruptible) Read(p []byte) (int, error) {
 	return i.r.Read(p)
 }
 
+// oldestFirst orders closed files by age. Within a log their positions say which is older: the clock may have been set meanwhile.
+func oldestFirst(files map[string]*closed, now time.Time) []string {
+	names := slices.SortedFunc(maps.Keys(files), func(a, b string) int {
+		x, y := files[a], files[b]
+		return cmp.Or(strings.Compare(x.Key, y.Key), cmp.Compare(x.Epoch, y.Epoch), cmp.Compare(x.To, y.To), x.Time.Compare(y.Time), strings.Compare(a, b))
+	})
+	for i, name := range slices.Backward(names) {
+		f := files[name]
+		behind := now
+		if i+1 < len(names) && files[names[i+1]].Key == f.Key {
+			behind = files[names[i+1]].since
+		}
+		if f.since = f.Time; f.since.After(behind) {
+			f.since = behind
+		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return files[a].since.Compare(files[b].since) })
+	return names
+}
+
+// going is a closed file that is to be deleted when its ledger's line is committed.
+type going struct {
+	name, why string
+	line      line
+	p         *partition
+}
+
 // expire deletes what retention doesn't keep, and returns the names of what stays.
 func (r *Receiver) expire(ctx context.Context, names []string, files map[string]*closed) ([]string, error) {
 	c := &r.config
@@ -171,16 +191,17 @@ func (r *Receiver) expire(ctx context.Context, names []string, files map[string]
 		}
 	}
 	kept := names[:0:0]
+	var due []going
 	for _, name := range names {
 		f := files[name]
 		why := ""
 		switch {
-		case ctx.Err() != nil || r.now().Sub(f.Time) < 2*time.Second:
+		case ctx.Err() != nil || r.now().Sub(f.Time).Abs() < 2*time.Second:
 			// A name that is free again within its second could be given once more, and the ledger
 			// would mean two files by it.
 			kept = append(kept, name)
 			continue
-		case c.RetainAge > 0 && r.now().Sub(f.Time) > c.RetainAge:
+		case c.RetainAge > 0 && r.now().Sub(f.since) > c.RetainAge:
 			why = "older than " + c.RetainAge.String()
 		case c.RetainCount > 0 && perLog[f.Key] > c.RetainCount:
 			why = "more than " + strconv.Itoa(c.RetainCount) + " files"
@@ -190,23 +211,61 @@ func (r *Receiver) expire(ctx context.Context, names []string, files map[string]
 			kept = append(kept, name)
 			continue
 		}
-		size := r.sizeOnDisk(name, f)
 		// The line first: a crash in between says it twice, which does no harm. Between terms nobody
 		// takes it, and the file stays until somebody does.
-		if !r.noteExpired(ctx, away, f.Key, Entry{Time: r.now(), Event: EventExpire, Epoch: f.Epoch, To: f.To, File: name, Size: f.Size, Cause: why}) {
+		e := Entry{Time: r.now(), Event: EventExpire, Epoch: f.Epoch, To: f.To, File: name, Size: f.Size, Cause: why}
+		g := going{name: name, why: why, line: line{f.Key, e, make(chan error, 1)}}
+		var taken bool
+		if g.p, taken = r.noteExpired(ctx, away, g.line); !taken {
 			kept = append(kept, name)
 			continue
 		}
-		if err := r.removeClosed(name); err != nil {
+		due = append(due, g)
+		perLog[f.Key]--
+		total -= r.sizeOnDisk(name, f)
+	}
+	until := time.Now().Add(expireWait + 2*c.CommitInterval)
+	for _, g := range due {
+		committed, full := r.awaitLine(ctx, g, until)
+		if !committed && !full {
+			kept = append(kept, g.name) // its line is said once more
+			continue
+		}
+		if err := r.removeClosed(g.name); err != nil {
 			failed = append(failed, err)
 			continue
 		}
-		perLog[f.Key]--
-		total -= size
+		if full {
+			g.line.kept = make(chan error, 1)
+			r.noteExpired(ctx, away, g.line) // there is room for it now
+		}
 		r.metrics.expired.Inc()
-		r.logger.Info("closed file expired", "file", name, "because", why)
+		r.logger.Info("closed file expired", "file", g.name, "because", g.why)
 	}
 	return kept, errors.Join(failed...)
+}
+
+// expireWait is how long it is waited for the commits of what expires, beside what they need anyway.
+const expireWait = 5 * time.Second
+
+// awaitLine waits until an expired file's line is committed. On a full disk that may need the room which the file has: there it goes first, and a crash
+// right then leaves nobody to say where it went.
+func (r *Receiver) awaitLine(ctx context.Context, g going, until time.Time) (committed, full bool) {
+	for {
+		select {
+		case err := <-g.line.kept:
+			return err == nil, errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+		case <-ctx.Done():
+			return false, false
+		case <-time.After(min(50*time.Millisecond, max(0, time.Until(until)))):
+		}
+		r.mu.Lock()
+		full = g.p != nil && r.stalls[g.p.n] != nil
+		r.mu.Unlock()
+		if full || !time.Now().Before(until) {
+			return false, full
+		}
+	}
 }
 
 // removeClosed deletes a closed file in whatever form it is there: a crash while it was compressed
@@ -229,28 +288,28 @@ func (r *Receiver) removeClosed(name string) error {
 }
 
 // noteExpired hands a ledger line to the log's partition, unless it is between terms.
-func (r *Receiver) noteExpired(ctx context.Context, away map[*partition]bool, key string, e Entry) bool {
-	identity, _, err := splitKey(key)
+func (r *Receiver) noteExpired(ctx context.Context, away map[*partition]bool, l line) (p *partition, taken bool) {
+	identity, _, err := splitKey(l.key)
 	if err != nil {
-		return true // nobody's
+		l.kept <- nil
+		return nil, true // nobody's
 	}
 	r.mu.Lock()
-	var p *partition
 	if r.serving {
 		p = r.partitions[r.partitionOf(identity)]
 	}
 	r.mu.Unlock()
 	if p == nil || away[p] {
-		return false
+		return nil, false
 	}
 	select {
-	case p.lines <- line{key, e}:
-		return true
+	case p.lines <- l:
+		return p, true
 	case <-time.After(5 * time.Second):
 	case <-ctx.Done():
 	}
 	away[p] = true
-	return false
+	return nil, false
 }
 
 func (r *Receiver) sizeOnDisk(name string, c *closed) int64 {

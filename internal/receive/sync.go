@@ -18,8 +18,39 @@ import (
 	"logforward/internal/chunk"
 )
 
-// maxSyncs is how many hellos are answered at once; what comes on top is dropped, and asked again.
-const maxSyncs = 64
+// maxSyncs is how many hellos are answered at once; what comes on top is dropped, and asked again. A node says one at a time to each
+// of its destinations: one that says many leaves room for the others.
+const (
+	maxSyncs       = 64
+	maxSyncsOfNode = maxSyncs / 8
+)
+
+// greeting counts the hellos that are being answered.
+type greeting struct {
+	mu    sync.Mutex
+	total int
+	of    map[string]int // by subject
+}
+
+func (g *greeting) begin(subject string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.total >= maxSyncs || g.of[subject] >= maxSyncsOfNode {
+		return false
+	}
+	g.total++
+	g.of[subject]++
+	return true
+}
+
+func (g *greeting) end(subject string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.total--
+	if g.of[subject]--; g.of[subject] == 0 {
+		delete(g.of, subject)
+	}
+}
 
 // syncTime is how long an answer may take: a node waits two seconds.
 const syncTime = 1500 * time.Millisecond
@@ -39,17 +70,15 @@ func directSubject(prefix, identity, receiver string) string {
 func (r *Receiver) answerSyncs(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
-	slots := make(chan struct{}, maxSyncs)
+	greeting := greeting{of: make(map[string]int)}
 	answer := func(direct bool) func(*nats.Msg) {
 		return func(m *nats.Msg) {
-			select {
-			case slots <- struct{}{}:
-			default:
+			if !greeting.begin(m.Subject) {
 				r.metrics.syncsDropped.Inc()
 				return
 			}
 			tasks.Go(func() {
-				defer func() { <-slots }()
+				defer greeting.end(m.Subject)
 				ctx, cancel := context.WithTimeout(ctx, syncTime)
 				defer cancel()
 				if err := r.answerSync(ctx, m, direct); err != nil {
