@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"logforward/internal/control"
 	"logforward/internal/tap"
 )
@@ -236,8 +238,8 @@ func TestVerifyNamesLogsWithoutLedger(t *testing.T) {
 	lose("web")
 	for _, args := range [][]string{nil, {"*/*"}} {
 		code, out, errText := verify(args...)
-		if code != exitOK || !strings.Contains(out, "n1.example.net/app  intact    34 KiB") || !strings.Contains(out, "n1.example.net/web  unproved  0 B     34 KiB") ||
-			!strings.Contains(out, "no ledger below these directories") {
+		if code != exitFailure || !strings.Contains(out, "n1.example.net/app  intact   34 KiB") || !strings.Contains(out, "n1.example.net/web  damaged  0 B     0 B       34 KiB") ||
+			!strings.Contains(out, "no ledger below these directories") || !strings.Contains(errText, "1 of 2 logs are damaged") {
 			t.Errorf("%v: %d %s %s", args, code, out, errText)
 		}
 	}
@@ -247,9 +249,22 @@ func TestVerifyNamesLogsWithoutLedger(t *testing.T) {
 	if code, _, errText := verify("n1.example.net/web"); code != exitFailure || !strings.Contains(errText, "there is no ledger of n1.example.net/web") {
 		t.Errorf("%d %s", code, errText)
 	}
+	// A record that can't be read is named, and the others are verified.
+	nc, err := nats.Connect(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := nc.Request("$KV.LOGFORWARD_POSITIONS.n1=2Eexample=2Enet.app", []byte("{"), 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errText := verify(); code != exitFailure || !strings.Contains(out, "n1.example.net/app  unread   0 B     34 KiB") || !strings.Contains(out, "n1.example.net/web  damaged") ||
+		!strings.Contains(out, "broken record") || !strings.Contains(errText, "1 of 2 logs are damaged, and 1 couldn't be read") {
+		t.Errorf("a broken record: %d %s %s", code, out, errText)
+	}
 	// Where nothing is left, or the directory is another, that is no success.
 	lose("app")
-	if code, out, errText := verify(); code != exitFailure || strings.Count(out, "unproved  0 B     34 KiB") != 2 || !strings.Contains(errText, "none of 2 logs has a ledger") {
+	if code, out, errText := verify(); code != exitFailure || !strings.Contains(out, "n1.example.net/web  damaged") || !strings.Contains(out, "n1.example.net/app  unread") || !strings.Contains(errText, "none of 2 logs has a ledger") {
 		t.Errorf("%d %s %s", code, out, errText)
 	}
 }

@@ -22,13 +22,14 @@ func (p *program) verifyCommand(app *fisk.Application) {
 	c := p.command(app, "verify", "Compare a log's central bytes with what its node sent", `
 Reads the central files, rotated and compressed ones too, and computes the running digest that the node
 computed when it read its log. The ledgers have it at the beginning and end of each file; --record asks the
-broker for that of what lies in files which are still written to, and for logs that have no ledger any more: a
-log that is named by a record alone is unproved, with all its bytes. So it finds what a bad disk, a truncation or
+broker for that of what lies in files which are still written to, and for logs that have no ledger any more: of a
+log that a record alone names all bytes are missing. So it finds what a bad disk, a truncation or
 an editor did to central files, and files that are missing. It doesn't find a forger, who could change a ledger, too.
 
 Of each log: bytes that are intact, that no digest proves yet, that are damaged or missing, and that retention has
-deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1: something is damaged, or couldn't
-be read, or none of the logs has a ledger.
+deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1: something is damaged or missing, or
+couldn't be read (a ledger or a record; the other logs are verified all the same), or none of the logs has a ledger.
+What only isn't proved yet is no failure.
 
     logforward verify                               # everything below the output directory
     logforward verify web1.example.net/nginx-access --record
@@ -65,9 +66,9 @@ be read, or none of the logs has a ledger.
 		all := make([]*receive.Verification, 0, len(logs))
 		here := 0 // that have a ledger
 		for _, l := range logs {
-			known, err := proofs(ctx, l[0], l[1])
-			if err != nil {
-				return fmt.Errorf("record of %s/%s: %w", l[0], l[1], err)
+			known, broken := proofs(ctx, l[0], l[1])
+			if broken != nil && !errors.Is(broken, receive.ErrRecord) { // the broker can't be asked
+				return fmt.Errorf("record of %s/%s: %w", l[0], l[1], broken)
 			}
 			one, err := receive.Verify(ctx, v.List("output"), l[0], l[1], known)
 			if ctx.Err() != nil {
@@ -77,14 +78,22 @@ be read, or none of the logs has a ledger.
 				all = append(all, receive.NotHere(l[0], l[1], known))
 				continue
 			}
-			here++
+			if !errors.Is(err, receive.ErrNoLedger) {
+				here++
+			}
 			if err != nil { // the other logs' verdicts are wanted all the same
-				one = &receive.Verification{Identity: l[0], Log: l[1], Verdict: receive.Unread, Parts: []receive.Part{{Verdict: receive.Unread, Why: err.Error()}}}
+				one = &receive.Verification{Identity: l[0], Log: l[1]}
+			}
+			for _, err := range []error{err, broken} {
+				if err != nil {
+					one.Verdict = receive.Unread
+					one.Parts = append(one.Parts, receive.Part{Verdict: receive.Unread, Why: err.Error()})
+				}
 			}
 			all = append(all, one)
 		}
 		err = p.showVerified(all)
-		if err == nil && here == 0 {
+		if here == 0 {
 			err = fmt.Errorf("none of %d logs has a ledger below %s: is that the receivers' output directory (--output)?", len(all), strings.Join(v.List("output"), ", "))
 		}
 		return err
