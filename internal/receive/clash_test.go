@@ -22,10 +22,10 @@ func TestCompressedNameIsNoOtherLogs(t *testing.T) {
 			})
 			s.startReceiver()
 			plain, other := s.node("web1", "app"), s.node("web1", "app"+ending)
-			other.send(other.make("what a glob found beside it\n"))
-			other.waitConfirmed()
 			plain.send(plain.make("a line\n"))
 			plain.waitConfirmed()
+			other.send(other.make("what a glob found beside it\n"))
+			other.waitConfirmed()
 			c.forward(time.Hour)
 			for _, n := range []*node{plain, other} {
 				eventually(t, "close it", func() (bool, string) { return len(n.events(EventClose)) == 1, tree(s.config.Output) })
