@@ -41,15 +41,15 @@ func forwardOne(b *testing.B, settings string) {
 	size := mebibytes(b) << 20
 	file := f.path("logs/big.log")
 	f.must(lines(file, size))
-	unix.Sync() // what earlier work left to be written is nobody's here
+	f.warm(size)
 	copied, err := copyFile(file, f.path("copy"))
 	f.must(err)
 	f.must(os.Remove(f.path("copy")))
-	unix.Sync()
+	f.warm(size)
 	synced, err := copyBlocks(file, f.path("copy"), 1<<20, true)
 	f.must(err)
 	f.must(os.Remove(f.path("copy")))
-	published, raw := f.publishRaw(file)
+	published, raw := f.publishRaw(file, size)
 
 	took, confirmed := f.forward(b, "big", size)
 	speed := func(d time.Duration) float64 { return float64(size) / d.Seconds() / 1e6 }
@@ -68,7 +68,7 @@ func forwardOne(b *testing.B, settings string) {
 func (f *fleet) forward(b *testing.B, log string, size int) (central, confirmed time.Duration) {
 	b.Helper()
 	f.define(log)
-	unix.Sync()
+	f.warm(size)
 	m := f.meter("broker", "receive")
 	begin := time.Now()
 	f.start("forward")
@@ -87,7 +87,7 @@ func forwardMany(b *testing.B, files, size int) {
 		f.must(lines(f.path(fmt.Sprintf("logs/f%05d.log", i)), size))
 	}
 	f.write("forwarders/many.yaml", fmt.Sprintf("log: many\npath: %s\ndestination: central\nstart: beginning\n", f.path("logs/f*.log")))
-	unix.Sync()
+	f.warm(files * size)
 	m := f.meter("broker", "receive")
 	begin := time.Now()
 	f.start("forward")
