@@ -72,7 +72,7 @@ type Destination struct {
 type Limits struct {
 	Rate         int64         // bytes/s of each log that has none of its own; 0: none
 	NodeRate     int64         // bytes/s of all logs together; 0: none
-	Window       int64         // bytes sent and not acknowledged, for each destination; default 16 MiB
+	Window       int64         // bytes sent and not acknowledged, for each destination, at the most: see windowAt; default 16 MiB
 	ChunkSize    int           // most bytes in one message; default 512 KiB
 	Linger       time.Duration // a busy log sends a chunk that isn't full at most this often; default 2.8 ms
 	PartialWait  time.Duration // a line without its end is sent after this long without growth; default 250 ms

@@ -62,6 +62,7 @@ func (l *link) greet(ctx context.Context) {
 			}
 		case <-timer.C:
 		}
+		l.measure(ctx)
 		tokens, next := l.dueNow()
 		for batch := range l.batches(tokens) {
 			if l.hello(ctx, batch) {

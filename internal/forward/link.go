@@ -41,6 +41,7 @@ type link struct {
 	conn       *nats.Conn
 	publisher  *broker.Publisher
 	up         bool
+	unmeasured bool  // the connection is a new one
 	err        error // why it isn't up, or what is wrong with it
 	maxPayload int
 	button     *held         // the red button, as last told; nil: never
@@ -175,7 +176,7 @@ func (l *link) connected(nc *nats.Conn) {
 		l.mu.Unlock()
 		return
 	}
-	l.up, l.err = true, nil
+	l.up, l.unmeasured, l.err = true, true, nil
 	l.maxPayload = int(nc.MaxPayload())
 	for token := range l.forwarders {
 		l.due[token] = time.Time{}
@@ -183,6 +184,33 @@ func (l *link) connected(nc *nats.Conn) {
 	l.mu.Unlock()
 	l.each(func(f *forwarder) { f.post(f.linkUp) })
 	l.kick()
+}
+
+// measure fits the window to a new connection: by how long the broker takes to answer, which is asked before the first hello.
+func (l *link) measure(ctx context.Context) {
+	l.mu.Lock()
+	nc, is := l.conn, l.unmeasured && l.up
+	l.unmeasured = l.unmeasured && !is
+	l.mu.Unlock()
+	if !is {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	least := helloTimeout
+	for range 3 { // the first answer may have waited for a busy start
+		begin := time.Now()
+		// Where none comes it counts as a late one. What is wrong shows elsewhere.
+		_ = nc.FlushWithContext(ctx)
+		least = min(least, time.Since(begin))
+		if ctx.Err() != nil {
+			least = helloTimeout
+			break
+		}
+	}
+	size := windowAt(l.limits, least)
+	l.window.resize(size)
+	l.log.Debug("the broker has answered", "after", least, "window", size)
 }
 
 func (l *link) disconnected(err error) {

@@ -1,6 +1,9 @@
 package forward
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // window bounds the bytes that are sent to a destination and not answered. Who
 // can't be served at once is served in the order of asking, and each forwarder asks
@@ -82,6 +85,26 @@ func (w *window) inUse() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.used
+}
+
+// resize changes the size. What is under way beyond it comes back by itself.
+func (w *window) resize(size int64) {
+	w.mu.Lock()
+	w.size = size
+	w.mu.Unlock()
+	w.give(0)
+}
+
+const (
+	nearWindow = 4 << 20   // bytes, where an answer takes no time
+	farRate    = 200 << 20 // bytes/s that may be under way for as long as an answer takes
+)
+
+// windowAt is how much of the window is used where an answer takes so long. What is more than keeps the broker at work waits in its memory, before what it
+// has for its receivers: they would get little until a busy node is through, and what they get then would have to be read from the broker's disk.
+func windowAt(l *Limits, roundTrip time.Duration) int64 {
+	near := max(nearWindow, 8*int64(l.ChunkSize))
+	return min(l.Window, near+int64(farRate*roundTrip.Seconds()))
 }
 
 // isGiven tells whether the turn has come.

@@ -50,7 +50,7 @@ type Config struct {
 	MaxOpenFiles   int           // 0: half of what the process may have
 	MaxLogs        int           // of one identity; 10,000
 	QuarantineSize int64         // bytes; 1 GiB
-	FetchBytes     int           // that are fetched ahead, in each partition; 4 MiB, and never less than two messages
+	FetchBytes     int           // that are fetched ahead, in each partition; 8 MiB, and never less than two messages
 	Sweep          time.Duration // how often closed files are looked after; 10 s
 	LeaseInterval  time.Duration // of the heartbeat; 1 s
 	LeaseTimeout   time.Duration // without a heartbeat, until others take over; 5 s
@@ -80,7 +80,7 @@ func (c *Config) setDefaults() error {
 	def(&c.CommitBytes, 64<<20)
 	def(&c.MaxLogs, 10_000)
 	def(&c.QuarantineSize, 1<<30)
-	def(&c.FetchBytes, 4<<20)
+	def(&c.FetchBytes, 8<<20)
 	def(&c.Sweep, 10*time.Second)
 	def(&c.LeaseInterval, time.Second)
 	def(&c.LeaseTimeout, 5*time.Second)

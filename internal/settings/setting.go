@@ -67,7 +67,7 @@ func All() []Setting {
 		{Name: "logrotate", Type: Path, Default: "/etc/logrotate.conf", Commands: []string{Forward}, Help: "Configuration of logrotate, which is read for the directories that it moves rotated files into (olddir); empty: none. Files are opened there only below allowed_paths."},
 		{Name: "rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of each log that names no rate of its own; 0: no limit. It delays, and drops nothing."},
 		{Name: "node_rate", Type: Rate, Default: "0", Commands: []string{Forward}, Help: "Most bytes per second of all logs together; 0: no limit."},
-		{Name: "window", Type: Bytes, Default: "16MiB", Min: 64 << 10, Max: 1 << 30, Commands: []string{Forward}, Help: "Most bytes that are under way to one destination without the broker's acknowledgement."},
+		{Name: "window", Type: Bytes, Default: "16MiB", Min: 64 << 10, Max: 1 << 30, Commands: []string{Forward}, Help: "Most bytes that are under way to one destination without the broker's acknowledgement. To a broker that answers at once it is 4 MiB (or eight chunks), and 2 MiB more for each 10 ms that it takes."},
 		{Name: "chunk_size", Type: Bytes, Default: "512KiB", Min: 4 << 10, Max: 8 * mib, Commands: []string{Forward}, Help: "Most bytes in one message; the broker's maximum payload bounds it, too."},
 		{Name: "linger", Type: Duration, Default: "2.8ms", Max: second, Commands: []string{Forward}, Help: "How long a busy log's lines are collected before they are sent; a quiet log's go at once."},
 		{Name: "partial_wait", Type: Duration, Default: "250ms", Max: 60 * second, Commands: []string{Forward}, Help: "How long the rest of an unfinished line is waited for before its beginning is sent."},
@@ -107,7 +107,7 @@ func All() []Setting {
 		{Name: "max_open_files", Type: Int, Default: "0", Max: 1 << 20, Commands: []string{Receive}, Help: "Central files that are open at once; 0: half of what the process may have."},
 		{Name: "max_logs_per_identity", Type: Int, Default: "10000", Min: 1, Commands: []string{Receive}, Help: "Logs that one identity may have; messages of more go into quarantine."},
 		{Name: "quarantine_size", Type: Bytes, Default: "1GiB", Commands: []string{Receive}, Help: "Bytes of messages that can't be used which are kept; more are only counted and reported."},
-		{Name: "fetch_bytes", Type: Bytes, Default: "4MiB", Min: 2 * mib, Max: 1 << 30, Commands: []string{Receive}, Help: "Bytes that each partition fetches ahead, but always room for two messages."},
+		{Name: "fetch_bytes", Type: Bytes, Default: "8MiB", Min: 2 * mib, Max: 1 << 30, Commands: []string{Receive}, Help: "Bytes that each partition fetches ahead, but always room for two messages."},
 
 		{Name: "listen", Type: Text, Default: "127.0.0.1:4222", Commands: []string{Broker}, Help: "Address (host:port) that the broker serves clients at."},
 		{Name: "user", Type: Text, Commands: []string{Broker}, Help: "User name that clients must send; empty: anybody who reaches the address may publish and read."},

@@ -25,7 +25,7 @@
 # * `max_open_files`: Central files that are open at once; 0: half of what the process may have. Default: `0`.
 # * `max_logs_per_identity`: Logs that one identity may have; messages of more go into quarantine. Default: `10000`.
 # * `quarantine_size`: Bytes of messages that can't be used which are kept; more are only counted and reported. Default: `1GiB`.
-# * `fetch_bytes`: Bytes that each partition fetches ahead, but always room for two messages. Default: `4MiB`.
+# * `fetch_bytes`: Bytes that each partition fetches ahead, but always room for two messages. Default: `8MiB`.
 # * `url`: URLs of the broker or of one cluster's brokers: nats://, tls://, ws:// or wss://.
 # * `choria`: Choria's configuration file (/etc/choria/server.conf on a node): its brokers, identity and credentials are used; url, ca and certificate stand above it.
 # * `choria_token`: File with a Choria JWT, in place of the one that the Choria configuration names.
