@@ -70,7 +70,7 @@ func (r *Receiver) covered(ctx context.Context, records *broker.Records, key str
 		r.logger.Error("state", "error", err)
 	}
 	// Its own file: where another receiver's range lies behind, the record decides.
-	if lo != nil && lo.Committed.File != "" && lo.Committed.Place.Epoch == c.epoch && lo.Committed.From <= c.from && lo.Committed.Place.Position >= c.to {
+	if lo != nil && lo.Committed.File != "" && lo.Committed.Place.Epoch == c.epoch && max(lo.Committed.From, lo.Committed.Behind) <= c.from && lo.Committed.Place.Position >= c.to {
 		return true, nil
 	}
 	value, _, err := records.Get(ctx, key)
@@ -87,13 +87,13 @@ func (r *Receiver) covered(ctx context.Context, records *broker.Records, key str
 	return rec.holds(c), nil
 }
 
-// holds tells whether the record's ranges name all of a range.
+// holds tells whether the record's ranges name all of a range, and no gap takes the place of its bytes. Of a range's gaps only the last is known.
 func (r *record) holds(c aside) bool {
 	ranges := slices.Clone(r.Ranges)
 	slices.SortFunc(ranges, func(a, b span) int { return cmp.Compare(a.From, b.From) })
 	at := c.from
 	for _, s := range ranges {
-		if s.Epoch == c.epoch && s.From <= at && s.To > at {
+		if s.Epoch == c.epoch && max(s.From, s.Behind) <= at && s.To > at {
 			at = s.To
 		}
 	}

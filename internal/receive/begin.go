@@ -207,7 +207,7 @@ func (p *partition) reopen(l *log) error {
 		case err != nil:
 			return err
 		default:
-			l.file, l.from, l.offset = f, m.From, m.Offset
+			l.file, l.from, l.offset, l.behind = f, m.From, m.Offset, m.Behind
 			if !same(&l.cur.Place, &m.Place) || m.From == m.Place.Position { // the ledger doesn't tell of the range yet
 				l.from = unplaced
 			}

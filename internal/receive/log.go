@@ -16,6 +16,7 @@ type log struct {
 	file   *file  // nil: begun at the next byte
 	from   uint64 // first position of cur's epoch in file
 	offset int64  // of from in file
+	behind uint64 // position behind the last gap since from; 0: there is none
 	ledger *file  // nil: begun with the file
 
 	local local       // as it is in the state
@@ -72,9 +73,9 @@ func (l *log) learnt() *chunk.Place {
 func (l *log) mark() mark {
 	m := mark{Place: l.cur.Place, Forked: l.cur.forked}
 	if l.file != nil {
-		m.File, m.Size, m.From, m.Offset, m.Opened = l.file.name, l.file.size, l.from, l.offset, l.file.opened
+		m.File, m.Size, m.From, m.Offset, m.Behind, m.Opened = l.file.name, l.file.size, l.from, l.offset, l.behind, l.file.opened
 		if l.from == unplaced {
-			m.From, m.Offset = m.Place.Position, m.Size
+			m.From, m.Offset, m.Behind = m.Place.Position, m.Size, 0
 		}
 	}
 	if l.ledger != nil {
@@ -143,7 +144,7 @@ func (p *partition) take(l *log, ch *chunk.Chunk, skip uint64) error {
 		l.note(Entry{Time: now, Event: EventEpoch, Epoch: ch.Epoch, Predecessor: ch.Predecessor})
 	}
 	if newEpoch || l.from == unplaced {
-		l.from, l.offset = l.cur.Position, start
+		l.from, l.offset, l.behind = l.cur.Position, start, 0
 		if newEpoch {
 			l.from = 0
 		}
@@ -157,6 +158,7 @@ func (p *partition) take(l *log, ch *chunk.Chunk, skip uint64) error {
 		lost, exact := gapBehind(g, ch.Length, skip)
 		l.note(Entry{Time: now, Event: EventGap, Epoch: ch.Epoch, From: from, To: ch.End(), File: l.file.name, Offset: start,
 			Cause: g.Cause, Bytes: &lost, Exact: exact, Found: &g.Time, Path: g.Path, Digest: &before})
+		l.behind = ch.End()
 		l.gaps++
 		p.r.metrics.gaps.Inc()
 		p.r.metrics.gapPositions.Add(float64(ch.Length - skip))

@@ -33,6 +33,8 @@ type span struct {
 	From     uint64 `json:"from"`
 	To       uint64 `json:"to"`
 	Offset   int64  `json:"offset"` // of From in File
+	// Behind is the position behind the last gap in it; 0: there is none, or an older version wrote it.
+	Behind uint64 `json:"behind,omitempty"`
 	// Since is when its first byte was committed.
 	Since time.Time `json:"since,omitzero"`
 }
@@ -42,7 +44,7 @@ func (r *record) extend(receiver string, m *mark, now time.Time) {
 	if m.File == "" || m.From == m.Place.Position {
 		return
 	}
-	s := span{Receiver: receiver, File: m.File, Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, Offset: m.Offset, Since: now.UTC()}
+	s := span{Receiver: receiver, File: m.File, Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, Offset: m.Offset, Behind: m.Behind, Since: now.UTC()}
 	if n := len(r.Ranges); n > 0 {
 		if l := r.Ranges[n-1]; l.Receiver == receiver && l.Epoch == s.Epoch && l.From == s.From {
 			ranges := append([]span(nil), r.Ranges...)

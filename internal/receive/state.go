@@ -27,6 +27,7 @@ type mark struct {
 	Size   int64       `json:"size,omitempty"`   // of File
 	From   uint64      `json:"from,omitempty"`   // first position of this epoch's range in File
 	Offset int64       `json:"offset,omitempty"` // of From in File
+	Behind uint64      `json:"behind,omitempty"` // position behind the range's last gap; 0: there is none
 	Opened time.Time   `json:"opened,omitzero"`  // when File was begun
 	Ledger int64       `json:"ledger,omitempty"` // size of the ledger
 	Forked bool        `json:"forked,omitempty"` // nothing more is taken in this epoch

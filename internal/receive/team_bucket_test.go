@@ -242,19 +242,26 @@ func TestManyUnknownLogsAreLookedUpTogether(t *testing.T) {
 	}
 	b, err = json.Marshal(h)
 	s.must(err)
-	m, err := s.request("web1", b)
-	s.must(err)
-	a, err := chunk.ParseAnswer(m.Data)
-	s.must(err)
-	for token := range h.Logs {
-		l, told := a.Logs[token]
-		if !told || l.Known || (l.Error != "") != (token == "log7") {
-			t.Errorf("%s: told %+v", token, l)
+	hellos := int64(0)
+	eventually(t, "tell of all logs but one", func() (bool, string) { // a busy machine doesn't come to all of them in the time of one answer
+		hellos++
+		m, err := s.nc.Request(chunk.SyncSubject("logs", "web1"), b, 2*time.Second)
+		if err != nil {
+			return false, err.Error()
 		}
-	}
+		a, err := chunk.ParseAnswer(m.Data)
+		s.must(err)
+		for token := range h.Logs {
+			l, told := a.Logs[token]
+			if !told || l.Known || (l.Error != "") != (token == "log7") {
+				return false, fmt.Sprintf("%s: told %+v", token, l)
+			}
+		}
+		return true, ""
+	})
 	s.must(s.nc.Flush())
-	if n := asked.Load(); n < logs || n > logs+10 {
-		t.Errorf("the bucket was asked %d times for %d logs", n, logs)
+	if n := asked.Load(); n < logs || n > hellos*(logs+10) {
+		t.Errorf("the bucket was asked %d times for %d logs, in %d hellos", n, logs, hellos)
 	}
 }
 
