@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 
 	"github.com/choria-io/fisk"
 	"golang.org/x/sync/errgroup"
@@ -32,6 +33,9 @@ NATS or Choria broker that they have.
 		o, err := serverOptions(v, log)
 		if err != nil {
 			return misconfigured(err)
+		}
+		if os.Getenv("GOMEMLIMIT") == "" { // it keeps what it has just stored, and would let as much garbage come together
+			defer limitMemory(128 << 20)()
 		}
 		s, err := broker.Serve(ctx, o)
 		if err != nil {
