@@ -62,7 +62,9 @@ func (l *link) greet(ctx context.Context) {
 			}
 		case <-timer.C:
 		}
-		l.measure(ctx)
+		if nc := l.toMeasure(); nc != nil {
+			l.stopped.Go(func() { l.measure(ctx, nc) }) // a hello needn't wait for it
+		}
 		tokens, next := l.dueNow()
 		for batch := range l.batches(tokens) {
 			if l.hello(ctx, batch) {

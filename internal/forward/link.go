@@ -186,17 +186,22 @@ func (l *link) connected(nc *nats.Conn) {
 	l.kick()
 }
 
-// measure fits the window to a new connection: by how long the broker takes to answer, which is asked before the first hello.
-func (l *link) measure(ctx context.Context) {
+// toMeasure is the connection where it is a new one.
+func (l *link) toMeasure() *nats.Conn {
 	l.mu.Lock()
-	nc, is := l.conn, l.unmeasured && l.up
-	l.unmeasured = l.unmeasured && !is
-	l.mu.Unlock()
-	if !is {
-		return
+	defer l.mu.Unlock()
+	if !l.unmeasured || !l.up {
+		return nil
 	}
+	l.unmeasured = false
+	return l.conn
+}
+
+// measure fits the window to a new connection, by how long the broker takes to answer.
+func (l *link) measure(ctx context.Context, nc *nats.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
+	life := nc.Stats().Reconnects
 	least := helloTimeout
 	for range 3 { // the first answer may have waited for a busy start
 		begin := time.Now()
@@ -207,6 +212,9 @@ func (l *link) measure(ctx context.Context) {
 			least = helloTimeout
 			break
 		}
+	}
+	if nc.Stats().Reconnects != life {
+		return // what it was is measured anew
 	}
 	size := windowAt(l.limits, least)
 	l.window.resize(size)

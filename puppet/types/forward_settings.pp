@@ -22,7 +22,7 @@
 # * `logrotate`: Configuration of logrotate, which is read for the directories that it moves rotated files into (olddir); empty: none. Files are opened there only below allowed_paths. Default: `/etc/logrotate.conf`.
 # * `rate`: Most bytes per second of each log that names no rate of its own; 0: no limit. It delays, and drops nothing. Default: `0`.
 # * `node_rate`: Most bytes per second of all logs together; 0: no limit. Default: `0`.
-# * `window`: Most bytes that are under way to one destination without the broker's acknowledgement. To a broker that answers at once it is 4 MiB (or eight chunks), and 2 MiB more for each 10 ms that it takes. Default: `16MiB`.
+# * `window`: Most bytes that are under way to one destination without the broker's acknowledgement. Less is used where the broker is near: 4 MiB (or eight chunks), and 2 MiB more for each 10 ms that it took to answer when the node connected. Default: `16MiB`.
 # * `chunk_size`: Most bytes in one message; the broker's maximum payload bounds it, too. Default: `512KiB`.
 # * `linger`: How long a busy log's lines are collected before they are sent; a quiet log's go at once. Default: `2.8ms`.
 # * `partial_wait`: How long the rest of an unfinished line is waited for before its beginning is sent. Default: `250ms`.
