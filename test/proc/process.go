@@ -14,7 +14,7 @@ import (
 type Process struct {
 	Name    string
 	Cmd     *exec.Cmd
-	Started time.Time
+	Started time.Time     // or went on, after it stood still
 	Done    chan struct{} // closed when it has ended
 }
 
@@ -64,7 +64,12 @@ func Launch(name, output string, env []string, attr *syscall.SysProcAttr, args .
 }
 
 // Signal sends a signal, and doesn't wait for anything.
-func (p *Process) Signal(sig syscall.Signal) { p.Cmd.Process.Signal(sig) }
+func (p *Process) Signal(sig syscall.Signal) {
+	if sig == syscall.SIGCONT {
+		p.Started = time.Now() // it may have been stopped before it got anywhere
+	}
+	p.Cmd.Process.Signal(sig)
+}
 
 // End sends a signal and waits for the end. The error tells of a process that doesn't end, or that ends
 // on SIGTERM with a failure.

@@ -39,3 +39,21 @@ func TestLaunchedProcessOutlivesAThread(t *testing.T) {
 	p.Cmd.Process.Kill()
 	<-p.Done
 }
+
+// A process that stood still may not have got as far as to catch signals; one that has run for a while has.
+func TestEndOfAProcessThatStoodStill(t *testing.T) {
+	for _, stopped := range []bool{true, false} {
+		p, err := Launch("sleep", filepath.Join(t.TempDir(), "out"), nil, nil, "sleep", "60")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Started = p.Started.Add(-time.Minute)
+		if stopped {
+			p.Signal(syscall.SIGSTOP)
+			p.Signal(syscall.SIGCONT)
+		}
+		if err := p.End(syscall.SIGTERM); (err == nil) != stopped {
+			t.Errorf("stopped %v: %v", stopped, err)
+		}
+	}
+}
