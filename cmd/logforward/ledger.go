@@ -56,7 +56,7 @@ func (p *program) ledgers(set *given, what string) ([]string, error) {
 	if err == nil && info.Mode().IsRegular() {
 		return []string{what}, nil
 	}
-	if filepath.IsAbs(what) {
+	if filepath.IsAbs(what) || strings.Contains(what, "@ledger") { // no log's name has that
 		if err == nil {
 			err = fmt.Errorf("%s is no regular file", what)
 		}

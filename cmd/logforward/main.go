@@ -62,7 +62,9 @@ func execute(args []string, out, errw io.Writer) int {
 	}
 	if _, err := app.Parse(args); err != nil {
 		fmt.Fprintf(errw, "logforward: %s\n", harmlessLines(err.Error()))
-		if errors.Is(err, fisk.ErrSubCommandRequired) || errors.Is(err, fisk.ErrExpectedKnownCommand) {
+		if errors.Is(err, fisk.ErrSubCommandRequired) && len(args) == 1 {
+			fmt.Fprintf(errw, "Try: logforward %s --help\n", harmlessLines(args[0]))
+		} else if errors.Is(err, fisk.ErrSubCommandRequired) || errors.Is(err, fisk.ErrExpectedKnownCommand) {
 			fmt.Fprintln(errw, "Try: logforward --help")
 		} else {
 			fmt.Fprintln(errw, "Try the command with --help")

@@ -165,9 +165,9 @@ func TestVerifyTellsDamageAndWhere(t *testing.T) {
 	}
 	eventually(t, "the record proves it", func() bool {
 		code, out, _ := verify("--record", "--url", s.url)
-		return code == 0 && strings.Contains(out, "n1.example.net/app  intact   34 KiB")
+		return code == 0 && strings.Contains(out, "n1.example.net/app  intact   34 KiB") && !strings.Contains(out, "asks the broker")
 	})
-	if code, out, errText := verify("n1*/a?p"); code != 0 || !strings.Contains(out, "unproved") || !strings.Contains(out, "no digest behind it yet") {
+	if code, out, errText := verify("n1*/a?p"); code != 0 || !strings.Contains(out, "unproved") || !strings.Contains(out, "no digest behind it yet") || !strings.Contains(out, "--record asks the broker") {
 		t.Errorf("without the record: %d %s %s", code, out, errText)
 	}
 	path := filepath.Join(s.output, "n1.example.net", "app.log")

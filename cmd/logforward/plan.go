@@ -259,8 +259,10 @@ func (p *program) showPlan(r planned) error {
 	for _, l := range r.Logs {
 		rows = append(rows, []string{l.Change, l.Log, fmt.Sprint(l.Files), humanize.IBytes(uint64(l.Bytes)), humanize.IBytes(uint64(l.Rate)) + "/s", l.Destination, l.Verdict, l.Path, l.Note})
 	}
-	if err := table(p.out, rows...); err != nil {
-		return err
+	if len(rows) > 1 {
+		if err := table(p.out, rows...); err != nil {
+			return err
+		}
 	}
 	for _, c := range r.Settings {
 		fmt.Fprintf(p.out, "setting %s: %s → %s\n", harmless(c.Name), harmless(orNone(c.From)), harmless(orNone(c.To)))

@@ -92,7 +92,7 @@ What only isn't proved yet is no failure.
 			}
 			all = append(all, one)
 		}
-		err = p.showVerified(all)
+		err = p.showVerified(all, record)
 		if here == 0 {
 			err = fmt.Errorf("none of %d logs has a ledger below %s: is that the receivers' output directory (--output)?", len(all), strings.Join(v.List("output"), ", "))
 		}
@@ -150,13 +150,14 @@ func chooseLogs(ctx context.Context, outputs, patterns []string, recorded func(c
 	return slices.DeleteFunc(all, func(l [2]string) bool { return !wanted(patterns, l[0], l[1]) }), nil
 }
 
-func (p *program) showVerified(all []*receive.Verification) error {
-	damaged, unread := 0, 0
+func (p *program) showVerified(all []*receive.Verification, record bool) error {
+	damaged, unread, unproved := 0, 0, int64(0)
 	rows := [][]string{{"LOG", "VERDICT", "INTACT", "UNPROVED", "DAMAGED", "EXPIRED", "GAPS", "LOST"}}
 	parts := [][]string{{"LOG", "VERDICT", "EPOCH", "FROM", "TO", "FILE", "WHY"}}
 	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	for _, v := range all {
 		name := v.Identity + "/" + v.Log
+		unproved += v.Unproved
 		switch v.Verdict {
 		case receive.Damaged:
 			damaged++
@@ -187,6 +188,9 @@ func (p *program) showVerified(all []*receive.Verification) error {
 			if err := table(p.out, parts...); err != nil {
 				return err
 			}
+		}
+		if unproved > 0 && !record {
+			fmt.Fprintf(p.out, "\n%s unproved: the ledgers have no digest behind them yet, as of files that are still written to; --record asks the broker\n", size(unproved))
 		}
 	}
 	switch {
