@@ -118,8 +118,8 @@ func sizeOf(outputs []string, identity, log string) (total int64, err error) {
 	return total, nil
 }
 
-// strange are the lines of all ledgers that tell of something which no promise covers.
-func (s *system) strange() (all []string) {
+// strange are the lines of all ledgers that tell of something which no promise covers. A fork is strange but where one should be found.
+func (s *system) strange(forks bool) (all []string) {
 	for _, w := range s.streams {
 		_, strange, err := s.centre(w)
 		if err != nil {
@@ -131,6 +131,9 @@ func (s *system) strange() (all []string) {
 			strange = append(strange, fmt.Sprintf("verify calls it damaged: %+v", v.Parts))
 		}
 		for _, x := range strange {
+			if forks && strings.HasPrefix(x, receive.EventFork+" ") {
+				continue
+			}
 			all = append(all, fmt.Sprintf("%s/%s: %s", s.identity(w.node), w.log, x))
 		}
 	}

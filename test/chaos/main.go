@@ -172,8 +172,11 @@ type skip struct {
 // run plays all faults with all seeds.
 func (c *campaign) run(chosen []*fault) (results []*result, skipped []skip, err error) {
 	c.began = time.Now()
-	binary := c.program
-	if binary == "" {
+	binary, err := filepath.Abs(c.program)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.program == "" {
 		binary = filepath.Join(c.dir, "logforward")
 		if err := build(binary, nil); err != nil {
 			return nil, nil, err

@@ -39,6 +39,7 @@ type span struct {
 type account struct {
 	written  []byte
 	doubtful []span   // in order, not overlapping
+	gone     []span   // were there to be read, and aren't: missing with a gap
 	causes   []string // of gaps that are true
 	doubles  bool     // what was sent before may come again
 	least    bool     // where the ledger isn't sure of a gap's size, it is at least that
@@ -147,9 +148,31 @@ func (m *matcher) find(end int) error {
 	if int64(n) < m.unsure {
 		return broken(checkGap, "the ledger says that %d bytes are lost behind byte %d, and %d are", m.unsure, m.i, n)
 	}
+	if err := m.mayBeLost(m.i + n); err != nil {
+		return err
+	}
 	m.t.Lost += int64(n)
 	m.i += n
 	m.search, m.unsure = false, 0
+	return nil
+}
+
+// mayBeLost makes sure that a gap of which the ledger doesn't know the size isn't the cover for more than was lost on the node.
+func (m *matcher) mayBeLost(to int) error {
+	at := m.i
+	for moved := true; moved && at < to; {
+		moved = false
+		for _, list := range [][]span{m.a.doubtful, m.a.gone} {
+			for _, d := range list {
+				if d.from <= at && at < d.to {
+					at, moved = d.to, true
+				}
+			}
+		}
+	}
+	if at < to {
+		return broken(checkGap, "behind a gap at byte %d, %d bytes that were written at %d are lost, and the node's disk had them", m.i, to-at, at)
+	}
 	return nil
 }
 
@@ -234,7 +257,7 @@ func (m *matcher) end() error {
 	}
 	if m.search {
 		m.t.Lost += int64(left)
-		return nil
+		return m.mayBeLost(len(m.a.written))
 	}
 	for _, d := range m.a.doubtful {
 		if d.from <= m.i && d.to == len(m.a.written) {

@@ -21,6 +21,7 @@ func TestOracle(t *testing.T) {
 	size := len(lines[0])
 	cat := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	cut := []string{"truncated"}
+	gone := func(from, to int) []span { return []span{{from: from * size, to: to * size}} }
 	lost := func(at, n int, exact bool, cause string) []hole { return []hole{{at * size, int64(n), exact, cause}} }
 	for _, c := range []struct {
 		name  string
@@ -45,10 +46,12 @@ func TestOracle(t *testing.T) {
 		{"a gap elsewhere", account{written: all, causes: cut}, central{cat(join(0, 20), join(23, 40)), lost(10, 3*size, true, "truncated")}, checkGap},
 		{"a gap with another cause", account{written: all, causes: cut}, central{cat(join(0, 20), join(23, 40)), lost(20, 3*size, true, "deleted")}, checkGap},
 		{"a gap where nothing is lost", account{written: all, causes: cut}, central{all, lost(20, size, true, "truncated")}, checkGap},
-		{"a gap of unknown size", account{written: all, causes: cut}, central{cat(join(0, 20), join(23, 40)), lost(20, -1, false, "truncated")}, ""},
-		{"a gap of at least", account{written: all, causes: cut}, central{cat(join(0, 20), join(23, 40)), lost(20, size, false, "truncated")}, ""},
-		{"an estimate that is too big", account{written: all, causes: cut}, central{cat(join(0, 20), join(23, 40)), lost(20, 4*size, false, "truncated")}, ""},
-		{"a gap that says too much", account{written: all, causes: cut, least: true}, central{cat(join(0, 20), join(23, 40)), lost(20, 4*size, false, "truncated")}, checkGap},
+		{"a gap of unknown size", account{written: all, causes: cut, gone: gone(20, 23)}, central{cat(join(0, 20), join(23, 40)), lost(20, -1, false, "truncated")}, ""},
+		{"a gap of at least", account{written: all, causes: cut, gone: gone(20, 23)}, central{cat(join(0, 20), join(23, 40)), lost(20, size, false, "truncated")}, ""},
+		{"a gap of unknown size that covers more than was lost", account{written: all, causes: cut, gone: gone(20, 22)}, central{cat(join(0, 20), join(23, 40)), lost(20, -1, false, "truncated")}, checkGap},
+		{"a gap of unknown size at the end that covers more", account{written: all, causes: cut, gone: gone(30, 39)}, central{join(0, 30), lost(30, -1, false, "truncated")}, checkGap},
+		{"an estimate that is too big", account{written: all, causes: cut, gone: gone(20, 23)}, central{cat(join(0, 20), join(23, 40)), lost(20, 4*size, false, "truncated")}, ""},
+		{"a gap that says too much", account{written: all, causes: cut, least: true, gone: gone(20, 24)}, central{cat(join(0, 20), join(23, 40)), lost(20, 4*size, false, "truncated")}, checkGap},
 		{"a line twice behind an unknown gap", account{written: all, causes: cut}, central{cat(join(0, 20), join(19, 40)), lost(20, -1, false, "truncated")}, checkOnce},
 		{"doubtful, and there", account{written: all, doubtful: []span{{20 * size, 23 * size, ""}}}, central{data: all}, ""},
 		{"doubtful, and gone", account{written: all, doubtful: []span{{20 * size, 23 * size, ""}}}, central{data: cat(join(0, 20), join(23, 40))}, ""},

@@ -124,8 +124,8 @@ func play(f *fault, seed uint64, o options) (res *result) {
 		return res
 	}
 	res.err = s.down(f)
-	res.strange = s.strange()
-	if res.err == nil && len(res.strange) > 0 && !f.forks {
+	res.strange = s.strange(f.forks)
+	if res.err == nil && len(res.strange) > 0 {
 		res.err = broken(checkOnce, "the ledgers tell of what shouldn't be: %s", strings.Join(res.strange, "; "))
 	}
 	return res
