@@ -194,6 +194,10 @@ func (f *forwarder) compare(now time.Time) time.Duration {
 	switch {
 	case ok && d == p.Digest, f.flight.wasBorder(p.Position, p.Digest):
 		f.central(p.Position, p.Digest)
+	case ok && p.Position == f.flight.end() && f.flight.gaps == p.Position-f.flight.start:
+		// Nothing of it is left here, and the digest behind a gap says nothing of what was before: the centre has what this node sent.
+		f.log.Warn("files of an earlier run are gone, and the centre has all that was sent of them: no gap is needed", "from", f.flight.start, "position", p.Position)
+		f.central(p.Position, p.Digest)
 	case ok:
 		f.forked(0, fmt.Sprintf("the centre's digest at position %d is %s, this node's is %s", p.Position, p.Digest, d))
 		return f.forking(now)
