@@ -140,8 +140,8 @@ func fileFaults() []*fault {
 	}
 }
 
-// logrotate rotates all logs of a node with the real one, while they are written. Its writers reopen their files a while later. Half of the
-// time the node is frozen meanwhile, so that it is behind, and what is moved away may be so twice: then it never saw the second file.
+// logrotate rotates all logs of a node with the real one, while they are written. Its writers reopen their files a while later. A third of the
+// time each the node is frozen or down meanwhile, so that it is behind, and what is moved away may be so twice: then it never saw the second file.
 func logrotate(options string) func(s *system, r *rand.Rand) {
 	return func(s *system, r *rand.Rand) {
 		name := pick(r, s.nodeNames())
@@ -152,10 +152,16 @@ func logrotate(options string) func(s *system, r *rand.Rand) {
 				mine = append(mine, w)
 			}
 		}
-		frozen := r.IntN(2) == 0
+		how := r.IntN(3)
+		frozen, down := how == 1, how == 2
 		if frozen {
 			s.event("freeze %s", name)
 			s.signal(name, syscall.SIGSTOP)
+		}
+		if down {
+			s.kill(name, syscall.SIGKILL)
+		}
+		if frozen || down {
 			pause(r, 50, 600)
 		}
 		conf := s.path(name + ".logrotate")
@@ -167,7 +173,8 @@ func logrotate(options string) func(s *system, r *rand.Rand) {
 			s.failed(os.MkdirAll(s.path(name+"/logs/old"), 0o755))
 		}
 		times := 1
-		if frozen && !strings.HasPrefix(options, "copy") {
+		// Where files are moved into another directory while the node is down, it isn't told of that, and finds the one that it knew.
+		if (frozen || down && !strings.Contains(options, "olddir")) && !strings.HasPrefix(options, "copy") {
 			times += r.IntN(2)
 		}
 		for range times {
@@ -202,6 +209,10 @@ func logrotate(options string) func(s *system, r *rand.Rand) {
 			pause(r, 0, 400)
 			s.event("%s goes on", name)
 			s.signal(name, syscall.SIGCONT)
+		}
+		if down {
+			pause(r, 0, 400)
+			s.start(name)
 		}
 	}
 }
