@@ -37,7 +37,7 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 	n.refresh(false)
 	now := n.config.Now()
 	abouts := n.abouts(caller, r, g.real, now)
-	again := n.requests.check(caller, now)
+	again, held := n.requests.check(caller, now), n.said(r)
 	n.mu.Unlock()
 	if abouts[0].Path != path { // its definition has only just been read
 		g = n.ground(ctx, abouts[0].Path, start, leadWithin)
@@ -65,6 +65,10 @@ func (n *Node) one(ctx context.Context, caller control.Caller, r control.Request
 		if err := n.config.Authorize(ctx, caller, about); err != nil {
 			n.config.Logger.Warn("change refused by policy", "verb", r.Verb, "log", r.Log, "path", about.Path, "caller", caller.Name, "uid", caller.UID, "request", caller.RequestID, "error", err)
 			var e *control.Error
+			if about.Verb != r.Verb {
+				return control.Reply{}, control.Errorf(control.CodeRefused, "%s %s: it would end sooner than what %s said, and end that: %v", r.Verb, r.Log, held.By, err).
+					WithHint("ask for a longer time, or whoever may %s it", about.Verb)
+			}
 			if errors.As(err, &e) {
 				return control.Reply{}, e
 			}
@@ -170,22 +174,44 @@ func (n *Node) Known(c control.Caller, r control.Request) control.Request {
 func (n *Node) abouts(c control.Caller, r control.Request, real string, now time.Time) []control.Request {
 	r.Real = real
 	all := []control.Request{n.about(c, r, now)}
-	f, at := n.plan.find(r.Log)
-	if f == nil || at >= 0 || r.Path != "" {
-		return all
-	}
-	for _, m := range f.members {
-		one := all[0]
-		if r.Verb == control.VerbRedirect {
-			one.Current = m.destination
-		} else {
-			one.Destination = m.destination
+	if f, at := n.plan.find(r.Log); f != nil && at < 0 && r.Path == "" {
+		for _, m := range f.members {
+			one := all[0]
+			if r.Verb == control.VerbRedirect {
+				one.Current = m.destination
+			} else {
+				one.Destination = m.destination
+			}
+			if !slices.Contains(all, one) {
+				all = append(all, one)
+			}
 		}
-		if !slices.Contains(all, one) {
+	}
+	// Who holds a log for a shorter time than somebody else lets it go for them.
+	if o := n.said(r); o != nil && o.By != c.Name && r.For > 0 && (o.Until.IsZero() || o.Until.After(now.Add(r.For))) {
+		for _, one := range slices.Clone(all) {
+			one.Verb, one.Lifts = control.VerbResume, false
+			if r.Verb == control.VerbStop {
+				one.Verb, one.Lifts = control.VerbStart, true
+			}
+			one.For, one.Total, one.Drain = 0, 0, false
 			all = append(all, one)
 		}
 	}
 	return all
+}
+
+// said is the word that a stop or a pause would take the place of; nil: there is none.
+func (n *Node) said(r control.Request) *control.Override {
+	switch {
+	case r.Verb == control.VerbStop:
+		return n.operators.get(r.Log).Stop
+	case r.Verb != control.VerbPause:
+		return nil
+	case r.All:
+		return n.operators.all.Pause
+	}
+	return n.operators.get(r.Log).Pause
 }
 
 // about fills in the path and the destination of a log that the request only names, and for how long its word would hold

@@ -371,7 +371,11 @@ func (n *Node) drain(p *plan, now time.Time) (any bool) {
 func (n *Node) dry(f *forwarder, at int) bool {
 	done := true
 	for i, m := range f.members {
-		if at >= 0 && i != at || m.stopped() {
+		if at >= 0 && i != at {
+			continue
+		}
+		if m.stopped() {
+			done = done && at < 0 // one that drains by itself stands below its forwarder's stop, and isn't drained by that
 			continue
 		}
 		s, ok := n.stands(m.log)

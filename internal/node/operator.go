@@ -53,7 +53,11 @@ type wish struct {
 type redirection struct {
 	control.Override
 	Destination string `json:"destination"`
+	Path        string `json:"path,omitempty"` // that policy decided on; empty: an earlier version didn't note it
 }
+
+// counts tells whether it is for a log with this path. Whoever defines another one under the same name means another log.
+func (r *redirection) counts(path string) bool { return r != nil && (r.Path == "" || r.Path == path) }
 
 func (r *record) clone() *record {
 	c := *r
@@ -117,8 +121,8 @@ func (r *record) expire(now time.Time) (ended []control.Override) {
 	return ended
 }
 
-// override is the strongest word in force; nil: none.
-func (r *record) override() *control.Override {
+// override is the strongest word in force for a log with this path; nil: none.
+func (r *record) override(path string) *control.Override {
 	switch {
 	case r == nil:
 		return nil
@@ -128,7 +132,7 @@ func (r *record) override() *control.Override {
 		return r.Pause
 	case r.Resume != nil:
 		return r.Resume
-	case r.Redirect != nil:
+	case r.Redirect.counts(path):
 		return &r.Redirect.Override
 	}
 	return nil
@@ -197,41 +201,49 @@ func (o *operators) get(log string) *record {
 
 // put has the record on disk before it counts.
 func (o *operators) put(log string, r *record) error {
-	if err := o.write(bucketOperators, log, log, o.get(log), r); err != nil {
-		return err
-	}
-	o.records[log] = r
-	return nil
+	return o.write(map[string]*record{log: r}, nil)
 }
 
-func (o *operators) putAll(r *record) error {
-	if err := o.write(bucketAll, keyAll, "", o.all, r); err != nil {
-		return err
-	}
-	o.all = r
-	return nil
-}
+func (o *operators) putAll(r *record) error { return o.write(nil, r) }
 
-// write has a record on disk, together with what else is to be there with it.
-func (o *operators) write(bucket, key, scope string, old, r *record) error {
+// write has records on disk before they count, together with what else is to be there with them: all of it or nothing. all
+// is that of all logs; nil: it stays.
+func (o *operators) write(records map[string]*record, all *record) error {
 	before := maps.Clone(o.held.known)
-	o.held.note(scope, old, r, o.now())
-	b, err := json.Marshal(r)
-	var entries []forward.Entry
-	if err == nil {
-		entries, err = o.held.entries()
-	}
-	if err == nil {
-		entries = append(append(entries, o.also...), forward.Entry{Bucket: bucket, Key: key, Value: b})
+	entries, err := o.entries(records, all)
+	if err == nil && len(entries) > 0 {
 		err = o.state.PutAll(entries...)
 	}
 	if err != nil {
 		o.held.known = before
-		return fmt.Errorf("keep what was said about %s: %w", key, err)
+		return fmt.Errorf("keep what was said: %w", err)
 	}
+	maps.Copy(o.records, records)
+	o.all = cmp.Or(all, o.all)
 	o.held.written()
 	o.also = nil
 	return nil
+}
+
+func (o *operators) entries(records map[string]*record, all *record) (entries []forward.Entry, err error) {
+	add := func(bucket, key, scope string, old, r *record) error {
+		o.held.note(scope, old, r, o.now())
+		b, err := json.Marshal(r)
+		entries = append(entries, forward.Entry{Bucket: bucket, Key: key, Value: b})
+		return err
+	}
+	for _, log := range slices.Sorted(maps.Keys(records)) {
+		if err := add(bucketOperators, log, log, o.get(log), records[log]); err != nil {
+			return nil, err
+		}
+	}
+	if all != nil {
+		if err := add(bucketAll, keyAll, "", o.all, all); err != nil {
+			return nil, err
+		}
+	}
+	held, err := o.held.entries()
+	return append(append(entries, o.also...), held...), err
 }
 
 // forget deletes the records of logs that are over: those that are too old, and the oldest of too many. Those of logs

@@ -150,8 +150,10 @@ func (n *Node) compute(now time.Time, again bool) (*plan, error) {
 	for _, f := range p.forwarders {
 		f.stop = n.operators.get(f.Log).Stop
 		f.defined = f.Destination
-		if r := n.operators.get(f.Log).Redirect; r != nil {
+		if r := n.operators.get(f.Log).Redirect; r.counts(f.Path) {
 			f.Destination = r.Destination
+		} else if r != nil {
+			p.problems = append(p.problems, control.Problem{Where: f.Log, Problem: fmt.Sprintf("%s sent it to %s when its path was %s; that is not for %s", r.By, r.Destination, r.Path, f.Path)})
 		}
 		f.fault = n.settle(&f.Definition)
 		if !isGlob(f.Path) {
@@ -219,11 +221,11 @@ func (n *Node) expand(f *forwarder, taken map[string]bool, now time.Time, again 
 
 func (n *Node) member(f *forwarder, log, path string, start tail.Start, gone bool) member {
 	m := member{log: log, parent: f.Log, path: path, destination: f.Destination, start: start, gone: gone}
-	if r := n.operators.get(log).Redirect; r != nil && slices.Contains(n.config.Destinations, r.Destination) {
+	if r := n.operators.get(log).Redirect; r.counts(path) && slices.Contains(n.config.Destinations, r.Destination) {
 		m.destination = r.Destination
 	}
 	m.stop = f.stop
-	if own := n.operators.get(log).Stop; own != nil {
+	if own := n.operators.get(log).Stop; own != nil && (!m.stopped() || own.Verb != verbDrain) {
 		m.stop = own
 	}
 	if m.pause = n.operators.paused(log, f.Log); f.own && m.pause == n.operators.all.Pause {

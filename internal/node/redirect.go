@@ -13,7 +13,7 @@ import (
 // redirected to where that says. The engine has the old destination confirm all that was sent there
 // before the new one gets what comes behind it.
 func (n *Node) Redirect(ctx context.Context, c control.Caller, r control.RedirectRequest) (control.Reply, error) {
-	return n.change(ctx, c, r.About(), func(now time.Time, _ ground) (control.Reply, error) {
+	return n.change(ctx, c, r.About(), func(now time.Time, g ground) (control.Reply, error) {
 		f, at := n.plan.find(r.Log)
 		if f == nil {
 			return control.Reply{}, n.unknown(r.Log)
@@ -44,11 +44,9 @@ func (n *Node) Redirect(ctx context.Context, c control.Caller, r control.Redirec
 		next.note(control.Change{Override: said})
 		next.Redirect = nil
 		if r.Destination != defined {
-			next.Redirect = &redirection{said, r.Destination}
+			next.Redirect = &redirection{said, r.Destination, g.about.Path}
 		}
-		if err := n.operators.put(r.Log, next); err != nil {
-			return control.Reply{}, unsaved(err)
-		}
+		records := map[string]*record{r.Log: next}
 		if at < 0 { // all of a glob's logs go there, also those that were sent elsewhere before
 			for _, m := range f.members {
 				own := n.operators.get(m.log)
@@ -58,10 +56,11 @@ func (n *Node) Redirect(ctx context.Context, c control.Caller, r control.Redirec
 				next := own.clone()
 				next.note(control.Change{Override: own.Redirect.Override, Ended: "lifted"})
 				next.Redirect = nil
-				if err := n.operators.put(m.log, next); err != nil {
-					return control.Reply{}, unsaved(err)
-				}
+				records[m.log] = next
 			}
+		}
+		if err := n.operators.write(records, nil); err != nil {
+			return control.Reply{}, unsaved(err)
 		}
 		reply.Changed = true
 		reply.Message = fmt.Sprintf("%s goes to %s once %s has confirmed what was sent to it", r.Log, r.Destination, from)
@@ -71,5 +70,13 @@ func (n *Node) Redirect(ctx context.Context, c control.Caller, r control.Redirec
 
 // strays tells whether one of a forwarder's logs goes elsewhere than the forwarder.
 func (n *Node) strays(f *forwarder) bool {
-	return slices.ContainsFunc(f.members, func(m member) bool { return m.destination != f.Destination })
+	return n.astray(f) != nil
+}
+
+// astray is one of a forwarder's logs that goes elsewhere than the forwarder; nil: none does.
+func (n *Node) astray(f *forwarder) *member {
+	if i := slices.IndexFunc(f.members, func(m member) bool { return m.destination != f.Destination }); i >= 0 {
+		return &f.members[i]
+	}
+	return nil
 }

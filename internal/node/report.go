@@ -75,7 +75,7 @@ func (n *Node) others() []control.Problem {
 
 // rows are a forwarder's logs; one row with its fault or its waiting where it has none.
 func (n *Node) rows(f *forwarder, stands map[string]forward.Status) []control.LogStatus {
-	base := control.LogStatus{Log: f.Log, Path: f.Path, Destination: f.Destination, Managed: f.managed, Limit: n.limit(f), Override: n.operators.get(f.Log).override()}
+	base := control.LogStatus{Log: f.Log, Path: f.Path, Destination: f.Destination, Managed: f.managed, Limit: n.limit(f), Override: n.operators.get(f.Log).override(f.Path)}
 	if base.Override == nil && f.wish != nil {
 		base.Override = &f.wish.Override
 	}
@@ -100,7 +100,7 @@ func (n *Node) rows(f *forwarder, stands map[string]forward.Status) []control.Lo
 	for _, m := range f.members {
 		row := base
 		row.Log, row.Path, row.Destination = m.log, m.path, m.destination
-		if own := n.operators.get(m.log).override(); own != nil {
+		if own := n.operators.get(m.log).override(m.path); own != nil {
 			row.Override = own
 		}
 		s, ok := stands[m.log]

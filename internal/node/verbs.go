@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"logforward/internal/control"
@@ -95,6 +96,9 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, g ground, now tim
 		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: it is %s already, by %s", r.Log, f.Path, f.origin()).WithHint("choose another name, or stop it first")
 	case f.Destination != d.Destination:
 		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: it goes to %s already, by %s", r.Log, f.Destination, f.origin()).WithHint("send it elsewhere with redirect")
+	case n.strays(f):
+		m := n.astray(f)
+		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: its log %s goes to %s", r.Log, m.log, m.destination).WithHint("start it without a path, or redirect %s to %s first", r.Log, d.Destination)
 	case f.managed != "" && (r.Rate != nil && (f.Rate == nil || *r.Rate != *f.Rate) || r.For != 0):
 		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: %s defines it; its rate and time are not an operator's", r.Log, f.managed).WithHint("start it without rate and for")
 	case f.managed != "":
@@ -115,7 +119,9 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, g ground, now tim
 	}
 	next.Wish, next.Stop, next.Redirect = &wish{Definition: d, Override: said, Real: g.real}, nil, nil
 	next.note(control.Change{Override: said})
-	if err := n.operators.put(r.Log, next); err != nil {
+	records := n.unredirected(r.Log)
+	records[r.Log] = next
+	if err := n.operators.write(records, nil); err != nil {
 		return control.Reply{}, unsaved(err)
 	}
 	if g.finding != nil {
@@ -133,6 +139,22 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, g ground, now tim
 	return reply, nil
 }
 
+// unredirected are the records of logs of a glob that was there before under this name, without where these were sent: who starts
+// one of that name says where all of it goes.
+func (n *Node) unredirected(log string) map[string]*record {
+	records := map[string]*record{}
+	for child, r := range n.operators.records {
+		if f, _ := n.plan.find(child); f != nil || r.Redirect == nil || !strings.HasPrefix(child, log+".") {
+			continue
+		}
+		next := r.clone()
+		next.note(control.Change{Override: r.Redirect.Override, Ended: "lifted"})
+		next.Redirect = nil
+		records[child] = next
+	}
+	return records
+}
+
 func sameRate(a, b *control.Rate) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // Stop ends forwarding of a log, at once or drained.
@@ -142,17 +164,19 @@ func (n *Node) Stop(ctx context.Context, c control.Caller, r control.StopRequest
 		if f == nil {
 			return control.Reply{}, n.unknown(r.Log)
 		}
-		verb, state := control.VerbStop, "stopped"
-		if r.Drain {
+		verb, state, old := control.VerbStop, "stopped", n.operators.get(r.Log)
+		if ofPolicy(old.Stop) && r.For != 0 {
+			return control.Reply{}, control.Errorf(control.CodeConflict, "stop %s: it is stopped by policy, as long as that doesn't permit it", r.Log).WithHint("stop it without for")
+		}
+		if r.Drain && !f.stopped(at) { // where it is stopped nothing is left to be sent
 			verb, state = verbDrain, "draining"
 			if o := n.operators.paused(r.Log, f.Log); o != nil {
 				return control.Reply{}, control.Errorf(control.CodeConflict, "stop %s: it is paused by %s, so it can't be drained", r.Log, o.By).WithHint("resume it first, or stop it without drain")
 			}
 		}
 		said := word(verb, c, now, r.For, r.Reason)
-		old := n.operators.get(r.Log)
 		reply := control.Reply{Log: r.Log, State: state, Until: said.Until, Logs: f.logs(at)}
-		if old.Stop != nil && (old.Stop.Verb == verb || old.Stop.Verb == control.VerbStop) && old.Stop.Until.Equal(said.Until) {
+		if old.Stop != nil && !ofPolicy(old.Stop) && (old.Stop.Verb == verb || old.Stop.Verb == control.VerbStop) && old.Stop.Until.Equal(said.Until) {
 			reply.State = stateOf(old.Stop)
 			reply.Message = fmt.Sprintf("%s is %s already, by %s", r.Log, reply.State, old.Stop.By)
 			return reply, nil
@@ -161,7 +185,7 @@ func (n *Node) Stop(ctx context.Context, c control.Caller, r control.StopRequest
 		next.note(control.Change{Override: said})
 		next.Stop = &said
 		// What an operator started is forgotten, unless the stop ends by itself or still has to drain.
-		if next.Wish != nil && f.managed == "" && at < 0 && said.Until.IsZero() && !r.Drain {
+		if next.Wish != nil && f.managed == "" && at < 0 && said.Until.IsZero() && verb == control.VerbStop {
 			next.Wish, next.Stop, next.Redirect = nil, nil, nil
 		}
 		if err := n.operators.put(r.Log, next); err != nil {
@@ -204,14 +228,23 @@ func (n *Node) Pause(ctx context.Context, c control.Caller, r control.PauseReque
 		}
 		reply.Logs = f.logs(at)
 		old := n.operators.get(r.Log)
-		if old.Pause != nil && old.Pause.Until.Equal(said.Until) {
+		// All of it means all: exceptions that were made of its logs end.
+		records := map[string]*record{}
+		for _, log := range reply.Logs {
+			if r := n.operators.get(log); r.Resume != nil {
+				records[log] = r.clone()
+				records[log].Resume = nil
+			}
+		}
+		if old.Pause != nil && old.Pause.Until.Equal(said.Until) && len(records) == 0 {
 			reply.Changed, reply.Message = false, fmt.Sprintf("%s is paused already, by %s", r.Log, old.Pause.By)
 			return reply, nil
 		}
 		next := old.clone()
 		next.Pause, next.Resume = &said, nil
 		next.note(control.Change{Override: said})
-		if err := n.operators.put(r.Log, next); err != nil {
+		records[r.Log] = next
+		if err := n.operators.write(records, nil); err != nil {
 			return control.Reply{}, unsaved(err)
 		}
 		reply.Message = fmt.Sprintf("%s is paused%s", r.Log, until(said.Until))
@@ -225,19 +258,18 @@ func (n *Node) pauseAll(reply control.Reply, said control.Override) (control.Rep
 		reply.Changed, reply.Message = false, "all logs are paused already, by "+old.Pause.By
 		return reply, nil
 	}
-	// All means all: exceptions that were made from an earlier pause end. They are lifted
-	// first, for a crash between the two leaves too much paused rather than too little.
+	// All means all: exceptions that were made from an earlier pause end.
 	next := old.clone()
 	next.Pause = &said
 	next.note(control.Change{Override: said})
-	if err := n.operators.putAll(next); err != nil {
-		return control.Reply{}, unsaved(err)
+	records := map[string]*record{}
+	for log, r := range n.operators.records {
+		if r.Resume != nil {
+			records[log] = r.clone()
+			records[log].Resume = nil
+		}
 	}
-	if err := n.each(func(r *record) bool {
-		had := r.Resume != nil
-		r.Resume = nil
-		return had
-	}); err != nil {
+	if err := n.operators.write(records, next); err != nil {
 		return control.Reply{}, unsaved(err)
 	}
 	reply.Message = "all logs are paused" + until(said.Until)
@@ -251,18 +283,6 @@ func (n *Node) excepted() bool {
 		}
 	}
 	return false
-}
-
-// each changes all records that f says it changed.
-func (n *Node) each(f func(*record) bool) error {
-	for log, r := range n.operators.records {
-		if next := r.clone(); f(next) {
-			if err := n.operators.put(log, next); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // Resume lifts a pause.
@@ -306,30 +326,30 @@ func (n *Node) Resume(ctx context.Context, c control.Caller, r control.ResumeReq
 
 func (n *Node) resumeAll(said control.Override) (control.Reply, error) {
 	reply := control.Reply{State: "starting", Message: "nothing is paused here"}
-	// The pause of all goes last, for a crash in between leaves too much paused rather than too little.
-	if err := n.each(func(r *record) bool {
-		if r.Pause == nil && r.Resume == nil {
-			return false
-		}
+	resumed := func(r *record) *record {
+		next := r.clone()
 		if r.Pause != nil {
-			r.note(control.Change{Override: *r.Pause, Ended: "lifted"})
-			r.note(control.Change{Override: said})
+			next.note(control.Change{Override: *r.Pause, Ended: "lifted"})
+			next.note(control.Change{Override: said})
 			reply.Changed = true
 		}
-		r.Pause, r.Resume = nil, nil
-		return true
-	}); err != nil {
-		return control.Reply{}, unsaved(err)
+		next.Pause, next.Resume = nil, nil
+		return next
 	}
-	if old := n.operators.all; old.Pause != nil {
-		next := old.clone()
-		next.note(control.Change{Override: *old.Pause, Ended: "lifted"})
-		next.note(control.Change{Override: said})
-		next.Pause = nil
-		if err := n.operators.putAll(next); err != nil {
+	records := map[string]*record{}
+	for log, r := range n.operators.records {
+		if r.Pause != nil || r.Resume != nil {
+			records[log] = resumed(r)
+		}
+	}
+	var all *record
+	if n.operators.all.Pause != nil {
+		all = resumed(n.operators.all)
+	}
+	if len(records) > 0 || all != nil {
+		if err := n.operators.write(records, all); err != nil {
 			return control.Reply{}, unsaved(err)
 		}
-		reply.Changed = true
 	}
 	if reply.Changed {
 		reply.Message = "all logs are resumed"
@@ -343,6 +363,14 @@ func (f *forwarder) origin() string {
 		return f.managed
 	}
 	return f.wish.By
+}
+
+// stopped tells whether nothing of it is forwarded, or of one of its logs.
+func (f *forwarder) stopped(at int) bool {
+	if at >= 0 {
+		return f.members[at].stopped()
+	}
+	return f.stop != nil && f.stop.Verb != verbDrain
 }
 
 // logs are the names that a change is about.
