@@ -45,7 +45,7 @@ func TestErrors(t *testing.T) {
 		{"missing file", "", []string{"forward", "--config", s.dir + "/none.cfg"}, exitConfig, []string{"none.cfg"}},
 		{"socket missing", "socket = " + s.dir + "/none.sock\n", []string{"status"}, exitUnreachable, []string{"isn't running", "none.sock", "systemctl start"}},
 		{"start without daemon", "socket = " + s.dir + "/none.sock\n", []string{"start", "a", "/var/log/a"}, exitUnreachable, []string{"isn't running"}},
-		{"check without daemon", "socket = " + s.dir + "/none.sock\n", []string{"check"}, 2, []string{"critical", "isn't running"}},
+		{"check without daemon", "socket = " + s.dir + "/none.sock\nensure = " + s.dir + "/ensure\n", []string{"check"}, 2, []string{"critical", "isn't running"}},
 		{"unreachable broker", "", []string{"setup", "--url", "nats://127.0.0.1:" + freePort(t)}, exitUnreachable, []string{"127.0.0.1", "reach"}},
 		{"stream smaller than a chunk", "", []string{"setup", "--url", "nats://127.0.0.1:1", "--max-bytes", "1MiB"}, exitConfig, []string{"max_bytes", "flag --max-bytes", "at least"}},
 		{"run without such a file", "", []string{"run", s.dir + "/none.log"}, exitFailure, []string{"none.log", "no such file"}},

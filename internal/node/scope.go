@@ -53,7 +53,7 @@ type refusal struct {
 // that the node waits for while it holds its own.
 type scopes struct {
 	mu    sync.Mutex
-	known map[string]*scope   // by log
+	known map[string]*scope   // by log; nil: configuration management's
 	fresh map[string][]string // by forwarder: files that policy permitted since they were last written down
 }
 
@@ -78,6 +78,9 @@ func (n *Node) scopesOf(p *plan) {
 	known := map[string]*scope{}
 	for _, f := range p.forwarders {
 		if f.wish == nil {
+			for _, m := range f.members {
+				known[m.log] = nil
+			}
 			continue
 		}
 		d := newDecision(f.wish)
@@ -144,7 +147,11 @@ func (n *Node) Permit(log, realpath string) error {
 		return err
 	}
 	n.scopes.mu.Lock()
-	s := n.scopes.known[log]
+	s, is := n.scopes.known[log]
+	if !is { // it is over, and the engine is letting go of it
+		n.scopes.mu.Unlock()
+		return fmt.Errorf("%s isn't forwarded any more: %w", log, tail.ErrNotPermitted)
+	}
 	if s == nil || s.covers(realpath) {
 		n.scopes.mu.Unlock()
 		return nil // configuration management's, or decided on
@@ -173,6 +180,9 @@ func (n *Node) Permit(log, realpath string) error {
 		s.refused[realpath] = refusal{err, n.config.Now().Add(askAgain)}
 		n.config.Logger.Warn("a file isn't opened", "log", log, "error", err)
 		return err
+	}
+	if now := n.scopes.known[log]; now == nil || now.decision != s.decision {
+		return fmt.Errorf("%s is somebody else's since this was decided: %w", log, tail.ErrNotPermitted)
 	}
 	s.allowed[realpath] = true
 	n.scopes.fresh[request.Log] = append(n.scopes.fresh[request.Log], realpath)

@@ -81,7 +81,7 @@ func TestAFileThatComesLaterIsDecidedOn(t *testing.T) {
 		{"app", "secret/shadow", false, 2}, {"app", "secret/shadow", false, 2},
 		{"app", "secret/day1", false, 3},
 		{"nginx", "secret/shadow", true, 3}, // configuration management's
-		{"nobody", "secret/shadow", true, 3},
+		{"nobody", "secret/shadow", false, 3},
 	} {
 		err := b.node.Permit(c.log, b.logs+"/"+c.real)
 		if (err == nil) != c.ok || err != nil && !errors.Is(err, tail.ErrNotPermitted) {
@@ -135,5 +135,62 @@ func TestAGlobBehindALinkedDirectory(t *testing.T) {
 		if err := b.node.Permit("web.a.log", b.logs+"/"+real); (err == nil) != ok {
 			t.Errorf("%s: %v", real, err)
 		}
+	}
+}
+
+// A log that is stopped, and whose engine still lets go of it, opens nothing more.
+func TestALogThatIsStoppedOpensNothing(t *testing.T) {
+	b := newBench(t)
+	secret := b.file("secret/shadow")
+	b.define("nginx.yaml", nginx)
+	b.open()
+	b.must(b.node.Start(t.Context(), alice(), control.StartRequest{Log: "app", Path: b.logs + "/app.log", Destination: "archive"}))
+	b.must(b.node.Stop(t.Context(), alice(), control.StopRequest{Log: "app"}))
+	if err := b.node.Permit("app", secret); !errors.Is(err, tail.ErrNotPermitted) {
+		t.Errorf("%v", err)
+	}
+	if err := b.node.Permit("nginx", b.logs+"/access.log"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A file that policy permits to one who has stopped their log meanwhile isn't permitted to the next who starts one of that name.
+func TestAFileIsPermittedToWhoStartedTheLog(t *testing.T) {
+	b := newBench(t)
+	b.file("a.log")
+	asked, answer := make(chan string), make(chan error)
+	b.files = func(_ context.Context, c control.Caller, _ control.Request) error {
+		asked <- c.Name
+		return <-answer
+	}
+	b.open()
+	ctx := t.Context()
+	bob := func() control.Caller {
+		c := alice()
+		c.Name = "choria=bob.mcollective"
+		return c
+	}
+	start := control.StartRequest{Log: "app", Path: b.logs + "/*.log", Destination: "archive"}
+	permit := func(err error) (who string, got error) {
+		done := make(chan error)
+		go func() { done <- b.node.Permit("app.a.log", b.logs+"/a.log") }()
+		select {
+		case who = <-asked:
+			b.must(b.node.Stop(ctx, alice(), control.StopRequest{Log: "app"}))
+			b.must(b.node.Start(ctx, bob(), start))
+			answer <- err
+			return who, <-done
+		case got = <-done:
+			return "", got
+		}
+	}
+	b.must(b.node.Start(ctx, alice(), start))
+	if who, _ := permit(nil); who != alice().Name {
+		t.Fatalf("%q was asked about", who)
+	}
+	b.look()
+	b.open()
+	if who, err := permit(errors.New("not bob's")); who != bob().Name || err == nil {
+		t.Errorf("%q was asked about: %v", who, err)
 	}
 }
