@@ -155,3 +155,25 @@ func TestStopOfWhatPolicyHasStopped(t *testing.T) {
 	b.node.judgeRunning(ctx)
 	b.want("permitted again, but an operator has stopped it")
 }
+
+// A start of one of a forwarder's logs says that the forwarder is stopped, also where the log was stopped by itself.
+func TestStartOfALogOfAStoppedForwarderSaysSo(t *testing.T) {
+	b := newBench(t)
+	b.file("web/a.log")
+	b.define("web.yaml", web)
+	b.open()
+	ctx := t.Context()
+	b.must(b.node.Stop(ctx, alice(), control.StopRequest{Log: "web.a.log"}))
+	b.must(b.node.Stop(ctx, alice(), control.StopRequest{Log: "web"}))
+	if r, err := b.node.Start(ctx, alice(), control.StartRequest{Log: "web.a.log"}); !errors.Is(err, control.ErrConflict) || !strings.Contains(err.Error(), "start web") {
+		t.Errorf("%+v, %v", r, err)
+	}
+	b.want("stopped")
+	b.must(b.node.Start(ctx, alice(), control.StartRequest{Log: "web"}))
+	b.must(b.node.Start(ctx, alice(), control.StartRequest{Log: "web.a.log"}))
+	b.want("started", "web.a.log a.log end")
+	// What a file defines goes by no other path, stopped or not.
+	if _, err := b.node.Start(ctx, alice(), control.StartRequest{Log: "web", Path: b.logs + "/x", Destination: "central"}); !errors.Is(err, control.ErrConflict) || strings.Contains(err.Error(), "stop it") {
+		t.Errorf("%v", err)
+	}
+}

@@ -35,7 +35,7 @@ func (n *Node) lift(c control.Caller, r control.StartRequest, about control.Requ
 	if f.fault != nil {
 		return control.Reply{}, control.Errorf(control.CodeInvalid, "%s can't be started: %v", r.Log, f.fault)
 	}
-	if at >= 0 && f.stop != nil && n.operators.get(r.Log).Stop == nil {
+	if at >= 0 && f.stop != nil {
 		return control.Reply{}, control.Errorf(control.CodeConflict, "%s is stopped with all of %s", r.Log, f.Log).WithHint("start %s", f.Log)
 	}
 	reply := control.Reply{Log: r.Log, State: "starting", Logs: f.logs(at)}
@@ -92,8 +92,10 @@ func (n *Node) begin(c control.Caller, r control.StartRequest, g ground, now tim
 	case f == nil:
 	case at >= 0:
 		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: it is one of the logs of %s (%s)", r.Log, f.Log, f.Path).WithHint("choose another name")
+	case f.Path != d.Path && f.managed != "":
+		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: it is %s already, by %s", r.Log, f.Path, f.managed).WithHint("choose another name")
 	case f.Path != d.Path:
-		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: it is %s already, by %s", r.Log, f.Path, f.origin()).WithHint("choose another name, or stop it first")
+		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: it is %s already, by %s", r.Log, f.Path, f.wish.By).WithHint("choose another name, or stop it first")
 	case f.Destination != d.Destination:
 		return control.Reply{}, control.Errorf(control.CodeConflict, "start %s: it goes to %s already, by %s", r.Log, f.Destination, f.origin()).WithHint("send it elsewhere with redirect")
 	case n.strays(f):
