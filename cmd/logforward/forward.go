@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"logforward/internal/broker"
 	"logforward/internal/control"
 	"logforward/internal/forward"
 	"logforward/internal/keeper"
@@ -30,6 +31,7 @@ answers on its socket. SIGHUP reads all definitions again.
 
     logforward forward --config /etc/choria/plugin.d/logforward.cfg
 `, func(ctx context.Context) error {
+		broker.DontSample()
 		v, err := p.load(set)
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"github.com/choria-io/fisk"
 	"golang.org/x/sync/errgroup"
 
+	"logforward/internal/broker"
 	"logforward/internal/receive"
 	"logforward/internal/settings"
 )
@@ -21,6 +22,7 @@ its own; output directories may be local or shared.
 
     logforward receive --url nats://broker:4222 --output /srv/logs
 `, func(ctx context.Context) (err error) {
+		broker.DontSample()
 		v, err := p.load(set)
 		if err != nil {
 			return err
