@@ -36,6 +36,7 @@ type forwarder struct {
 	done   chan struct{}
 	mail   mailbox
 	view   view
+	shown  string // state that view has
 
 	want     Log
 	asked    Log // as Set said; belongs to the engine, like retiring
@@ -111,6 +112,7 @@ type mailbox struct {
 	asked  []*inquiry // who wants to know how it stands
 	begun  bool       // it answers; before, there is nothing that it could tell
 	closed bool       // it has ended and answers no more
+	rest   rest       // what it stands at while it sleeps; zero: it doesn't, or wants to hear every answer
 	wake   chan struct{}
 }
 
@@ -197,6 +199,24 @@ func (m *mailbox) empty() bool {
 	return m.none()
 }
 
+// sleep tells whether there is nothing to read. Then r holds until the mail is read again: nothing of the forwarder changes before.
+func (m *mailbox) sleep(r rest) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.none() {
+		return false
+	}
+	m.rest = r
+	return true
+}
+
+// disturb tells whether an answer is anything to a forwarder that sleeps. Where it is awake, or has mail, the answer goes by the mail.
+func (m *mailbox) disturb(was *chunk.HelloLog, layout *chunk.Layout, a *chunk.AnswerLog) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.none() || m.rest.disturbedBy(was, layout, a)
+}
+
 // post has note called on the forwarder's goroutine, if it still runs.
 func (f *forwarder) post(note func()) { f.mail.put(nil, note) }
 
@@ -226,7 +246,7 @@ func (f *forwarder) run(ctx context.Context) {
 		f.readMail()
 		wait, listen := f.work(ctx)
 		f.show()
-		if !f.mail.empty() {
+		if !f.mail.sleep(f.rest()) {
 			continue
 		}
 		var news <-chan struct{}
@@ -275,6 +295,7 @@ func (f *forwarder) readMail() {
 	f.mail.mu.Lock()
 	acks, notes, asked := f.mail.acks, f.mail.notes, f.mail.asked
 	f.mail.acks, f.mail.notes, f.mail.asked = nil, nil, nil
+	f.mail.rest = rest{}
 	f.mail.mu.Unlock()
 	for i := range acks {
 		f.onAck(acks[i])

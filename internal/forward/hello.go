@@ -194,7 +194,9 @@ func (l *link) hello(ctx context.Context, tokens []string) bool {
 		case answer.Error != "":
 			l.ask(token, helloSoon)
 		}
-		f.post(func() { f.onAnswer(was, a.Layout, answer) })
+		if f.mail.disturb(&was, a.Layout, &answer) {
+			f.answered(was, a.Layout, answer)
+		}
 	}
 	return a.Ready
 }

@@ -128,6 +128,7 @@ func (f *forwarder) show() {
 		s.Promise = weaker
 	}
 	s.State, s.LastError = f.state()
+	f.shown = s.State
 	// Of the dear ones the last known stay.
 	f.view.mu.Lock()
 	s.LagBytes, s.LagSeconds, s.Rate, s.Generations = f.view.now.LagBytes, f.view.now.LagSeconds, f.view.now.Rate, f.view.now.Generations

@@ -1,0 +1,109 @@
+package forward
+
+import (
+	"bytes"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"logforward/internal/chunk"
+)
+
+func TestOnlyAnAnswerThatSaysNothingNewLeavesALogAsleep(t *testing.T) {
+	at := rest{epoch: 7, position: 100, digest: 5, layout: "l"}
+	beginning := rest{epoch: 7, layout: "l"}
+	known := func(change func(*chunk.AnswerLog)) chunk.AnswerLog {
+		a := chunk.AnswerLog{Known: true, Place: chunk.Place{Epoch: 7, Position: 100, Digest: 5}}
+		if change != nil {
+			change(&a)
+		}
+		return a
+	}
+	for _, tt := range []struct {
+		name   string
+		rest   rest
+		was    uint64
+		layout string // empty: none
+		answer chunk.AnswerLog
+		asleep bool
+	}{
+		{"where it rests", at, 7, "l", known(nil), true},
+		{"the same, by a centre without layout", at, 7, "", known(nil), true},
+		{"nothing, of a log that rests at the beginning", beginning, 7, "l", chunk.AnswerLog{}, true},
+		{"it is awake", rest{}, 7, "l", known(nil), false},
+		{"it is awake and has no state", rest{}, 0, "l", chunk.AnswerLog{}, false},
+		{"to a hello of an epoch that is over", at, 6, "l", known(nil), false},
+		{"to a hello without state", at, 0, "l", known(nil), false},
+		{"another layout", at, 7, "m", known(nil), false},
+		{"nothing, of what was central", at, 7, "l", chunk.AnswerLog{}, false},
+		{"a later epoch", at, 7, "l", known(func(a *chunk.AnswerLog) { a.Epoch = 8 }), false},
+		{"an earlier epoch", at, 7, "l", known(func(a *chunk.AnswerLog) { a.Epoch = 6 }), false},
+		{"more than it knows of", at, 7, "l", known(func(a *chunk.AnswerLog) { a.Position = 101 }), false},
+		{"less than was confirmed", at, 7, "l", known(func(a *chunk.AnswerLog) { a.Position = 99 }), false},
+		{"other bytes", at, 7, "l", known(func(a *chunk.AnswerLog) { a.Digest = 6 }), false},
+		{"send again", at, 7, "l", known(func(a *chunk.AnswerLog) { a.Resend = &chunk.Resend{} }), false},
+		{"a fork", at, 7, "l", known(func(a *chunk.AnswerLog) { a.Fork = true }), false},
+		{"it can't say", at, 7, "l", known(func(a *chunk.AnswerLog) { a.Error = "not yet" }), false},
+		{"bytes of a log that rests at the beginning", beginning, 7, "l", known(nil), false},
+		{"send again, to a log that rests at the beginning", beginning, 7, "l", chunk.AnswerLog{Resend: &chunk.Resend{}}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var layout *chunk.Layout
+			if tt.layout != "" {
+				layout = &chunk.Layout{ID: tt.layout}
+			}
+			m := mailbox{wake: make(chan struct{}, 1)}
+			if !m.sleep(tt.rest) {
+				t.Fatal("it has no mail and doesn't sleep")
+			}
+			was := chunk.HelloLog{Epoch: tt.was}
+			if got := !m.disturb(&was, layout, &tt.answer); got != tt.asleep {
+				t.Errorf("asleep %v, want %v", got, tt.asleep)
+			}
+			m.put(nil, func() {})
+			if !m.disturb(&was, layout, &tt.answer) {
+				t.Error("it has mail, which may change where it stands, and the answer didn't go behind it")
+			}
+			if m.sleep(tt.rest) {
+				t.Error("it sleeps with mail")
+			}
+		})
+	}
+}
+
+// A quiet log sleeps through hellos. What the centre has lost, or knows more of, still reaches it by one.
+func TestForwardQuietLogSleepsThroughHellos(t *testing.T) {
+	c := newCentre(t)
+	n := newNode(t, c)
+	var looks atomic.Int64 // each turn of a forwarder shows where it stands, and asks for the time
+	n.change = func(cfg *Config) {
+		cfg.Limits.SyncInterval = 50 * time.Millisecond
+		cfg.Now = func() time.Time { looks.Add(1); return time.Now() }
+	}
+	want := lines(seeded(t), 100)
+	n.append("app", want)
+	n.start(n.log("app"))
+	n.delivered("app", want)
+	hellos := func() (h int) { c.with(func() { h = c.hellos }); return h }
+	eventually(t, "hellos that wake nobody", func() bool {
+		before, said := looks.Load(), hellos()
+		eventually(t, "hellos", func() bool { return hellos() >= said+6 })
+		return looks.Load() == before
+	})
+
+	// The centre takes another's bytes for this log's: an answer alone says so.
+	f := n.engine.runs["app"]
+	c.with(func() { c.logs[f.token].fork = true })
+	eventually(t, "a new epoch", func() bool { return n.status("app").Forks == 1 && n.status("app").State == Idle })
+	c.with(func() { c.logs[f.token].fork = false })
+
+	c.with(func() { c.layout.ID = "layout-2" })
+	eventually(t, "the new layout", func() bool {
+		f.view.mu.Lock()
+		defer f.view.mu.Unlock()
+		return f.view.layout == "layout-2"
+	})
+	more := []byte("after\n")
+	n.append("app", more)
+	n.delivered("app", append(bytes.Clone(want), more...))
+}
