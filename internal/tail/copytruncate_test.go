@@ -240,3 +240,24 @@ func TestCopytruncateHardlyAnythingWasRead(t *testing.T) {
 		}
 	}
 }
+
+// What was seen to be written between the copy and the truncation, and wasn't read in time, is a loss.
+func TestCopytruncateWhatWasSeenBehindTheCopyIsALoss(t *testing.T) {
+	r := newRig(t).open()
+	a := lines("a", 100)
+	r.write("app.log", a)
+	r.buf = make([]byte, 1500)
+	r.step()
+	r.copy("app.log", "app.log.1")
+	r.write("app.log", "between\n")
+	r.must(r.log.Look())
+	r.truncate("app.log")
+	r.write("app.log", "b\n")
+	r.buf = make([]byte, 64<<10)
+	r.drain()
+	r.want(a + "b\n")
+	r.wantLosses(1)
+	if got := r.losses[0]; got.Bytes != 8 || got.Exact {
+		t.Fatalf("%+v", got)
+	}
+}

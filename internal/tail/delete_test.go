@@ -131,3 +131,50 @@ func TestDeleteDirectoryAndMakeItAgain(t *testing.T) {
 	r.drain()
 	r.want("one\ntwo\nthree\nfour\n")
 }
+
+// Who has a deleted file open writes its last words and closes it, and then the rest is confirmed: nobody looked in between.
+func TestDeletedFilesLastWords(t *testing.T) {
+	r := newRig(t).open()
+	f, err := os.Create(r.path)
+	r.must(err)
+	_, err = f.WriteString("first\n")
+	r.must(err)
+	r.drain()
+	r.remove("app.log")
+	r.drain()
+	_, err = f.WriteString("last words\n")
+	r.must(err)
+	r.must(f.Close())
+	r.release()
+	r.drain()
+	r.want("first\nlast words\n")
+	r.wantLosses(0)
+}
+
+// A deleted file is let go of that somebody may still write to.
+func TestDeletedFileBeyondTheBudgetThatIsWrittenTo(t *testing.T) {
+	for _, open := range []bool{true, false} {
+		r := newRig(t, func(c *Config) { c.Budget = NewBudget(100) }).open()
+		f, err := os.Create(r.path)
+		r.must(err)
+		_, err = f.WriteString(lines("a", 10))
+		r.must(err)
+		r.drain()
+		if !open {
+			r.must(f.Close())
+		}
+		r.remove("app.log")
+		r.drain()
+		if open {
+			_, err = f.WriteString("last words\n")
+			r.must(err)
+			r.must(f.Close())
+		}
+		r.drain()
+		r.want(lines("a", 10))
+		r.wantLosses(map[bool]int{true: 1}[open])
+		if open && (r.losses[0].Bytes != -1 || r.losses[0].Exact) {
+			t.Fatalf("%+v", r.losses[0])
+		}
+	}
+}

@@ -19,6 +19,12 @@ import (
 // sending bytes twice is better than leaving some out.
 const telling = 64
 
+// triesMax is how often the names of a directory are looked at anew because they were moved on meanwhile.
+const triesMax = 4
+
+// errMoved: names were moved on each time they were looked at, or the live file was.
+var errMoved = errors.New("files are being renamed")
+
 // candidate is a file that may hold a generation's bytes.
 type candidate struct {
 	path    string
@@ -80,7 +86,19 @@ func (c *candidate) length() (int64, error) {
 // candidates lists the files beside the log's, and where rotation moves them, that may be rotated forms or
 // copies of it, newest first. With inodes it also lists the files of any name that
 // have one of them. Directories that are gone or that we may not list have none.
-func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
+func (l *Log) candidates(inodes map[uint64]bool) (list []*candidate, err error) {
+	for range triesMax {
+		var moved bool
+		if list, moved, err = l.collect(inodes); err != nil || !moved {
+			break
+		}
+	}
+	return list, err
+}
+
+// collect is candidates, once. moved says that a name was another file's by the time it was looked at: then a file may have had, each time, a name that
+// wasn't looked at just then.
+func (l *Log) collect(inodes map[uint64]bool) (list []*candidate, moved bool, err error) {
 	type place struct{ dir, base string }
 	var places []place
 	add := func(path string) {
@@ -103,7 +121,6 @@ func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
 		add(filepath.Join(dir, filepath.Base(l.cfg.Path)))
 	}
 	seen := map[string]bool{l.cfg.Path: true}
-	var list []*candidate
 	for i, p := range places {
 		if slices.ContainsFunc(places[:i], func(q place) bool { return q.dir == p.dir }) {
 			continue // listed already, for all names
@@ -120,7 +137,7 @@ func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, unix.ENOTDIR):
 			continue
 		case err != nil:
-			return nil, err // it must not look as if there were no files
+			return nil, false, err // it must not look as if there were no files
 		}
 		for _, e := range names.pick(stems, inodes) {
 			path := filepath.Join(p.dir, e.name)
@@ -137,6 +154,10 @@ func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
 				stat = lstat
 			}
 			at, err := stat(path)
+			if err != nil || at.ino != e.ino { // or it is a link
+				it, err := lstat(path)
+				moved = moved || errors.Is(err, fs.ErrNotExist) || err == nil && it.ino != e.ino
+			}
 			if err != nil || !at.regular {
 				continue
 			}
@@ -147,7 +168,7 @@ func (l *Log) candidates(inodes map[uint64]bool) ([]*candidate, error) {
 	base := filepath.Base(l.cfg.Path)
 	rising := isRising(list, base)
 	slices.SortStableFunc(list, func(a, b *candidate) int { return -age(a, b, base, rising) })
-	return list, nil
+	return list, moved, nil
 }
 
 // age orders by time of last change, oldest first. Where that is equal (the kernel counts in steps of some
@@ -165,6 +186,12 @@ func age(a, b *candidate, base string, rising bool) int {
 		return cmp.Compare(nb, na)
 	}
 	return cmp.Compare(a.path, b.path)
+}
+
+// precedes says that a is older than b by its time, and by its number, too: a file may be written to after it was rotated.
+func precedes(a, b *candidate, base string, rising bool) bool {
+	na, nb := rotationNumber(filepath.Base(a.path), base), rotationNumber(filepath.Base(b.path), base)
+	return age(a, b, base, rising) < 0 && (na < 0 || nb < 0 || na > nb != rising)
 }
 
 // isRising tells whether the numbers in names grow with time. Most programs give the newest the lowest one,
@@ -186,6 +213,41 @@ func isRising(list []*candidate, base string) bool {
 	return votes > 0
 }
 
+// nearest orders candidates by how likely they are what became of a file that was last written at a moment: that is the first that was
+// written then or later, for those behind it may begin alike. What is older follows. Where the moment isn't known the newest comes first.
+func nearest(list []*candidate, moment time.Time) []*candidate {
+	ordered := make([]*candidate, 0, len(list))
+	if moment.IsZero() {
+		for _, packedOnes := range []bool{false, true} {
+			for _, c := range list {
+				if (c.kind != "") == packedOnes {
+					ordered = append(ordered, c)
+				}
+			}
+		}
+		return ordered
+	}
+	for _, c := range slices.Backward(list) {
+		if !c.older(moment) {
+			ordered = append(ordered, c)
+		}
+	}
+	for _, c := range list {
+		if c.older(moment) {
+			ordered = append(ordered, c)
+		}
+	}
+	return ordered
+}
+
+// older says that c was written before a moment, of which a file's time may have kept the seconds only.
+func (c *candidate) older(moment time.Time) bool {
+	if c.at.mtime.Nanosecond() == 0 {
+		moment = moment.Truncate(time.Second)
+	}
+	return c.at.mtime.Before(moment)
+}
+
 // findCopy looks for the file that a truncated generation was copied to before.
 // A copy that ends before our offset isn't one: it has nothing new. See [isEarlierCopy].
 func (l *Log) findCopy(g *generation) (*candidate, error) {
@@ -196,25 +258,23 @@ func (l *Log) findCopy(g *generation) (*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, packedOnes := range []bool{false, true} {
-		for _, c := range list {
-			if (c.kind != "") != packedOnes || l.holds(c) || c.at.same(g.dev, g.ino) {
-				continue
-			}
-			ok, err := c.open(l.cfg.Allowed)
-			if isScarce(err) {
-				return nil, err
-			}
-			if !ok || err != nil {
-				continue
-			}
-			same, err := contentMatches(c.content, g.head, g.before, g.want, g.offset)
-			if err == nil && same {
-				l.went(c.path)
-				return c, nil
-			}
-			c.close()
+	for _, c := range nearest(list, g.mtime) {
+		if l.holds(c) || c.at.same(g.dev, g.ino) || c.older(g.mtime) && g.known() < headMax {
+			continue
 		}
+		ok, err := c.open(l.cfg.Allowed)
+		if isScarce(err) {
+			return nil, err
+		}
+		if !ok || err != nil {
+			continue
+		}
+		same, err := contentMatches(c.content, g.head, g.before, g.want, g.offset)
+		if err == nil && same && !l.isAnothers(c, g) {
+			l.went(c.path)
+			return c, nil
+		}
+		c.close()
 	}
 	return nil, nil
 }
@@ -233,19 +293,43 @@ func isScarce(err error) bool {
 // oldest first: rotated forms that are newer than since, not newer than until (if it isn't zero), and
 // hold nothing known.
 func (l *Log) between(since, next *generation, until time.Time, except *candidate) ([]*generation, error) {
-	base := filepath.Base(l.cfg.Path)
-	list, err := l.candidates(nil)
-	if err != nil {
-		return nil, err
-	}
-	slices.Reverse(list)
-	var found []*generation
-	var denied []*candidate
-	fail := func(err error) ([]*generation, error) {
+	for range triesMax {
+		found, moved, err := l.search(since, next, until, except)
+		if err != nil {
+			return nil, err
+		}
+		late := false // next was rotated away meanwhile: some of what was found may be later
+		if next != nil && until.IsZero() {
+			at, err := statPath(l.cfg.Path)
+			late = err != nil || !at.same(next.dev, next.ino)
+		}
+		if !moved && !late {
+			return found, nil
+		}
 		for _, g := range found {
 			g.close()
 		}
-		return nil, err
+		if late {
+			break
+		}
+	}
+	return nil, errMoved
+}
+
+// search is between, once. moved is as in collect.
+func (l *Log) search(since, next *generation, until time.Time, except *candidate) (found []*generation, moved bool, err error) {
+	base := filepath.Base(l.cfg.Path)
+	list, err := l.candidates(nil)
+	if err != nil {
+		return nil, false, err
+	}
+	slices.Reverse(list)
+	var denied []*candidate
+	fail := func(err error) ([]*generation, bool, error) {
+		for _, g := range found {
+			g.close()
+		}
+		return nil, false, err
 	}
 	for _, c := range list {
 		if !isRotation(filepath.Base(c.path), base) || c.at.mtime.Before(since.mtime) || next != nil && c.at.same(next.dev, next.ino) || l.holds(c) ||
@@ -260,7 +344,12 @@ func (l *Log) between(since, next *generation, until time.Time, except *candidat
 		} else if slices.Contains(l.older, OlderFile{c.at.dev, c.at.ino, nanos(born)}) {
 			continue
 		}
+		listed := c.at
 		ok, err := c.open(l.cfg.Allowed)
+		if _, gone := lstat(c.path); !c.at.same(listed.dev, listed.ino) || !ok && errors.Is(gone, fs.ErrNotExist) {
+			c.close()
+			return found, true, nil
+		}
 		if errors.Is(err, fs.ErrPermission) || c.strict && c.refused {
 			const why = "no permission to read the rotated file"
 			found = append(found, &generation{path: c.path, gone: true, drained: true, cause: why, loss: bytesLoss(why, -1, false, c.path)})
@@ -311,7 +400,7 @@ func (l *Log) between(since, next *generation, until time.Time, except *candidat
 	for _, c := range denied {
 		l.pass(c) // only now that their losses are sure to be handed out
 	}
-	return found, nil
+	return found, false, nil
 }
 
 // olderThan lists the rotated forms that are there when the log is begun with g
@@ -428,8 +517,8 @@ func (l *Log) isKnown(c *candidate, gens []*generation) (bool, error) {
 // isForm says that c holds what was read of s, the last bytes of which are before, where they are remembered.
 func (l *Log) isForm(c *candidate, before []byte, s GenerationState) (bool, error) {
 	same, err := contentMatches(c.content, s.Head.sum(), before, s.Check.sum(), s.Offset)
-	if !same || err != nil || s.Gone != "" && s.Offset >= telling { // of what is gone not all was read
-		return same, err
+	if !same || err != nil || s.Gone != "" && max(s.Offset, int64(s.Head.Length)) >= headMax {
+		return same, err // of what is gone not all was read
 	}
 	n, err := c.length()
 	return n == s.Offset && n > 0 && (n >= telling || c.hasAge(s) || l.wasCut(s)), err

@@ -49,6 +49,7 @@ type generation struct {
 	live    bool    // the log's path leads to it
 	settled bool    // nobody can write to it any more: a copy, a compressed form
 	drained bool    // was read to the end and had been quiet
+	cut     bool    // its file was truncated before this run, though it begins as it did
 	gone    bool    // its bytes can't be had again
 	cause   string  // why
 	deleted bool
@@ -96,6 +97,10 @@ func parseID(id string) (dev, ino uint64, head sum, serial uint64, err error) {
 	}
 	return n[0], n[1], sum{int(n[2]), uint32(n[3])}, n[4], nil
 }
+
+// known is up to where the file's content was looked at. Where that is less than a fingerprint covers it may be no more than how each of the
+// log's files begins.
+func (g *generation) known() int64 { return max(int64(g.head.length), g.offset) }
 
 // remember keeps the last bytes of data as what stands before the offset.
 func (g *generation) remember(data []byte) {
@@ -233,19 +238,24 @@ func (g *generation) close() {
 	}
 }
 
-// written says that somebody has the file open for writing. A read lease is
-// refused then. It is asked for deleted files only, where taking it for a
-// moment can delay nobody's open. Where leases don't work it says true.
-func (g *generation) written() bool {
+// written says that somebody has the file open for writing, or that this can't be known.
+func (g *generation) written() bool { return g.lease() != nil }
+
+// busy says that somebody has the file open for writing for sure.
+func (g *generation) busy() bool { return g.lease() == unix.EAGAIN }
+
+// lease takes a read lease for a moment: it is refused with EAGAIN where somebody has the file open for writing, and otherwise where leases
+// don't work. It is for deleted files only, where it can delay nobody's open.
+func (g *generation) lease() error {
 	if g.content == nil {
-		return false
+		return nil
 	}
 	fd := g.content.descriptor()
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
-		return true
+		return err
 	}
 	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
-	return false
+	return nil
 }
 
 // birthOf returns when a file was made, zero where the file system doesn't say.

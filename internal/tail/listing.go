@@ -99,7 +99,7 @@ func (w *Watcher) list(dir string) (*listing, error) {
 // listNow reads a directory, or gives what was read of it where it hasn't changed since. Names and inodes come and go only with a change of the
 // directory's own times, and those are only believed where this kernel sets them, and once they are so old that the next change must give it others.
 func (w *Watcher) listNow(dir string) (*listing, error) {
-	now := time.Now()
+	now := w.now()
 	at, err := statPath(dir)
 	if err != nil {
 		return nil, err

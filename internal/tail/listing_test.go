@@ -183,6 +183,52 @@ func TestAListingIsKeptWhileTheDirectoryRests(t *testing.T) {
 	}
 }
 
+// A directory is at rest when its times are so old that the next change gives it others: before that nothing is kept of it, then it is.
+func TestAListingIsKeptOnceTheDirectoryRests(t *testing.T) {
+	dir := t.TempDir()
+	if !IsLocal(dir) {
+		t.Skip("the temporary directory isn't on a local file system, where no listing is kept")
+	}
+	w := newWatcher(t, WatcherConfig{Poll: -1, NoInotify: true})
+	at, err := statPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		after time.Duration
+		reads int64
+	}{{-time.Hour, 2}, {0, 2}, {coarse - 1, 2}, {coarse, 1}, {time.Hour, 0}} {
+		w.now = func() time.Time { return at.changed.Add(c.after) }
+		before := w.read.Load()
+		for range 2 {
+			if _, err := w.list(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := w.read.Load() - before; n != c.reads {
+			t.Errorf("%v after its change: read %d times, want %d", c.after, n, c.reads)
+		}
+	}
+}
+
+// A restart finds a small file that nobody has written to since without a look at the directory: there may be ten thousand in it.
+func TestRestartOfALogThatRestsReadsNoDirectory(t *testing.T) {
+	w := newWatcher(t, WatcherConfig{Poll: -1, NoInotify: true})
+	r := newRig(t, func(c *Config) { c.Watcher = w }).open()
+	r.write("app.log", header)
+	r.drain()
+	r.release()
+	r.save()
+	r.crash()
+	before := w.read.Load()
+	r.open()
+	if n := w.read.Load() - before; n != 0 {
+		t.Errorf("read %d times", n)
+	}
+	r.drain()
+	r.want(header)
+}
+
 // What is asked of the kernel at once is what a walk along the path finds.
 func TestResolveIsEvalSymlinks(t *testing.T) {
 	dir := t.TempDir()

@@ -1,8 +1,11 @@
 package tail
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -65,13 +68,10 @@ func (l *Log) find(now time.Time) error {
 			c.close()
 		}
 	}()
-	if live.content != nil {
-		list = append(list, live)
-	}
 	var unsure error
-	try := func(fits func(*candidate, *generation) bool) error {
+	try := func(list []*candidate, fits func(*candidate, *generation) bool) error {
 		for _, g := range l.wanted() {
-			for _, c := range list {
+			for _, c := range nearest(list, g.stamp) {
 				if g.content != nil || !fits(c, g) || l.holds(c) {
 					continue
 				}
@@ -82,7 +82,7 @@ func (l *Log) find(now time.Time) error {
 					}
 					continue
 				}
-				if c.content == nil || !l.fits(c, g) {
+				if c.content == nil || !l.fits(c, g) || c.at.ino != g.ino && l.isAnothers(c, g) {
 					continue
 				}
 				if err := l.found(g, c, now); err != nil {
@@ -92,14 +92,13 @@ func (l *Log) find(now time.Time) error {
 		}
 		return nil
 	}
-	err = try(func(c *candidate, g *generation) bool { return c.kind == "" && c.at.ino == g.ino })
+	err = try(list, func(c *candidate, g *generation) bool { return c.kind == "" && c.at.ino == g.ino })
 	if err == nil {
-		err = try(func(c *candidate, g *generation) bool {
-			return c.kind == "" && g.head.length > 0 && (c != live || g.offset >= telling)
-		})
+		err = try(list, func(c *candidate, g *generation) bool { return g.head.length > 0 })
 	}
-	if err == nil {
-		err = try(func(c *candidate, g *generation) bool { return c.kind != "" && g.head.length > 0 })
+	if err == nil && live.content != nil {
+		// The last one: with another inode it is mostly a later file.
+		err = try([]*candidate{live}, func(c *candidate, g *generation) bool { return g.offset >= telling })
 	}
 	if err != nil {
 		return err
@@ -142,18 +141,101 @@ func (l *Log) fits(c *candidate, g *generation) bool {
 	if err != nil || !same {
 		return false
 	}
-	s := stateOf(g)
-	if few := max(int64(g.head.length), g.offset) < telling; few && !c.hasAge(s) && !l.wasCut(s) {
+	s, known := stateOf(g), g.known()
+	if known < telling && !c.hasAge(s) && !g.cut && !l.wasCut(s) {
 		return false
 	}
-	if c.kind == "" && c.at.same(g.dev, g.ino) && g.offset <= headMax && !c.hasAge(s) {
-		return false // made later, in the place of the one that was deleted: what is equal may be no more than how each file begins
+	// What is equal may be no more than how each file begins.
+	switch very := c.at.same(g.dev, g.ino); {
+	case very && g.cut:
+		return false
+	case c.kind != "" || c.hasAge(s):
+	case very && g.offset <= headMax: // made later, in the place of the one that was deleted
+		return false
+	case !very && known < headMax && c.at.dev == g.dev && (c.path == l.cfg.Path || !c.strict && !g.cut && !l.wasCut(s) && !l.packedAfter(c)):
+		return false // rather a later one than a copy, where g's own file wasn't truncated; if it is one, that comes twice
 	}
 	return g.verify == nil || g.verify(func(p []byte, off int64) (int, error) { return readAt(c.content, p, off) })
 }
 
-// found gives g the candidate's file.
+// packedAfter says that there is a compressed file that is newer than c: what became of one that c is a copy of, perhaps.
+func (l *Log) packedAfter(c *candidate) bool {
+	list, err := l.candidates(nil)
+	base := filepath.Base(l.cfg.Path)
+	rising := isRising(list, base)
+	return err == nil && slices.ContainsFunc(list, func(p *candidate) bool { return p.kind != "" && precedes(c, p, base, rising) })
+}
+
+// refilled says that f, which is g's file and still begins as what is known of it, was copied and truncated meanwhile, and that what was written to
+// it then begins alike: there is a copy that was made since, is older than what is in the file now, and goes on otherwise. What came later is no copy.
+func (l *Log) refilled(f *candidate, g *generation) (bool, error) {
+	if g.known() >= headMax || f.at.mtime.Equal(g.stamp) {
+		return false, nil // or nobody has written to it since
+	}
+	list, err := l.candidates(nil)
+	if err != nil {
+		return false, err
+	}
+	now := make([]byte, headMax)
+	n, err := readAt(f.content, now, 0)
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	base := filepath.Base(l.cfg.Path)
+	rising := isRising(list, base)
+	for _, c := range list {
+		if !isRotation(filepath.Base(c.path), base) || c.older(g.stamp) || f.path != l.cfg.Path && !precedes(c, f, base, rising) ||
+			slices.ContainsFunc(l.gens, func(g *generation) bool { return c.kind == "" && c.at.same(g.dev, g.ino) }) {
+			continue
+		}
+		if ok, err := c.open(l.cfg.Allowed); isScarce(err) {
+			return false, err
+		} else if !ok || err != nil {
+			continue
+		}
+		then := make([]byte, headMax)
+		m, err := readAt(c.content, then, 0)
+		copied := (err == nil || err == io.EOF) && !bytes.HasPrefix(now[:n], then[:m]) && (c.kind != "" || !c.born().Before(g.stamp))
+		if copied {
+			copied, err = contentMatches(c.content, g.head, nil, g.want, g.offset)
+			copied = copied && err == nil && !l.isAnothers(c, g)
+		}
+		c.close()
+		if copied {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// isAnothers says that c is a form of another file, of which more was read than of g, with which it begins alike.
+func (l *Log) isAnothers(c *candidate, g *generation) bool {
+	if g.known() >= headMax {
+		return false
+	}
+	return slices.ContainsFunc(l.finished, func(s GenerationState) bool {
+		if s.Offset <= g.offset {
+			return false
+		}
+		same, err := l.isForm(c, nil, s)
+		return same && err == nil
+	}) || slices.ContainsFunc(l.gens, func(o *generation) bool {
+		if o == g || o.offset <= g.offset || o.head.length == 0 {
+			return false
+		}
+		same, err := contentMatches(c.content, o.head, o.before, o.want, o.offset)
+		return same && err == nil
+	})
+}
+
+// found gives g the candidate's file, if that wasn't truncated.
 func (l *Log) found(g *generation, c *candidate, now time.Time) error {
+	if c.kind == "" && c.at.same(g.dev, g.ino) {
+		var err error
+		if g.cut, err = l.refilled(c, g); g.cut || err != nil {
+			return err
+		}
+	}
 	g.content = c.content
 	if err := g.load(); err != nil {
 		g.content = nil
@@ -168,7 +250,7 @@ func (l *Log) found(g *generation, c *candidate, now time.Time) error {
 	g.dev, g.ino, g.path = c.at.dev, c.at.ino, c.path
 	g.size = max(g.size, g.offset)
 	if f, ok := g.content.(*file); ok {
-		g.path, g.size = f.real, c.at.size
+		g.path, g.size = f.real, max(g.size, c.at.size) // where it is shorter by now the next look says what that means
 	}
 	if g.mtime.IsZero() {
 		g.mtime = c.at.mtime

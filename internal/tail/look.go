@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -176,6 +177,7 @@ func (l *Log) arrive(now time.Time) error {
 			return nil
 		}
 	}
+	finished := slices.Clone(l.finished)
 	g, err := l.revive(f, at)
 	if err != nil {
 		_ = f.close()
@@ -210,6 +212,7 @@ func (l *Log) arrive(now time.Time) error {
 		}
 		if err != nil {
 			g.close() // without them the order would be broken: the new file waits
+			l.finished = finished
 			return err
 		}
 		if hole != nil {
@@ -321,8 +324,11 @@ func (l *Log) newest() *generation {
 func (l *Log) revive(f *file, at info) (*generation, error) {
 	for i := len(l.finished) - 1; i >= 0; i-- {
 		s := l.finished[i]
-		// Many programs begin each file alike: a later one with the same inode is told by its birth.
-		if !at.same(s.Dev, s.Ino) || at.size < s.Offset || s.Head.Length == 0 || !(&candidate{at: at, content: f}).hasAge(s) {
+		if !at.same(s.Dev, s.Ino) || at.size < s.Offset || s.Head.Length == 0 {
+			continue
+		}
+		// Many programs begin each file alike: a later one with the same inode is told by its birth. Without one it is sent again.
+		if c := (&candidate{at: at, content: f}); !c.hasAge(s) || s.Offset <= headMax && (s.Born == 0 || c.born().IsZero()) {
 			continue
 		}
 		same, err := contentMatches(f, s.Head.sum(), nil, s.Check.sum(), s.Offset)
@@ -362,8 +368,17 @@ func (l *Log) account(g *generation) {
 	}
 	g.hold = nil
 	const why = "deleted beyond the budget"
-	if unread := g.size - g.offset; unread > 0 {
-		g.loss = bytesLoss(why, unread, true, g.path)
+	busy := g.busy()
+	if g.content != nil {
+		if at, err := l.stat(g); err == nil {
+			g.observe(at, l.cfg.Now())
+		}
+	}
+	switch unread := g.size - g.offset; {
+	case unread > 0:
+		g.loss = bytesLoss(why, unread, !busy, g.path)
+	case busy: // who has it open for writing may go on
+		g.loss = bytesLoss(why, -1, false, g.path)
 	}
 	l.cfg.Logger.Warn("a deleted file is let go, the budget for them is used up",
 		"file", g.path, "generation", g.id, "unread_bytes", max(0, g.size-g.offset), "unconfirmed_bytes", g.offset-from)
@@ -412,13 +427,23 @@ func (l *Log) over(g *generation, now time.Time) bool {
 		return false
 	}
 	switch {
-	case g.gone, g.settled, now.Sub(g.drainedAt) >= l.cfg.Linger:
+	case g.gone:
 		return true
-	case g.deleted:
+	case g.settled, now.Sub(g.drainedAt) >= l.cfg.Linger:
+	case g.deleted && !g.written():
 		// Nobody else can find it any more, and nobody can write to it: holding it would only fill the disk.
-		return !g.written()
+	default:
+		return false
 	}
-	return false
+	// Since the last look somebody may have written to it, even for the last time.
+	if g.content != nil {
+		if at, err := l.stat(g); err == nil && !at.partial && at.size > g.offset {
+			g.observe(at, now)
+			l.signal()
+			return false
+		}
+	}
+	return true
 }
 
 func (l *Log) forget(g *generation) {

@@ -156,8 +156,9 @@ func (l *Log) readNew(g *generation, buf []byte) (int, error) {
 	if !bytes.Equal(l.check[:k], g.before[len(g.before)-k:]) {
 		return 0, errChanged
 	}
-	if g.offset < checkRead && n > 0 {
-		// Little or nothing stands in front, which may be the same in another file: all that is known of the file's beginning takes the check's place.
+	if (g.offset < checkRead || g.offset < int64(g.head.length)) && n > 0 {
+		// What stands in front may be the same in another file, where it is little or how each file begins: all that is known of the file's
+		// beginning takes the check's place.
 		same, err := g.fingerprint()
 		if same && err == nil && !g.settled {
 			same, err = contentMatches(g.content, g.head, g.before, sum{}, g.offset)
@@ -278,8 +279,8 @@ func (l *Log) intact(g *generation) (bool, error) {
 	if k == 0 {
 		return contentMatches(g.content, g.head, nil, sum{}, 0)
 	}
-	if k < checkRead {
-		// So few bytes may be the same in another file: all that is known of its beginning is compared.
+	if k < checkRead || g.offset < int64(g.head.length) {
+		// These bytes may be the same in another file: all that is known of its beginning is compared.
 		return contentMatches(g.content, g.head, g.before, sum{}, g.offset)
 	}
 	n, err := g.content.read(nil, l.check[:k], g.offset-int64(k))

@@ -47,6 +47,14 @@ func (l *Log) changed(g *generation) error {
 		_ = fresh.close()
 		return fmt.Errorf("confirm truncation: %w", err)
 	}
+	if same && at.size < g.size && g.live {
+		var copied bool
+		if copied, err = l.copied(g); err != nil {
+			_ = fresh.close()
+			return fmt.Errorf("confirm truncation: %w", err)
+		}
+		same = !copied
+	}
 	if same && (at.size >= g.size || g.offset > 0 || g.head.length > 0) {
 		// The same file. What it lost at its end was never handed out.
 		lost := g.size - at.size
@@ -64,6 +72,17 @@ func (l *Log) changed(g *generation) error {
 		return nil
 	}
 	return l.truncated(g, fresh, at, now)
+}
+
+// copied says that there is a copy with all that was seen of g: its file was truncated to nothing and begins again as it did.
+func (l *Log) copied(g *generation) (bool, error) {
+	c, err := l.findCopy(g)
+	if c == nil || err != nil {
+		return false, err
+	}
+	defer c.close()
+	n, err := c.length()
+	return err == nil && n >= g.size, nil
 }
 
 // shorten cuts the fingerprint to size if the file was cut within it and is
@@ -145,7 +164,7 @@ func (l *Log) truncated(g *generation, fresh *file, at info, now time.Time) erro
 		g.content, g.path, g.settled, g.drained = twin.content, twin.path, true, false
 		g.dev, g.ino, g.born = twin.at.dev, twin.at.ino, twin.born()
 		g.stamp = twin.at.mtime
-		g.size = max(g.offset, twin.at.size)
+		g.size = max(g.offset, g.size, twin.at.size) // what was seen and isn't in the copy shows at its end
 		l.cfg.Logger.Info("file was truncated, its rest is read from the copy", "file", l.cfg.Path, "copy", twin.path, "offset", g.offset)
 	} else {
 		g.gone, g.cause, g.drained = true, "truncated", true

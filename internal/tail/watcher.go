@@ -43,6 +43,7 @@ type Watcher struct {
 	cfg      WatcherConfig
 	listings share.Calls[listed] // by directory
 	read     atomic.Int64        // directories, for tests
+	now      func() time.Time    // for listings; tests only: another clock
 
 	mu       sync.Mutex
 	logs     map[*watch]struct{}
@@ -99,7 +100,7 @@ func NewWatcher(cfg WatcherConfig) *Watcher {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Watcher{cfg: cfg, logs: map[*watch]struct{}{}, dirs: map[string]*watchedDir{}, kept: map[string]*kept{}}
+	return &Watcher{cfg: cfg, now: time.Now, logs: map[*watch]struct{}{}, dirs: map[string]*watchedDir{}, kept: map[string]*kept{}}
 }
 
 // Open starts to watch. Where inotify can't be had it polls only, and says so
