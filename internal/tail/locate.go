@@ -45,7 +45,7 @@ func (l *Log) find(now time.Time) error {
 	defer live.close()
 	if there {
 		for _, g := range l.wanted() {
-			if live.content != nil && live.at.ino == g.ino && l.fits(live, g) {
+			if live.content != nil && live.at.ino == g.ino && !l.holds(live) && l.fits(live, g) {
 				if err := l.found(g, live, now); err != nil {
 					return err
 				}

@@ -26,7 +26,7 @@ func (l *Log) Sources() []Source {
 
 // Resume opens a log whose state was lost, from what the centre knows: its last
 // byte came from last, its next one is at position. others are the generations that were
-// open besides. The file of last is looked for by its id under the live path, under rotated
+// open besides, the one that was read last at the end. The file of last is looked for by its id under the live path, under rotated
 // names and in compressed files; each that may be it is given to verify, which reads what
 // stands in front of the offset and compares it. A nil verify accepts.
 //
@@ -53,7 +53,8 @@ func (l *Log) Resume(position uint64, last Source, others []Source, verify func(
 	}
 	g.verify = nil
 	_, _, _, l.serial, _ = parseID(last.ID)
-	for _, s := range others {
+	// A file may be among them under several ids: it gets one each time that the state is lost. The last says how far it was read.
+	for _, s := range slices.Backward(others) {
 		o, err := generationOfSource(s)
 		if err != nil || slices.ContainsFunc(l.gens, func(g *generation) bool { return g.id == o.id }) {
 			continue
@@ -66,7 +67,7 @@ func (l *Log) Resume(position uint64, last Source, others []Source, verify func(
 		l.cfg.Logger.Warn("files that were read before are not found", "error", err)
 	}
 	l.gens = slices.DeleteFunc(l.gens, func(g *generation) bool {
-		if g.content == nil {
+		if g.content == nil && !slices.ContainsFunc(l.gens, func(o *generation) bool { return o.content != nil && o.dev == g.dev && o.ino == g.ino }) {
 			l.cfg.Logger.Warn("file that was read before is not found", "generation", g.id, "offset", g.offset)
 		}
 		return g.content == nil
