@@ -339,7 +339,7 @@ func (l *Log) search(since, next *generation, until time.Time, except *candidate
 		if except != nil && c.at.same(except.at.dev, except.at.ino) {
 			continue
 		}
-		if born := birthOf(unix.AT_FDCWD, c.path, 0); c.kind == "" && !born.IsZero() && born.Before(since.birth) {
+		if born := birthOf(unix.AT_FDCWD, c.path, 0); c.kind == "" && !born.IsZero() && born.Before(since.birth) && !l.lost(c, born) {
 			continue // written to lately, but it is older
 		} else if slices.Contains(l.older, OlderFile{c.at.dev, c.at.ino, nanos(born)}) {
 			continue
@@ -401,6 +401,11 @@ func (l *Log) search(since, next *generation, until time.Time, except *candidate
 		l.pass(c) // only now that their losses are sure to be handed out
 	}
 	return found, false, nil
+}
+
+// lost says that c is the very file of a generation that was given up: what is in it now was written since, whenever the file was made.
+func (l *Log) lost(c *candidate, born time.Time) bool {
+	return slices.ContainsFunc(l.gens, func(g *generation) bool { return g.gone && c.at.same(g.dev, g.ino) && g.born.Equal(born) })
 }
 
 // olderThan lists the rotated forms that are there when the log is begun with g
