@@ -130,6 +130,9 @@ func TestLogrotate(t *testing.T) {
 					n.must(w.Close())
 					n.write("app.log", after)
 					want = join(want, after)
+					if strings.HasPrefix(options, "copytruncate") {
+						n.exact("app", want) // truncated twice between two looks is one of the known limits
+					}
 				}
 				n.exact("app", want)
 			})
