@@ -69,8 +69,12 @@ func (r *Receiver) covered(ctx context.Context, records *broker.Records, key str
 	if err != nil {
 		r.logger.Error("state", "error", err)
 	}
+	if lo == nil {
+		lo = new(local)
+	}
 	// Its own file: where another receiver's range lies behind, the record decides.
-	if lo != nil && lo.Committed.File != "" && lo.Committed.Place.Epoch == c.epoch && max(lo.Committed.From, lo.Committed.Behind) <= c.from && lo.Committed.Place.Position >= c.to {
+	m := &lo.Committed
+	if m.File != "" && m.Place.Epoch == c.epoch && max(m.From, m.Behind) <= c.from && m.Place.Position >= c.to {
 		return true, nil
 	}
 	value, _, err := records.Get(ctx, key)
@@ -81,15 +85,60 @@ func (r *Receiver) covered(ctx context.Context, records *broker.Records, key str
 		return false, err
 	}
 	rec, err := parseRecord(value)
-	if err != nil || rec.Learnt == nil || rec.Learnt.Epoch == c.epoch && rec.Learnt.Position < c.to || rec.Learnt.Epoch < c.epoch {
+	if err != nil {
 		return false, nil
 	}
-	return rec.holds(c), nil
+	var said []span // of this one's files by the record, at most
+	for _, x := range rec.Ranges {
+		if x.Behind = 0; x.Receiver == r.config.Name {
+			said = append(said, x)
+		}
+	}
+	if !rec.holds(c, r.config.Name, said) { // a ledger is long, and read only where it may matter
+		return false, nil
+	}
+	return rec.holds(c, r.config.Name, r.committedRanges(lo)), nil
 }
 
-// holds tells whether the record's ranges name all of a range, and no gap takes the place of its bytes. Of a range's gaps only the last is known.
-func (r *record) holds(c aside) bool {
-	ranges := slices.Clone(r.Ranges)
+// committedRanges are those of a log's positions that this receiver's files hold, by its state and its ledger.
+func (r *Receiver) committedRanges(lo *local) (own []span) {
+	m := &lo.Committed
+	if m.File != "" {
+		own = append(own, span{Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, Behind: m.Behind})
+	}
+	if lo.LedgerFile == "" {
+		return own
+	}
+	entries, err := Ledger(filepath.Join(r.config.Output, lo.LedgerFile))
+	if err != nil {
+		r.logger.Debug("what was set aside is kept", "error", err)
+		return own
+	}
+	for _, x := range extents(entries) {
+		if x.End < x.Offset || x.Gone && !x.expired {
+			continue
+		}
+		committed := x.expired || x.File == m.File && x.End <= m.Size
+		if !committed {
+			if committed, err = r.state.isClosed(x.File); err != nil {
+				r.logger.Error("state", "error", err)
+			}
+		}
+		if committed {
+			own = append(own, span{Epoch: x.Epoch, From: x.From, To: x.From + uint64(x.End-x.Offset)})
+		}
+	}
+	return own
+}
+
+// holds tells whether all of a range is learnt to be central, in files that the record names for other receivers than this one, or in own, what this
+// one's files hold, and no gap takes the place of its bytes: of a range's gaps only the last is known. What the record says of this one's isn't believed: after a wipe and a power failure it may name what was cut and lies
+// nowhere but here.
+func (r *record) holds(c aside, receiver string, own []span) bool {
+	if r.Learnt == nil || r.Learnt.Epoch < c.epoch || r.Learnt.Epoch == c.epoch && r.Learnt.Position < c.to {
+		return false
+	}
+	ranges := slices.Concat(slices.DeleteFunc(slices.Clone(r.Ranges), func(s span) bool { return s.Receiver == receiver }), own)
 	slices.SortFunc(ranges, func(a, b span) int { return cmp.Compare(a.From, b.From) })
 	at := c.from
 	for _, s := range ranges {
