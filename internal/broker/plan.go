@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+
+	"logforward/internal/chunk"
 )
 
 // What is made where nothing is said and nothing is there.
@@ -197,7 +199,7 @@ func (w *Wanted) complete(layout *Layout) error {
 	if w.Retention == "" {
 		w.Retention = WorkQueue
 	}
-	if err := checkPrefix(w.Prefix); err != nil {
+	if err := chunk.CheckPrefix(w.Prefix); err != nil {
 		return err
 	}
 	switch {
@@ -216,27 +218,6 @@ func (w *Wanted) complete(layout *Layout) error {
 			w.MaxAge, WorkQueue, Limits)
 	case w.MaxAge > 0 && w.MaxAge < smallestDuplicates:
 		return fmt.Errorf("maximum age %s is below %s", w.MaxAge, smallestDuplicates)
-	}
-	return nil
-}
-
-// checkPrefix allows one or more plain tokens. The prefix takes part in every
-// subject, so a wildcard or a "$" would reach into what isn't ours.
-func checkPrefix(prefix string) error {
-	if prefix == "" || len(prefix) > 128 {
-		return fmt.Errorf("prefix %q must have 1 to 128 characters", prefix)
-	}
-	for token := range strings.SplitSeq(prefix, ".") {
-		if token == "" {
-			return fmt.Errorf("prefix %q has an empty part", prefix)
-		}
-		for _, c := range []byte(token) {
-			switch {
-			case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-':
-			default:
-				return fmt.Errorf("prefix %q: only letters, digits, _ and - between dots are possible", prefix)
-			}
-		}
 	}
 	return nil
 }
@@ -351,7 +332,7 @@ func (l Layout) Check() error {
 	if l.Partitions < 1 || l.Partitions > math.MaxInt32 {
 		return fmt.Errorf("layout %s has %d partitions", l.ID, l.Partitions)
 	}
-	if err := checkPrefix(l.Prefix); err != nil {
+	if err := chunk.CheckPrefix(l.Prefix); err != nil {
 		return fmt.Errorf("layout %s: %w", l.ID, err)
 	}
 	return nil

@@ -209,7 +209,7 @@ func ParseAnswer(b []byte) (*Answer, error) {
 	if err := parse(b, a); err != nil {
 		return nil, fmt.Errorf("sync answer: %w", err)
 	}
-	if l := a.Layout; l != nil && (l.ID == "" || len(l.ID) > 64 || !plainPrefix(l.Prefix) || l.Partitions < 1 || l.Partitions > 1<<16) {
+	if l := a.Layout; l != nil && (l.ID == "" || len(l.ID) > 64 || CheckPrefix(l.Prefix) != nil || l.Partitions < 1 || l.Partitions > 1<<16) {
 		return nil, fmt.Errorf("sync answer: layout %.40q with prefix %.40q and %d partitions can't be", l.ID, l.Prefix, l.Partitions)
 	}
 	if err := a.Pause.Check(); err != nil {

@@ -126,22 +126,23 @@ func (s Subject) String() string {
 	return s.Prefix + "." + strconv.Itoa(s.Partition) + "." + Token(s.Identity) + "." + Token(s.Log)
 }
 
-// plainPrefix tells whether a prefix is one or more plain tokens, in which nothing has a meaning to the broker.
-func plainPrefix(prefix string) bool {
+// CheckPrefix allows one or more plain tokens. The prefix takes part in every subject, so a wildcard or a "$" would reach into
+// what isn't ours.
+func CheckPrefix(prefix string) error {
 	if prefix == "" || len(prefix) > 128 {
-		return false
+		return fmt.Errorf("prefix %.130q must have 1 to 128 characters", prefix)
 	}
 	for token := range strings.SplitSeq(prefix, ".") {
 		if token == "" {
-			return false
+			return fmt.Errorf("prefix %q has an empty part", prefix)
 		}
 		for i := range len(token) {
 			if !plain(token[i]) {
-				return false
+				return fmt.Errorf("prefix %q: only letters, digits, _ and - between dots are possible", prefix)
 			}
 		}
 	}
-	return true
+	return nil
 }
 
 // ParseSubject takes a chunk's subject apart. The partition isn't compared with the

@@ -213,8 +213,8 @@ func (l *link) measure(ctx context.Context, nc *nats.Conn) {
 			break
 		}
 	}
-	if nc.Stats().Reconnects != life {
-		return // what it was is measured anew
+	if context.Cause(ctx) == context.Canceled || nc.IsClosed() || nc.Stats().Reconnects != life {
+		return // it is over, or what it was is measured anew
 	}
 	size := windowAt(l.limits, least)
 	l.window.resize(size)

@@ -132,8 +132,8 @@ func (r *Receiver) committedRanges(lo *local) (own []span) {
 }
 
 // holds tells whether all of a range is learnt to be central, in files that the record names for other receivers than this one, or in own, what this
-// one's files hold, and no gap takes the place of its bytes: of a range's gaps only the last is known. What the record says of this one's isn't believed: after a wipe and a power failure it may name what was cut and lies
-// nowhere but here.
+// one's files hold, and no gap takes the place of its bytes: of a range's gaps only the last is known. What the record says of this
+// one's isn't believed: after a wipe and a power failure it may name what was cut and lies nowhere but here.
 func (r *record) holds(c aside, receiver string, own []span) bool {
 	if r.Learnt == nil || r.Learnt.Epoch < c.epoch || r.Learnt.Epoch == c.epoch && r.Learnt.Position < c.to {
 		return false

@@ -100,13 +100,6 @@ type modelReceiver struct {
 	pendAcks []*modelMessage
 }
 
-// modelAside is a tail that was cut. allowed: the record named another's range in its place.
-type modelAside struct {
-	aside
-	at      []uint64
-	allowed bool
-}
-
 func newModel(seed uint64) *model {
 	m := &model{rng: rand.New(rand.NewPCG(seed, 7)), lossless: true, revision: 1000}
 	m.lossy = m.rng.IntN(2) == 0
@@ -305,35 +298,6 @@ func (r *modelReceiver) begin(m *model, i int, owner bool) {
 	}
 }
 
-// setAside keeps what is prepared and will be cut.
-func (r *modelReceiver) setAside(prepared *mark, size int) {
-	at := slices.Clone(r.at[size:min(int(prepared.Size), len(r.at))])
-	to := prepared.Place.Position
-	r.asides = append(r.asides, modelAside{aside{1, to - uint64(len(at)), to}, at, slices.ContainsFunc(r.rec.Ranges, func(s span) bool {
-		return s.Receiver != r.name && s.From < to && s.To > prepared.From
-	})})
-}
-
-// sweep drops what was set aside, as soon as the product would.
-func (m *model) sweep() {
-	if m.rec == nil {
-		return
-	}
-	for _, r := range m.receivers {
-		r.asides = slices.DeleteFunc(r.asides, func(a modelAside) bool {
-			var own []span
-			for _, p := range r.at[:r.state.Committed.Size] {
-				own = append(own, span{Epoch: 1, From: p, To: p + 1})
-			}
-			covered := m.rec.holds(a.aside, r.name, own)
-			if covered {
-				m.say("%s: drops what it set aside, %d-%d", r.name, a.from, a.to)
-			}
-			return covered
-		})
-	}
-}
-
 func (r *modelReceiver) learnt() chunk.Place {
 	if further(&r.heard, &r.state.Committed.Place) {
 		return r.heard
@@ -512,15 +476,6 @@ func (m *model) check() {
 	}
 }
 
-// isAside tells whether a position that is in no file lies where it may.
-func (m *model) isAside(p uint64) bool {
-	is := !m.lossless && slices.ContainsFunc(m.receivers, func(r *modelReceiver) bool {
-		return slices.ContainsFunc(r.asides, func(a modelAside) bool { return a.allowed && slices.Contains(a.at, p) })
-	})
-	m.aside = m.aside || is
-	return is
-}
-
 // quiesce lets one receiver work without faults until all is confirmed, and the others settle.
 func (m *model) quiesce() {
 	for _, r := range m.receivers {
@@ -616,17 +571,6 @@ func manyOf(t *testing.T, def int) int {
 		t.Fatal(err)
 	}
 	return n
-}
-
-// The schedules that once left confirmed bytes only where they were set aside.
-func TestModelKeepsWhatWasSetAside(t *testing.T) {
-	t.Parallel()
-	for _, seed := range []uint64{1795685045027115811, 1795688375481323318, 1795688410040841390} {
-		m := newModel(seed)
-		if broken := m.run(50 + int(m.rng.Uint64N(400))); broken != "" || !m.aside {
-			t.Errorf("seed %d: %s; only set aside: %t", seed, broken, m.aside)
-		}
-	}
 }
 
 func TestModelOfOwnershipAndCommit(t *testing.T) {

@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -122,9 +123,10 @@ type Receiver struct {
 	metrics      *metrics
 	decompressor *chunk.Decompressor
 
-	nc  *nats.Conn
-	js  jetstream.JetStream
-	pub *broker.Publisher
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	pub   *broker.Publisher
+	ended chan error // why nc was given up for good
 
 	quarantineLock sync.Mutex
 	quarantined    int64
@@ -165,7 +167,7 @@ type link struct {
 
 // New makes a receiver; it touches nothing.
 func New(c Config) *Receiver {
-	return &Receiver{config: c, changed: make(chan struct{}), listing: listing{turn: make(chan struct{}, 1)}, moves: semaphore.NewWeighted(inRoom)}
+	return &Receiver{config: c, changed: make(chan struct{}), ended: make(chan error, 1), listing: listing{turn: make(chan struct{}, 1)}, moves: semaphore.NewWeighted(inRoom)}
 }
 
 // Open takes the state directory, checks the settings, and connects. A broker that can't be
@@ -267,6 +269,7 @@ func (r *Receiver) connect(ctx context.Context) (err error) {
 	o.OnConnect = func(*nats.Conn) { r.linked() }
 	o.OnReconnect = func(*nats.Conn) { r.linked() }
 	o.OnDisconnect = func(_ *nats.Conn, err error) { r.unlinked() }
+	o.OnClosed = r.closed
 	o.OnPermission = r.refused
 	if r.nc, err = broker.Connect(ctx, o); err != nil {
 		return err
@@ -333,6 +336,7 @@ func (r *Receiver) session(ctx context.Context) (context.Context, error) {
 // that no waiting mends.
 func (r *Receiver) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.connected(ctx) })
 	group.Go(func() error { return r.sweep(ctx) })
 	group.Go(func() error { return r.answerSyncs(ctx) })
 	group.Go(func() error {
@@ -351,6 +355,24 @@ func (r *Receiver) Run(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// closed takes note that the client library has given the connection up for good.
+func (r *Receiver) closed(nc *nats.Conn) {
+	select {
+	case r.ended <- cmp.Or(nc.LastError(), nats.ErrConnectionClosed):
+	default: // said already
+	}
+}
+
+// connected waits for the end of the connection: nothing makes it anew, and a receiver without one, alive for ever, would be worse than one that is started again.
+func (r *Receiver) connected(ctx context.Context) error {
+	select {
+	case err := <-r.ended:
+		return fmt.Errorf("the connection to the broker ended for good; start the receiver again: %w", err)
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // season runs the partitions of one layout.
@@ -403,7 +425,10 @@ func (r *Receiver) season(ctx context.Context) error {
 }
 
 // crash lets nothing more be said, as if the process were gone; only tests make it.
-func (r *Receiver) crash() { r.nc.Close() }
+func (r *Receiver) crash() {
+	r.nc.SetClosedHandler(nil) // who is gone doesn't tell why
+	r.nc.Close()
+}
 
 // Close frees everything. It may be called at any point behind New.
 func (r *Receiver) Close() error {
