@@ -53,6 +53,13 @@ func TestAlikeWhileDown(t *testing.T) {
 			r.write("other", header+"b\n")
 			r.rename("other", "app.log")
 		}, header + header + "b\n", 1},
+		"deleted, and one is there that was compressed long ago": {func(r *rig) {
+			r.write("app.log.9", header+"old\n")
+			r.gzip("app.log.9")
+			r.touch("app.log.9.gz", time.Now().Add(-time.Hour))
+			r.write("other", header+"b\n")
+			r.rename("other", "app.log")
+		}, header + header + "b\n", 1},
 		"deleted, and the next one is rotated away": {func(r *rig) {
 			r.write("other", header+"b\n")
 			r.rename("other", "app.log")

@@ -149,6 +149,8 @@ func (l *Log) fits(c *candidate, g *generation) bool {
 	switch very := c.at.same(g.dev, g.ino); {
 	case very && g.cut:
 		return false
+	case !very && known < headMax && c.older(g.stamp): // what is known of g was written later
+		return false
 	case c.kind != "" || c.hasAge(s):
 	case very && g.offset <= headMax: // made later, in the place of the one that was deleted
 		return false
