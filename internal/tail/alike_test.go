@@ -38,7 +38,57 @@ func TestAlikeWhileDown(t *testing.T) {
 			r.gzip("app.log.1")
 			tick()
 			r.write("app.log", header+"b\n")
-		}, header + "a\n" + header + "b\n", 0},
+		}, header + header + "a\n" + header + "b\n", 1},
+		"compressed as it was, and another is live": {func(r *rig) {
+			r.rename("app.log", "app.log.1")
+			r.write("other", "")
+			r.gzip("app.log.1")
+			tick()
+			r.write("app.log", header+"b\n")
+		}, header + header + "b\n", 0},
+		"compressed, and no other file begins so": {func(r *rig) {
+			r.write("app.log", "a\n")
+			r.rename("app.log", "app.log.1")
+			r.write("other", "")
+			r.gzip("app.log.1")
+			tick()
+			r.write("app.log", "b\n")
+		}, header + "a\nb\n", 0},
+		"compressed, and there is no other": {func(r *rig) {
+			r.write("app.log", "a\n")
+			r.rename("app.log", "app.log.1")
+			r.write("other", "")
+			r.gzip("app.log.1")
+			tick()
+			r.write("app.log", header[:10])
+		}, header + header + "a\n" + header[:10], 1},
+		"deleted, and the next one is compressed": {func(r *rig) {
+			r.write("other", header+"b\n")
+			r.rename("other", "app.log")
+			r.rename("app.log", "app.log.1")
+			r.gzip("app.log.1")
+			tick()
+			r.write("app.log", header+"c\n")
+		}, header + header + "b\n" + header + "c\n", 1},
+		"deleted, and of the next two one is compressed": {func(r *rig) {
+			r.write("other", header+"b\n")
+			r.rename("other", "app.log")
+			r.rename("app.log", "app.log.2")
+			tick()
+			r.write("app.log", header+"c\n")
+			r.rename("app.log", "app.log.1")
+			r.gzip("app.log.1")
+			tick()
+			r.write("app.log", header+"d\n")
+		}, header + header + "b\n" + header + "c\n" + header + "d\n", 1},
+		"copied, and the copy is all that is left": {func(r *rig) {
+			r.write("app.log", "a\n")
+			r.rename("app.log", "temporary")
+			r.copy("temporary", "app.log.1")
+			r.remove("temporary")
+			tick()
+			r.write("app.log", "b\n")
+		}, header + "a\nb\n", 0},
 		"compressed, the next one not yet, and another is live": {func(r *rig) {
 			r.write("app.log", "a\n")
 			r.rename("app.log", "app.log.2")
@@ -48,7 +98,7 @@ func TestAlikeWhileDown(t *testing.T) {
 			r.rename("app.log", "app.log.1")
 			tick()
 			r.write("app.log", header+"c\n")
-		}, header + "a\n" + header + "b\n" + header + "c\n", 0},
+		}, header + header + "a\n" + header + "b\n" + header + "c\n", 1},
 		"deleted, and another is live": {func(r *rig) {
 			r.write("other", header+"b\n")
 			r.rename("other", "app.log")
@@ -234,5 +284,49 @@ func TestAlikeWithoutBirths(t *testing.T) {
 	}
 	r.drain()
 	r.want(header + header + "b\n")
+	r.wantLosses(0)
+}
+
+// Of a file that is given up after a restart less is known than a fingerprint covers: what begins alike is no form of it, so it is the copy of the one
+// that is read next.
+func TestAlikeCopyOfTheNextOne(t *testing.T) {
+	r := headed(t)
+	r.crash()
+	r.write("other", header)
+	r.rename("other", "app.log")
+	r.open()
+	r.crash()
+	r.write("app.log", "b\n")
+	r.copy("app.log", "app.log.1")
+	r.truncate("app.log")
+	tick()
+	r.write("app.log", "c\n")
+	r.open()
+	r.drain()
+	r.want(header + header + "b\nc\n")
+	r.wantLosses(1)
+}
+
+// A copy that has the inode of a deleted file of the log shows all the same that the live one was truncated.
+func TestAlikeCopyWithAnInodeOfADeletedFile(t *testing.T) {
+	r := newRig(t).open()
+	r.write("app.log", lines("a", 50))
+	r.drain()
+	r.rename("app.log", "app.log.2")
+	r.write("app.log", header)
+	r.drain()
+	r.release()
+	r.save()
+	tick()
+	r.crash()
+	r.write("app.log", "b\n")
+	r.reuse("app.log.2", header+"b\n")
+	r.rename("app.log.2", "app.log.1")
+	r.truncate("app.log")
+	tick()
+	r.write("app.log", header+"c\n")
+	r.open()
+	r.drain()
+	r.want(lines("a", 50) + header + "b\n" + header + "c\n")
 	r.wantLosses(0)
 }

@@ -146,26 +146,54 @@ func (l *Log) fits(c *candidate, g *generation) bool {
 		return false
 	}
 	// What is equal may be no more than how each file begins.
-	switch very := c.at.same(g.dev, g.ino); {
+	switch very := c.kind == "" && c.at.same(g.dev, g.ino); {
 	case very && g.cut:
 		return false
 	case !very && known < headMax && c.older(g.stamp): // what is known of g was written later
 		return false
-	case c.kind != "" || c.hasAge(s):
+	case c.hasAge(s):
 	case very && g.offset <= headMax: // made later, in the place of the one that was deleted
 		return false
-	case !very && known < headMax && c.at.dev == g.dev && (c.path == l.cfg.Path || !c.strict && !g.cut && !l.wasCut(s) && !l.packedAfter(c)):
-		return false // rather a later one than a copy, where g's own file wasn't truncated; if it is one, that comes twice
+	case !very && known < headMax && (c.path == l.cfg.Path || !g.cut && !l.wasCut(s) && !l.tells(c, g)):
+		return false // rather a later one than a form of g's, where g's own file wasn't truncated; if it is one, that comes twice
 	}
 	return g.verify == nil || g.verify(func(p []byte, off int64) (int, error) { return readAt(c.content, p, off) })
 }
 
-// packedAfter says that there is a compressed file that is newer than c: what became of one that c is a copy of, perhaps.
-func (l *Log) packedAfter(c *candidate) bool {
+// tells says that what is known of g, with which c begins, is more than how each of the log's files begins: others are there, and none begins so.
+// Where there are none nothing shows that.
+func (l *Log) tells(c *candidate, g *generation) bool {
 	list, err := l.candidates(nil)
-	base := filepath.Base(l.cfg.Path)
-	rising := isRising(list, base)
-	return err == nil && slices.ContainsFunc(list, func(p *candidate) bool { return p.kind != "" && precedes(c, p, base, rising) })
+	if err != nil {
+		return false
+	}
+	live := &candidate{path: l.cfg.Path}
+	defer live.close()
+	begin, other := make([]byte, g.known()), make([]byte, g.known())
+	if n, _ := readAt(c.content, begin, 0); n < len(begin) {
+		return false
+	}
+	_, bare := packing(c.path)
+	differ := false
+	for _, o := range append(list, live) {
+		if _, b := packing(o.path); o != live && (b == bare || o.at.same(c.at.dev, c.at.ino)) {
+			continue // another form of c itself
+		}
+		if ok, err := o.open(l.cfg.Allowed.Also(nil)); !ok || err != nil {
+			continue
+		}
+		n, _ := readAt(o.content, other, 0)
+		same := bytes.Equal(other[:n], begin[:n])
+		o.close()
+		if same && n == len(begin) {
+			return false
+		}
+		differ = differ || !same
+	}
+	return differ || slices.ContainsFunc(l.finished, func(s GenerationState) bool {
+		n := s.Head.Length
+		return n > 0 && n <= len(begin) && sumOf(begin[:n]) != s.Head.sum()
+	})
 }
 
 // refilled says that f, which is g's file and still begins as what is known of it, was copied and truncated meanwhile, and that what was written to
@@ -187,7 +215,7 @@ func (l *Log) refilled(f *candidate, g *generation) (bool, error) {
 	rising := isRising(list, base)
 	for _, c := range list {
 		if !isRotation(filepath.Base(c.path), base) || c.older(g.stamp) || f.path != l.cfg.Path && !precedes(c, f, base, rising) ||
-			slices.ContainsFunc(l.gens, func(g *generation) bool { return c.kind == "" && c.at.same(g.dev, g.ino) }) {
+			slices.ContainsFunc(l.gens, func(g *generation) bool { return isVery(c.path, g) }) {
 			continue
 		}
 		if ok, err := c.open(l.cfg.Allowed); isScarce(err) {
@@ -224,6 +252,10 @@ func (l *Log) isAnothers(c *candidate, g *generation) bool {
 	}) || slices.ContainsFunc(l.gens, func(o *generation) bool {
 		if o == g || o.offset <= g.offset || o.head.length == 0 {
 			return false
+		}
+		if o.gone { // with as little known of it, what begins alike is a later file: it was looked for, and not found
+			same, err := l.isForm(c, o.before, stateOf(o))
+			return same && err == nil
 		}
 		same, err := contentMatches(c.content, o.head, o.before, o.want, o.offset)
 		return same && err == nil

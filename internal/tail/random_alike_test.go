@@ -28,7 +28,7 @@ func TestRandomHistoryOfFilesThatBeginAlike(t *testing.T) {
 				}
 			})
 			rnd := rand.New(rand.NewSource(s))
-			h := &alike{history: history{rig: newRig(t), rnd: rnd}}
+			h := &alike{history: history{rig: newRig(t), rnd: rnd, alike: true}}
 			h.header = bytes.Repeat([]byte("a header that every file begins with\n"), 12)[:100+rnd.Intn(300)]
 			h.header[len(h.header)-1] = '\n'
 			h.begin()
@@ -128,7 +128,7 @@ func (h *alike) copyAndTruncate() {
 	h.copyTruncate()
 	h.tick()
 	if h.rnd.Intn(8) == 0 {
-		h.gzip("app.log.1")
+		h.compress("app.log.1")
 	}
 }
 
@@ -211,6 +211,19 @@ func (h *alike) act() {
 	}
 }
 
+// there says that the very file of g has a name.
+func (h *alike) there(g GenerationState) bool {
+	entries, err := os.ReadDir(h.dir)
+	h.must(err)
+	for _, e := range entries {
+		path := h.name(e.Name())
+		if at, err := statPath(path); err == nil && at.same(g.Dev, g.Ino) && nanos(birthOf(unix.AT_FDCWD, path, 0)) == g.Born {
+			return true
+		}
+	}
+	return false
+}
+
 // away is a crash and what happens until the next start. quiet: all was read, confirmed and saved before.
 func (h *alike) away(quiet bool) {
 	h.say("crash, quiet %t", quiet)
@@ -219,10 +232,10 @@ func (h *alike) away(quiet bool) {
 	}
 	h.crash()
 	h.down = true
+	h.quiet = quiet
 	if quiet {
 		h.removeOld()
-		// Were it less that is known of it, a later one that begins alike would be taken for what became of it, once that is compressed.
-		if at, err := os.Stat(h.path); err == nil && at.Size() >= headMax && h.rnd.Intn(2) == 0 {
+		if _, err := os.Stat(h.path); err == nil && h.rnd.Intn(2) == 0 {
 			was := h.inode()
 			h.remove("app.log")
 			h.removed = true
@@ -240,7 +253,15 @@ func (h *alike) away(quiet bool) {
 			h.copyAndTruncate()
 		}
 	}
-	h.down = false
-	h.say("start")
+	h.down, h.quiet = false, false
+	if s := h.state.Segments; quiet && !h.removed && len(s) > 0 {
+		h.again = 0
+		for _, g := range h.state.Generations {
+			if g.ID == s[len(s)-1].Generation && max(int64(g.Head.Length), g.Offset) < headMax && !h.there(g) {
+				h.again = int(g.Offset)
+			}
+		}
+	}
+	h.say("start, %d may come again", h.again)
 	h.open()
 }

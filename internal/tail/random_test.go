@@ -47,11 +47,15 @@ type history struct {
 	lines   int
 	removed bool            // a file was deleted while nobody looked: who knows what was in it
 	lost    map[uint64]bool // positions of such losses
+	again   int             // so many of the last bytes may come again behind one
+	alike   bool            // files begin alike
+	spared  map[uint64]bool // inodes of copies that aren't compressed
+	quiet   bool            // all was read, confirmed and saved before a stop
 	trace   []string
 }
 
 func (h *history) begin() {
-	h.lost = map[uint64]bool{}
+	h.lost, h.spared = map[uint64]bool{}, map[uint64]bool{}
 	h.cfg.Logger = slog.New(slog.NewTextHandler(h, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	h.t.Cleanup(func() {
 		if h.t.Failed() {
@@ -183,7 +187,7 @@ func (h *history) shift() {
 	}
 	// Delaycompress.
 	if _, err := os.Stat(h.name("app.log.2")); err == nil && h.rnd.Intn(2) == 0 {
-		h.gzip("app.log.2")
+		h.compress("app.log.2")
 	}
 }
 
@@ -195,8 +199,25 @@ func (h *history) renameRotation() {
 	h.shift()
 	h.rename("app.log", "app.log.1")
 	if h.rnd.Intn(4) == 0 {
-		h.gzip("app.log.1")
+		h.compress("app.log.1")
 	}
+}
+
+func (h *history) compress(name string) {
+	at, err := statPath(h.name(name))
+	h.must(err)
+	if !h.alike || !h.spared[at.ino] && !h.hardlyKnown(at.ino) {
+		h.gzip(name)
+	}
+}
+
+// hardlyKnown says that of a file less is known than a fingerprint covers. Where others begin alike its compressed form isn't told from a later file
+// after a restart: it is sent again, behind a gap. Where not all was read and confirmed nobody can say what comes then.
+func (h *history) hardlyKnown(ino uint64) bool {
+	return !h.quiet && (slices.ContainsFunc(h.log.gens, func(g *generation) bool { return g.ino == ino && g.known() < headMax }) ||
+		slices.ContainsFunc(h.state.Generations, func(g GenerationState) bool {
+			return g.Ino == ino && max(int64(g.Head.Length), g.Offset) < headMax
+		}))
 }
 
 func (h *history) copyTruncate() {
@@ -207,6 +228,12 @@ func (h *history) copyTruncate() {
 	h.say("copytruncate")
 	h.shift()
 	h.copy("app.log", "app.log.1")
+	if at, err := statPath(h.path); err == nil {
+		hardly := h.spared[at.ino] || h.hardlyKnown(at.ino)
+		if at, err = statPath(h.name("app.log.1")); err == nil {
+			h.spared[at.ino] = hardly
+		}
+	}
 	h.truncate("app.log")
 }
 
@@ -218,11 +245,11 @@ func (h *history) piece() bool {
 	if err := ignoreMissing(err); err != nil {
 		h.t.Fatalf("peek: %v", err)
 	}
-	if at := p.Position; p.Loss != nil && p.Loss.Cause == NotFound && (h.removed || h.lost[at]) {
+	if at := p.Position; p.Loss != nil && p.Loss.Cause == NotFound && (h.removed || h.again > 0 || h.lost[at]) {
 		h.say("loss of %d at %d", p.Loss.Length, at)
 		if !h.lost[at] { // it takes positions, as if they had been written
-			h.written = slices.Concat(h.written[:at], make([]byte, p.Loss.Length), h.written[at:])
-			h.removed, h.lost[at] = false, true
+			h.written = slices.Concat(h.written[:at], make([]byte, p.Loss.Length), h.written[at-uint64(h.again):])
+			h.removed, h.again, h.lost[at] = false, 0, true
 		}
 		h.must(h.log.Advance(p.Loss.Length))
 		h.save()
@@ -235,6 +262,7 @@ func (h *history) piece() bool {
 		h.now = h.now.Add(time.Duration(h.rnd.Intn(900)) * time.Millisecond)
 		return false
 	}
+	h.again = 0
 	end := p.Position + uint64(len(p.Data))
 	if end > uint64(len(h.written)) || !bytes.Equal(p.Data, h.written[p.Position:end]) {
 		h.t.Fatalf("position %d: got %s\nstatus %+v", p.Position, brief(p.Data), h.log.Status())
