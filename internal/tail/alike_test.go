@@ -88,7 +88,7 @@ func TestAlikeWhileDown(t *testing.T) {
 			r.remove("temporary")
 			tick()
 			r.write("app.log", "b\n")
-		}, header + "a\nb\n", 0},
+		}, header + header + "a\nb\n", 1},
 		"compressed, the next one not yet, and another is live": {func(r *rig) {
 			r.write("app.log", "a\n")
 			r.rename("app.log", "app.log.2")

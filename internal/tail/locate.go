@@ -154,7 +154,7 @@ func (l *Log) fits(c *candidate, g *generation) bool {
 	case c.hasAge(s):
 	case very && g.offset <= headMax: // made later, in the place of the one that was deleted
 		return false
-	case !very && known < headMax && (c.path == l.cfg.Path || !g.cut && !l.wasCut(s) && !l.tells(c, g)):
+	case !very && known < headMax && (c.path == l.cfg.Path || !g.cut && !l.wasCut(s) && (c.kind == "" && !c.strict && c.at.dev == g.dev || !l.tells(c, g))):
 		return false // rather a later one than a form of g's, where g's own file wasn't truncated; if it is one, that comes twice
 	}
 	return g.verify == nil || g.verify(func(p []byte, off int64) (int, error) { return readAt(c.content, p, off) })

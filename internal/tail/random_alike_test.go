@@ -233,12 +233,14 @@ func (h *alike) away(quiet bool) {
 	h.crash()
 	h.down = true
 	h.quiet = quiet
+	small := false
 	if quiet {
+		h.removed = false
 		h.removeOld()
-		if _, err := os.Stat(h.path); err == nil && h.rnd.Intn(2) == 0 {
+		if at, err := os.Stat(h.path); err == nil && h.rnd.Intn(2) == 0 {
 			was := h.inode()
 			h.remove("app.log")
-			h.removed = true
+			h.removed, small = true, at.Size() < headMax
 			h.tick()
 			h.append()
 			h.say("removed inode %d, new %d", was, h.inode())
@@ -251,6 +253,13 @@ func (h *alike) away(quiet bool) {
 			h.rename()
 		case 2:
 			h.copyAndTruncate()
+		}
+	}
+	if small {
+		// Were there only others without the header the next one would be taken for what became of this one, once that is compressed.
+		h.rename()
+		if _, err := os.Stat(h.path); err != nil {
+			h.append()
 		}
 	}
 	h.down, h.quiet = false, false

@@ -26,6 +26,7 @@ type rig struct {
 	pieces []Piece // without Data
 	err    error   // of the last Peek
 	state  State   // as last saved
+	down   bool    // nobody drains
 }
 
 func newRig(t *testing.T, set ...func(*Config)) *rig {
@@ -125,7 +126,7 @@ func (r *rig) step() bool {
 // drain takes what there is, lets the quiet time pass, and takes the rest.
 func (r *rig) drain() {
 	r.t.Helper()
-	for idle := 0; idle < 2; {
+	for idle := 0; idle < 2 && !r.down; {
 		if r.step() {
 			idle = 0
 			continue
