@@ -261,3 +261,51 @@ func TestCopytruncateWhatWasSeenBehindTheCopyIsALoss(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 }
+
+// The file is copied, truncated and filled beyond what was seen of it in the middle of a look, perhaps twice before the next one: the size that is
+// seen then isn't that of what was read, so nothing is missing at the copy's end.
+func TestCopytruncateInTheMiddleOfALook(t *testing.T) {
+	for name, twice := range map[string]bool{"once": false, "twice": true} {
+		for _, where := range []string{"read", "settle"} {
+			t.Run(name+", "+where, func(t *testing.T) {
+				r := newRig(t).open()
+				a, b, c := lines("a", 50), lines("b", 80), lines("c", 90)
+				r.write("app.log", a)
+				r.buf = make([]byte, 100)
+				r.step()
+				calls := 0
+				r.log.statAt = func(g *generation, at info) info {
+					if calls++; calls != map[string]int{"read": 1, "settle": 2}[where] {
+						return at
+					}
+					r.copy("app.log", "app.log.1")
+					r.truncate("app.log")
+					r.write("app.log", b)
+					if at, err := g.content.stat(); err == nil {
+						return at
+					}
+					return at
+				}
+				if where == "read" {
+					r.step()
+				} else {
+					r.must(r.log.settle(r.log.live(), r.now))
+				}
+				r.log.statAt = nil
+				want := a + b
+				if twice {
+					tick()
+					r.rename("app.log.1", "app.log.2")
+					r.copy("app.log", "app.log.1")
+					r.truncate("app.log")
+					r.write("app.log", c)
+					want += c
+				}
+				r.buf = make([]byte, 64<<10)
+				r.drain()
+				r.want(want)
+				r.wantLosses(0)
+			})
+		}
+	}
+}

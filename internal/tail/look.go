@@ -228,16 +228,16 @@ func (l *Log) arrive(now time.Time) error {
 
 // settle sees whether a file is still the one that was read.
 func (l *Log) settle(g *generation, now time.Time) error {
+	at, err := l.stat(g) // before the check: what is seen after it may be the size of other content
+	if err != nil {
+		return err
+	}
 	same, err := l.intact(g)
 	if err != nil {
 		return err
 	}
 	if same {
-		at, err := l.stat(g)
-		if err == nil {
-			err = l.insert(g, at)
-		}
-		if err != nil {
+		if err := l.insert(g, at); err != nil {
 			return err
 		}
 		if same = g.observe(at, now); same {

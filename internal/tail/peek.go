@@ -2,6 +2,7 @@ package tail
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -175,6 +176,12 @@ func (l *Log) readNew(g *generation, buf []byte) (int, error) {
 	at, err := l.stat(g)
 	if err != nil {
 		return 0, err
+	}
+	if at.size > max(g.size, g.offset+int64(n)) && !at.partial {
+		// It may have been truncated after the read and filled beyond: that size wouldn't be the one of what was read.
+		if same, err := l.intact(g); err != nil || !same {
+			return 0, cmp.Or(err, errChanged)
+		}
 	}
 	// Truncated after the read, or since the last look: a shorter file than known.
 	if !g.observe(at, l.cfg.Now()) || !at.partial && at.size < g.offset+int64(n) {
