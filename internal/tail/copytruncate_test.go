@@ -309,3 +309,37 @@ func TestCopytruncateInTheMiddleOfALook(t *testing.T) {
 		}
 	}
 }
+
+// A copy that was read stays known though many older files are done with after it.
+func TestCopyIsKnownAfterManyOlderFilesWereDeleted(t *testing.T) {
+	r := newRig(t).open()
+	want := ""
+	for i := range finishedMax + 2 {
+		s := lines(fmt.Sprint("file ", i), 3)
+		r.write("app.log", s)
+		r.drain()
+		r.rename("app.log", fmt.Sprint("app.log.", 20-i))
+		want += s
+		tick()
+	}
+	a := lines("a", 50)
+	r.write("app.log", a)
+	r.drain()
+	r.release()
+	tick()
+	r.copy("app.log", "app.log.1")
+	r.truncate("app.log")
+	now := time.Now()
+	r.touch("app.log.1", now)
+	r.touch("app.log", now)
+	r.drain()
+	for i := range finishedMax + 2 {
+		r.remove(fmt.Sprint("app.log.", 20-i))
+	}
+	r.drain()
+	tick()
+	r.write("app.log", "b\n")
+	r.drain()
+	r.want(want + a + "b\n")
+	r.wantLosses(0)
+}

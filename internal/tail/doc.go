@@ -20,8 +20,9 @@
 //
 // Files that all begin with the same header are told from one another by what else is known of them. Where that is nothing, these can't be:
 //   - a file of which less than 1 KiB was known is gone after a restart, and a later one that begins alike was rotated away, and compressed or moved to
-//     another directory, too: the first one written since is taken for it, so that this one's header isn't sent. One beside the live file that isn't
-//     compressed, or the live one itself, isn't taken for it: it is sent whole, and the other is a Loss;
+//     another directory, too: the first one written since is taken for it, so that this one's header isn't sent, if other files of the log are there and
+//     none begins so. Where one does, or there is none, it is sent whole, and the other is a Loss, unless it has the very time of change. The same goes for
+//     one beside the live file that isn't compressed, and for the live one itself, in any case;
 //   - a file of which the header alone was known was truncated and begun again with that between two looks, or was cut down to that: it counts as the
 //     same one, unless it was down, or shorter, and a copy shows what was in it. What was seen of it and is gone is a Loss;
 //   - without times of birth (some network and old file systems), a file that has the inode of one that was deleted while nobody looked, and

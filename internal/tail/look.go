@@ -471,7 +471,14 @@ func (l *Log) keep(s GenerationState) {
 		return // nothing to recognise it by
 	}
 	l.finished = append(l.finished, s)
-	if n := len(l.finished) - finishedMax; n > 0 {
-		l.finished = append(l.finished[:0], l.finished[n:]...)
+	if len(l.finished) > finishedMax {
+		// The one that was written to longest ago: many can be done with at once, and what is looked for is newer than the live file was.
+		oldest := 0
+		for i, f := range l.finished {
+			if f.Mtime < l.finished[oldest].Mtime {
+				oldest = i
+			}
+		}
+		l.finished = slices.Delete(l.finished, oldest, oldest+1)
 	}
 }
