@@ -2,6 +2,7 @@ package tail
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"os"
@@ -334,4 +335,32 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
+}
+
+// The kernel says that it dropped events: each log looks, for nobody knows whose they were.
+func TestWatcherLostEventsWakeEveryLog(t *testing.T) {
+	w := newWatcher(t, WatcherConfig{Poll: -1})
+	var rigs []*rig
+	for range 3 {
+		r := newRig(t, realClock, func(c *Config) { c.Watcher = w }).open()
+		r.drain()
+		rigs = append(rigs, r)
+	}
+	for _, r := range rigs {
+		select {
+		case <-r.log.Wake():
+		default:
+		}
+	}
+	event := binary.NativeEndian.AppendUint32(nil, ^uint32(0))
+	event = binary.NativeEndian.AppendUint32(event, unix.IN_Q_OVERFLOW)
+	event = append(event, make([]byte, 8)...)
+	w.handle(w.notify, event)
+	for i, r := range rigs {
+		select {
+		case <-r.log.Wake():
+		case <-time.After(time.Second):
+			t.Fatalf("log %d isn't woken", i)
+		}
+	}
 }
