@@ -63,3 +63,56 @@ func TestWithoutABeatATickerIsTheRuntimes(t *testing.T) {
 		t.Fatal("no tick")
 	}
 }
+
+// A ticker that goes slower, and then faster again, ticks at the moments of each distance and never twice at one.
+func TestAResetTickerTicksAtItsNewDistance(t *testing.T) {
+	const every = 20 * time.Millisecond
+	b := start(t, time.Millisecond)
+	tick := NewTicker(b, every)
+	defer tick.Stop()
+	<-tick.C
+	at := func() time.Duration {
+		tick.mu.Lock()
+		defer tick.mu.Unlock()
+		return tick.at
+	}
+	tick.Reset(time.Hour)
+	if at()%time.Hour != 0 {
+		t.Fatalf("the next tick is after %s", at())
+	}
+	<-b.after(3 * every)
+	select {
+	case <-tick.C:
+		t.Fatal("a tick of the former distance came")
+	default:
+	}
+	for range 3 { // what waited for the same moment before must not make it tick again
+		tick.Reset(time.Hour)
+		tick.Reset(every)
+	}
+	next := at()
+	<-tick.C
+	<-b.after(0)
+	if got := at(); got <= next || got%every != 0 {
+		t.Fatalf("the tick after %s is to come after %s", next, got)
+	}
+	tick.Reset(every) // nothing changes
+	select {
+	case <-tick.C:
+	case <-time.After(time.Minute):
+		t.Fatal("no tick")
+	}
+	tick.Stop()
+	tick.Reset(2 * every)
+	if at() != 0 {
+		t.Fatal("a stopped ticker waits for its next tick")
+	}
+	plain := NewTicker(nil, time.Hour)
+	defer plain.Stop()
+	plain.Reset(time.Millisecond)
+	select {
+	case <-plain.C:
+	case <-time.After(time.Minute):
+		t.Fatal("no tick without a beat")
+	}
+}
