@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +24,8 @@ const pollDefault = time.Second
 const gather = time.Millisecond
 
 // relaxed is how many polls pass between two looks at a file for which inotify
-// works: local, no link, nothing open besides. Then the look is only there in case.
+// works: local, no link, nothing open besides. Then the look is only there in case. Where that is so of
+// all files and directories, these looks are made at once, and no poll is between them.
 const relaxed = 15
 
 // WatcherConfig describes a [Watcher]. The zero value works.
@@ -48,24 +50,38 @@ type Watcher struct {
 	mu       sync.Mutex
 	logs     map[*watch]struct{}
 	dirs     map[string]*watchedDir
+	subs     map[*Directory]struct{}
 	notify   *inotify
 	reported bool // that inotify doesn't suffice
 	sweeps   uint64
 	order    []*watch
 	kept     map[string]*kept // by directory
 
-	stop chan struct{}
-	done sync.WaitGroup
+	stop  chan struct{}
+	hurry chan struct{} // something is to be polled, and maybe nothing was
+	done  sync.WaitGroup
 }
 
 // watchedDir is a directory with logs in it.
 type watchedDir struct {
 	path     string
 	names    map[string][]*watch
+	subs     []*Directory
 	watched  bool
 	wd       int32 // of the watch
 	local    bool  // changes made elsewhere are impossible
 	dev, ino uint64
+	// sure: an event comes when the path leads elsewhere, or, where there is no such directory, when there is one. All on the way
+	// to it is watched, then, and none of that is a link.
+	sure bool
+	way  []step
+	next string // name of the part of the way that isn't there, in the last directory of way; empty: all is
+}
+
+// step is a directory on the way to another one, and its watch.
+type step struct {
+	wd   int32
+	path string
 }
 
 // watch is one log's part in a Watcher.
@@ -78,6 +94,7 @@ type watch struct {
 	mu   sync.Mutex // guards what the log changes and the sweep reads
 	last info
 	err  error
+	link bool      // to something that isn't there
 	old  []unnamed // descriptors of files that the path no longer leads to
 	due  time.Time // when a finished generation's time is over
 	real string
@@ -100,7 +117,8 @@ func NewWatcher(cfg WatcherConfig) *Watcher {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Watcher{cfg: cfg, now: time.Now, logs: map[*watch]struct{}{}, dirs: map[string]*watchedDir{}, kept: map[string]*kept{}}
+	return &Watcher{cfg: cfg, now: time.Now, logs: map[*watch]struct{}{}, dirs: map[string]*watchedDir{}, subs: map[*Directory]struct{}{}, kept: map[string]*kept{},
+		hurry: make(chan struct{}, 1)}
 }
 
 // Open starts to watch. Where inotify can't be had it polls only, and says so
@@ -169,6 +187,7 @@ func (w *Watcher) add(path string, wake func()) *watch {
 	w.logs[e] = struct{}{}
 	w.order = nil
 	w.enter(path, e)
+	w.hasten() // it wasn't looked at yet
 	return e
 }
 
@@ -196,14 +215,19 @@ func answers(dir string) { _, _ = statPath(dir) }
 // enter lets events for path wake e. Called with w.mu.
 func (w *Watcher) enter(path string, e *watch) {
 	dir, name := filepath.Split(path)
-	dir = filepath.Clean(dir)
-	d := w.dirs[dir]
+	d := w.directory(filepath.Clean(dir))
+	d.names[name] = append(d.names[name], e)
+}
+
+// directory is the one with a path, watched if that can be. Called with w.mu.
+func (w *Watcher) directory(path string) *watchedDir {
+	d := w.dirs[path]
 	if d == nil {
-		d = &watchedDir{path: dir, names: map[string][]*watch{}}
-		w.dirs[dir] = d
+		d = &watchedDir{path: path, names: map[string][]*watch{}}
+		w.dirs[path] = d
 		w.attach(d)
 	}
-	d.names[name] = append(d.names[name], e)
+	return d
 }
 
 // leave is enter's inverse. Called with w.mu.
@@ -223,8 +247,13 @@ func (w *Watcher) leave(path string, e *watch) {
 	if len(d.names[name]) == 0 {
 		delete(d.names, name)
 	}
-	if len(d.names) == 0 {
-		delete(w.dirs, dir)
+	w.unwanted(d)
+}
+
+// unwanted lets a directory go that nobody asks for any more. Called with w.mu.
+func (w *Watcher) unwanted(d *watchedDir) {
+	if len(d.names) == 0 && len(d.subs) == 0 {
+		delete(w.dirs, d.path)
 		w.detach(d)
 	}
 }
@@ -234,8 +263,12 @@ func (w *Watcher) attach(d *watchedDir) bool {
 	if w.notify == nil || d.watched {
 		return false
 	}
+	w.forsake(d)
 	at, err := statPath(d.path)
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			d.sure = w.await(d)
+		}
 		return false // it is tried again at every sweep
 	}
 	if err := w.notify.add(d); err != nil {
@@ -245,6 +278,7 @@ func (w *Watcher) attach(d *watchedDir) bool {
 		return false
 	}
 	d.watched, d.dev, d.ino, d.local = true, at.dev, at.ino, IsLocal(d.path)
+	d.sure = d.local && w.follow(d)
 	return true
 }
 
@@ -254,6 +288,68 @@ func (w *Watcher) detach(d *watchedDir) {
 		w.notify.remove(d)
 	}
 	d.watched = false
+	w.forsake(d)
+}
+
+// follow watches the way to a directory that is watched itself, and tells whether nothing can happen to it unseen. Called with w.mu.
+func (w *Watcher) follow(d *watchedDir) bool {
+	if !w.steps(d, filepath.Dir(d.path), 0) {
+		return false
+	}
+	// What was replaced before its watch was there shows here, what is replaced from now on in an event. What is mounted on the way shows at the sweep.
+	at, err := statPath(d.path)
+	return err == nil && at.same(d.dev, d.ino) && straight(d.path)
+}
+
+// await watches for a directory that isn't there, and tells whether it can't appear unseen. Called with w.mu.
+func (w *Watcher) await(d *watchedDir) bool {
+	for dir, next := filepath.Dir(d.path), filepath.Base(d.path); ; dir, next = filepath.Dir(dir), filepath.Base(dir) {
+		if _, err := statPath(dir); err != nil {
+			if !errors.Is(err, fs.ErrNotExist) || dir == "/" {
+				return false
+			}
+			continue
+		}
+		if !IsLocal(dir) || !straight(dir) || !w.steps(d, dir, arrivals) || !straight(dir) {
+			return false
+		}
+		d.next = next
+		return d.absent()
+	}
+}
+
+// absent tells whether a part of the way that wasn't there still isn't; a link to nowhere is something.
+func (d *watchedDir) absent() bool {
+	_, err := lstat(filepath.Join(d.way[len(d.way)-1].path, d.next))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// steps watches a directory, for more, and all above it. Called with w.mu.
+func (w *Watcher) steps(d *watchedDir, path string, more uint32) bool {
+	if path != "/" && !w.steps(d, filepath.Dir(path), 0) {
+		return false
+	}
+	if err := w.notify.way(d, path, more); err != nil {
+		if errors.Is(err, unix.ENOSPC) {
+			w.report(path, err)
+		}
+		return false
+	}
+	return true
+}
+
+// straight tells whether no part of a path is a link.
+func straight(path string) bool {
+	real, err := filepath.EvalSymlinks(path)
+	return err == nil && real == path
+}
+
+// forsake stops watching the way to a directory. Called with w.mu.
+func (w *Watcher) forsake(d *watchedDir) {
+	if w.notify != nil {
+		w.notify.leaveWay(d)
+	}
+	d.sure, d.way, d.next = false, nil, ""
 }
 
 // report says once that inotify doesn't suffice. Called with w.mu.
@@ -306,16 +402,32 @@ func (w *Watcher) handle(n *inotify, buf []byte) {
 	err := each(buf, func(e happened) {
 		if e.mask&unix.IN_Q_OVERFLOW != 0 {
 			w.wakeAll() // anything may have happened
+			for _, d := range w.dirs {
+				if !d.watched {
+					w.forsake(d)
+				}
+			}
+			w.hasten()
 			return
 		}
 		for _, d := range n.dirs[e.wd] {
 			w.event(d, e)
 		}
+		gone := e.mask&elsewhere != 0
+		for _, d := range slices.Clone(n.ways[e.wd]) {
+			if gone || e.name != "" && e.name == d.next && d.way[len(d.way)-1].wd == e.wd {
+				w.detach(d) // the next sweep looks where the path leads now
+				d.wake()
+				w.hasten()
+			}
+		}
 		switch {
 		case e.mask&unix.IN_IGNORED != 0: // the watch is gone
 			delete(n.dirs, e.wd)
+			delete(n.ways, e.wd)
 		case e.mask&unix.IN_MOVE_SELF != 0: // the path leads elsewhere by now
 			delete(n.dirs, e.wd)
+			delete(n.ways, e.wd)
 			_, _ = unix.InotifyRmWatch(n.fd, uint32(e.wd))
 		}
 	})
@@ -325,12 +437,19 @@ func (w *Watcher) handle(n *inotify, buf []byte) {
 	}
 }
 
+// elsewhere is what happens to a directory so that its path doesn't lead to it any more.
+const elsewhere = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_IGNORED | unix.IN_UNMOUNT
+
 func (w *Watcher) event(d *watchedDir, e happened) {
+	for _, s := range d.subs {
+		s.event(e)
+	}
 	if e.name == "" {
-		if e.mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_IGNORED|unix.IN_UNMOUNT) != 0 && d.watched {
+		if e.mask&elsewhere != 0 && d.watched {
 			// The directory itself went. The next sweep looks for it.
-			d.watched = false
+			d.watched, d.sure = false, false
 			d.wake()
+			w.hasten()
 		}
 		return
 	}
@@ -345,6 +464,9 @@ func (d *watchedDir) wake() {
 			x.wake()
 		}
 	}
+	for _, s := range d.subs {
+		s.changed()
+	}
 }
 
 // WakeAll wakes every log.
@@ -358,18 +480,36 @@ func (w *Watcher) wakeAll() {
 	for e := range w.logs {
 		e.wake()
 	}
+	for s := range w.subs {
+		s.changed()
+	}
 }
 
 func (w *Watcher) poll() {
 	t := beat.NewTicker(w.cfg.Beat, w.cfg.Poll)
 	defer t.Stop()
-	for {
+	for restful := false; ; {
 		select {
 		case <-w.stop:
 			return
+		case <-w.hurry:
+			restful = false
 		case <-t.C:
-			w.sweep(false)
+			restful = w.sweep(restful)
 		}
+		if restful {
+			t.Reset(relaxed * w.cfg.Poll)
+		} else {
+			t.Reset(w.cfg.Poll)
+		}
+	}
+}
+
+// hasten has everything polled that inotify doesn't tell of, from the next poll on.
+func (w *Watcher) hasten() {
+	select {
+	case w.hurry <- struct{}{}:
+	default:
 	}
 }
 
@@ -377,14 +517,15 @@ func (w *Watcher) poll() {
 // changed.
 func (w *Watcher) Sweep() { w.sweep(true) }
 
-func (w *Watcher) sweep(all bool) {
+// sweep looks at all files, or leaves out most of those for which inotify works. restful: it works for all, and for their directories.
+func (w *Watcher) sweep(all bool) (restful bool) {
 	type seen struct {
 		d   *watchedDir
 		at  info
 		err error
 	}
-	var dirs []seen
 	w.mu.Lock()
+	dirs := make([]seen, 0, len(w.dirs))
 	for _, d := range w.dirs {
 		dirs = append(dirs, seen{d: d})
 	}
@@ -400,6 +541,10 @@ func (w *Watcher) sweep(all bool) {
 			w.renew(s.d, s.at, s.err)
 		}
 	}
+	restful = true
+	for _, d := range w.dirs {
+		restful = restful && d.sure
+	}
 	if w.order == nil {
 		for e := range w.logs {
 			w.order = append(w.order, e)
@@ -410,17 +555,20 @@ func (w *Watcher) sweep(all bool) {
 	order := w.order
 	for _, e := range order {
 		d := w.dirs[e.dir]
-		e.relaxed.Store(d != nil && d.watched && d.local)
+		e.relaxed.Store(d != nil && d.watched && d.local || d != nil && d.sure)
 	}
 	w.mu.Unlock()
 	for i, e := range order {
-		if !all && uint64(i%relaxed) != turn && e.relaxed.Load() && e.simple() {
-			continue
+		calm := e.relaxed.Load() && e.simple()
+		if all || !calm || uint64(i%relaxed) == turn {
+			if e.look(now) {
+				e.wake()
+			}
+			calm = e.relaxed.Load() && e.simple()
 		}
-		if e.look(now) {
-			e.wake()
-		}
+		restful = restful && calm
 	}
+	return restful
 }
 
 // renew watches a directory that appeared, or was replaced by another of the
@@ -430,8 +578,10 @@ func (w *Watcher) renew(d *watchedDir, at info, err error) {
 		return
 	}
 	switch {
+	case err != nil && !d.watched && d.sure && d.absent(): // an event will tell
 	case err != nil:
 		w.detach(d)
+		w.attach(d)
 	case d.watched && !at.same(d.dev, d.ino):
 		w.detach(d)
 		w.attach(d)
@@ -447,7 +597,8 @@ func (w *Watcher) renew(d *watchedDir, at info, err error) {
 func (e *watch) simple() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.err == nil && e.last.ino != 0 && e.real == "" && len(e.old) == 0 && e.due.IsZero()
+	there := e.err == nil && e.last.ino != 0 || errors.Is(e.err, fs.ErrNotExist) && !e.link
+	return there && e.real == "" && len(e.old) == 0 && e.due.IsZero()
 }
 
 // IsLocal says that a directory lies on a file system whose every change this
@@ -467,8 +618,14 @@ func IsLocal(dir string) bool {
 // look compares one log's files with what they were.
 func (e *watch) look(now time.Time) bool {
 	at, err := statPath(e.path)
+	link := false
+	if errors.Is(err, fs.ErrNotExist) {
+		_, lerr := lstat(e.path)
+		link = lerr == nil
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.link = link
 	changed := (err == nil) != (e.err == nil) || err == nil &&
 		(!at.same(e.last.dev, e.last.ino) || at.size != e.last.size || !at.mtime.Equal(e.last.mtime) || !at.changed.Equal(e.last.changed))
 	e.last, e.err = at, err
@@ -515,6 +672,9 @@ func (e *watch) set(gens []*generation, linger time.Duration) {
 	}
 	was := e.real
 	e.real = real
+	if len(e.old) > 0 || !e.due.IsZero() || real != "" {
+		e.w.hasten()
+	}
 	e.mu.Unlock()
 	if was == real {
 		return

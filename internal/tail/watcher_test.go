@@ -2,7 +2,6 @@ package tail
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"os"
@@ -297,7 +296,7 @@ func TestWatcherSharesDirectories(t *testing.T) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n := len(w.notify.dirs); n != 0 || len(w.dirs) != 0 || len(w.logs) != 0 {
+	if n := len(w.notify.dirs) + len(w.notify.ways); n != 0 || len(w.dirs) != 0 || len(w.logs) != 0 {
 		t.Fatalf("%d watches, %d directories, %d logs left", n, len(w.dirs), len(w.logs))
 	}
 }
@@ -352,15 +351,128 @@ func TestWatcherLostEventsWakeEveryLog(t *testing.T) {
 		default:
 		}
 	}
-	event := binary.NativeEndian.AppendUint32(nil, ^uint32(0))
-	event = binary.NativeEndian.AppendUint32(event, unix.IN_Q_OVERFLOW)
-	event = append(event, make([]byte, 8)...)
-	w.handle(w.notify, event)
+	w.handle(w.notify, overflow())
 	for i, r := range rigs {
 		select {
 		case <-r.log.Wake():
 		case <-time.After(time.Second):
 			t.Fatalf("log %d isn't woken", i)
 		}
+	}
+}
+
+// The poll rests where an event comes of all that can happen, and only there.
+func TestWatcherRestsOnlyWhereEventsCome(t *testing.T) {
+	w := newWatcher(t, WatcherConfig{Poll: -1})
+	r := newRig(t, realClock, func(c *Config) { c.Watcher = w })
+	if !IsLocal(r.dir) || !straight(r.dir) {
+		t.Skip("the file system of temporary files isn't local, or its path has links")
+	}
+	rests := func(want bool, why string) {
+		t.Helper()
+		w.sweep(false)
+		if got := w.sweep(false); got != want {
+			t.Fatalf("%s: rests %t", why, got)
+		}
+	}
+	hurried := func(want bool, why string) {
+		t.Helper()
+		select {
+		case <-w.hurry:
+			if !want {
+				t.Fatalf("%s: the poll is hastened", why)
+			}
+		default:
+			if want {
+				t.Fatalf("%s: the poll isn't hastened", why)
+			}
+		}
+	}
+	rests(true, "no logs")
+	r.open()
+	hurried(true, "a new log")
+	rests(true, "a file that isn't there")
+	r.write("app.log", "one\n")
+	r.await("one\n")
+	hurried(false, "a new file")
+	rests(true, "a file at rest")
+	r.rename("app.log", "app.log.1")
+	r.write("app.log", "two\n")
+	r.await("one\ntwo\n")
+	hurried(true, "a rotated file is open")
+	rests(false, "a rotated file is open, which has no name to watch")
+	w.mu.Lock()
+	d := w.dirs[r.dir]
+	d.sure = false
+	w.mu.Unlock()
+	rests(false, "a link on the way")
+	w.mu.Lock()
+	d.sure = true
+	for e := range w.logs {
+		e.set(nil, 0)
+	}
+	w.mu.Unlock()
+	rests(true, "at rest again")
+	w.mu.Lock()
+	w.event(d, happened{mask: unix.IN_MOVE_SELF})
+	w.mu.Unlock()
+	hurried(true, "the directory is another one")
+	r.link(r.name("nowhere"), "dangling.log")
+	e := w.add(r.name("dangling.log"), func() {})
+	rests(false, "a link to nowhere")
+	w.remove(e)
+	r.write("target", "")
+	r.link(r.name("target"), "link.log")
+	other := New(Config{Path: r.name("link.log"), Allowed: r.cfg.Allowed, Watcher: w})
+	r.must(other.Open(State{}))
+	defer other.Close()
+	_, _ = other.Peek(make([]byte, 10))
+	rests(false, "a file behind a link")
+}
+
+// A poll that rests looks at every file all the same, each fifteenth time; one that is hastened, each time.
+func TestWatcherPollRests(t *testing.T) {
+	w := NewWatcher(WatcherConfig{Poll: 2 * time.Millisecond, NoInotify: true})
+	r := newRig(t, realClock, func(c *Config) { c.Watcher = w })
+	r.write("app.log", "one\n")
+	r.open()
+	r.await("one\n")
+	w.mu.Lock()
+	d := w.dirs[r.dir]
+	d.watched, d.local, d.sure = true, true, true // as if no event ever came
+	w.mu.Unlock()
+	r.must(w.Open())
+	defer w.Close()
+	sweeps := func(n uint64) time.Duration {
+		began, first := time.Now(), uint64(0)
+		for {
+			w.mu.Lock()
+			now := w.sweeps
+			w.mu.Unlock()
+			if first == 0 {
+				first = now
+			}
+			if now >= first+n {
+				return time.Since(began)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	sweeps(3) // by then it rests
+	if took := sweeps(4); took < 3*relaxed*w.cfg.Poll {
+		t.Fatalf("four polls in %s: it doesn't rest", took)
+	}
+	r.write("app.log", "two\n")
+	r.await("one\ntwo\n")
+	w.mu.Lock()
+	d.sure = false
+	w.hasten()
+	w.mu.Unlock()
+	least := time.Hour
+	for range 20 {
+		least = min(least, sweeps(4))
+	}
+	if least >= 2*relaxed*w.cfg.Poll {
+		t.Fatalf("four polls in %s at least, though a directory has to be polled", least)
 	}
 }
