@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// AtRest is how many times longer whoever looks again and again waits between two looks where an event comes of all that can happen. All who do so look
+// at the same moments, and only for what no event told of after all.
+const AtRest = 15
+
 // Ticker ticks at a fixed distance. All tickers of one beat with one distance tick at the same moments, however they were begun: what a process
 // does each second wakes it once. Where one distance is several times another, its moments are among the other's. A tick is left out where the last one wasn't taken yet.
 type Ticker struct {

@@ -53,6 +53,10 @@ type directory struct {
 	read    time.Time          // when they were
 	// unsettled: a file changed a moment ago and is to be looked at again soon.
 	unsettled bool
+	// elsewhere: a file is a link, or has another name, too, so that it can be written to without anything happening in the directory.
+	elsewhere bool
+	links     bool // the same, of the names that were read
+	missing   bool // there was no directory at the last look
 }
 
 // settle is how long a file must have been left alone before it is read: one that is
@@ -68,6 +72,7 @@ func (d *directory) look(again bool) (changed bool) {
 	d.unsettled = false
 	first := !d.was
 	names, err := d.listed(again)
+	d.elsewhere, d.missing = d.links, errors.Is(err, fs.ErrNotExist)
 	if err != nil {
 		// A directory that is missing for a moment, because it is being replaced, or can't
 		// be read, must not stop what is forwarded: the last good definitions stay.
@@ -113,6 +118,12 @@ func (d *directory) look(again bool) (changed bool) {
 	return changed
 }
 
+// atRest tells whether nothing can become of the last look without an event in the directory: it is known to have been complete, and all that it found
+// lies in the directory itself.
+func (d *directory) atRest() bool {
+	return !d.unsettled && !d.elsewhere && (d.missing || d.at != signature{})
+}
+
 // listed are the names of the directory's files, if nobody else can have put them there. They are read again where the directory isn't as it was:
 // what each second finds on a node at rest are the same ones.
 func (d *directory) listed(again bool) ([]string, error) {
@@ -122,7 +133,7 @@ func (d *directory) listed(again bool) ([]string, error) {
 		}
 	}
 	began := time.Now()
-	d.at = signature{}
+	d.at, d.links = signature{}, false
 	names, info, err := d.list()
 	if err != nil {
 		return nil, err
@@ -149,7 +160,12 @@ func (d *directory) list() ([]string, os.FileInfo, error) {
 	if err := trust.Check(info); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w; chown root and chmod go-w", d.path, err)
 	}
-	names, err := dir.Readdirnames(-1)
+	files, err := dir.ReadDir(-1)
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = f.Name()
+		d.links = d.links || !f.Type().IsRegular() && !ignored(f.Name())
+	}
 	slices.Sort(names)
 	return names, info, err
 }
@@ -166,6 +182,9 @@ func (d *directory) one(name, path string, again bool) (changed bool) {
 			}
 		}
 		return d.set(name, old, signature{}, nil, fmt.Errorf("read definition: %w", err))
+	}
+	if info.Sys().(*syscall.Stat_t).Nlink > 1 {
+		d.elsewhere = true
 	}
 	now := signatureOf(info)
 	if old != nil && old.seen == now && !again {

@@ -10,6 +10,8 @@ const (
 	// everyLook is how often a glob is looked at though nothing seems to have changed: links'
 	// targets, permissions and mounts change without a trace in the directory.
 	everyLook = 30 * time.Second
+	// rareLook is the same where events would tell of permissions, and no file is a link: it leaves mounts.
+	rareLook = 5 * time.Minute
 	// lookShare bounds what looking may cost: after a look that took t, none for this many times t.
 	// A tree that takes longer than 40 ms to walk is looked at less often than every two seconds.
 	lookShare = 50
@@ -37,11 +39,11 @@ func (g *glance) begin(pattern string) (done func()) {
 	return func() { g.cost = time.Since(g.at) }
 }
 
-// due tells whether it is time for the next look.
-func (g *glance) due(pattern string, now time.Time) bool {
+// due tells whether it is time for the next look. every is how long one is good for at the most.
+func (g *glance) due(pattern string, now time.Time, every time.Duration) bool {
 	since := now.Sub(g.at)
 	switch {
-	case g.at.IsZero() || since >= everyLook:
+	case g.at.IsZero() || since >= every:
 		return true
 	case since < lookShare*g.cost:
 		return false

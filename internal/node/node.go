@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sync/errgroup"
 
 	"logforward/internal/beat"
@@ -67,7 +66,8 @@ type Config struct {
 	Connected func() map[string]bool
 	Logger    *slog.Logger
 	Now       func() time.Time // for tests
-	Poll      time.Duration    // files and times are looked at this often; default 1 s
+	Poll      time.Duration    // files and times are looked at this often; default 1 s. Where Watcher tells of all changes it is [beat.AtRest] times that
+	Watcher   *tail.Watcher    // tells of changes in the directories of definitions and globs; nil: they are polled
 	Beat      *beat.Beat       // whose moments these are; nil: it has timers of its own
 	PID       int              // for status
 	// Executable is what status tells of the program; nil: not known.
@@ -83,6 +83,9 @@ type Node struct {
 	scopes  scopes     // what operators' logs may read
 	survey  *survey    // of globs' files
 	grounds share.Calls[ground]
+	edited  chan struct{} // something happened to the definitions directory
+	nudged  chan struct{} // an operator's word, or what follows from one, may have changed what is to be done when
+	judged  chan struct{} // the same, for [Node.enforce]
 
 	mu           sync.Mutex // all below
 	dir          *directory
@@ -115,7 +118,7 @@ func New(c Config) *Node {
 	}
 	c.Destinations = slices.Sorted(slices.Values(c.Destinations))
 	c.Thresholds.setDefaults()
-	return &Node{config: c, plan: new(plan), survey: newSurvey(finder(c.Allowed)), paused: map[string]bool{}, drains: map[string]drain{}, globs: map[string]*glob{},
+	return &Node{config: c, plan: new(plan), survey: newSurvey(finder(c.Allowed), c.Watcher), edited: make(chan struct{}, 1), nudged: make(chan struct{}, 1), judged: make(chan struct{}, 1), paused: map[string]bool{}, drains: map[string]drain{}, globs: map[string]*glob{},
 		scopes: scopes{known: map[string]*scope{}, fresh: map[string][]string{}}}
 }
 
@@ -188,72 +191,13 @@ func (n *Node) Reload() {
 	n.settleUp()
 }
 
-// watch looks at once a second, and sooner where the kernel says that the directory changed. Notification
-// alone isn't enough: it is lost for network file systems, when a queue overflows, and when the
-// directory itself, or a link on the way to it, is replaced.
-func (n *Node) watch(ctx context.Context) {
-	notify := n.notify()
-	if notify != nil {
-		defer notify.Close()
-	}
-	ticker := beat.NewTicker(n.config.Beat, n.config.Poll)
-	defer ticker.Stop()
-	for {
-		var soon <-chan time.Time
-		if n.unsettled() {
-			soon = time.After(settle)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			// Adding a directory again is a no-op for the same one, and follows a new one.
-			if notify != nil {
-				_ = notify.Add(n.config.Definitions) // its absence shows when it is read
-			}
-		case <-soon:
-		case <-events(notify):
-		case <-n.survey.fresh:
-		}
-		n.update(false, 0)
-		n.settleUp()
-	}
-}
-
-func (n *Node) notify() *fsnotify.Watcher {
-	if n.config.Definitions == "" {
-		return nil
-	}
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		n.config.Logger.Warn("no notification of changed definitions; they are polled", "every", n.config.Poll, "error", err)
-		return nil
-	}
-	_ = w.Add(n.config.Definitions)
-	return w
-}
-
-// events is nil, which blocks, where there is no watcher. Errors only mean that events were lost: the poll finds out.
-func events(w *fsnotify.Watcher) <-chan fsnotify.Event {
-	if w == nil {
-		return nil
-	}
-	select {
-	case <-w.Errors:
-	default:
-	}
-	return w.Events
-}
-
-func (n *Node) unsettled() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.dir.unsettled
-}
-
 // refresh brings everything up to date: what has reached its time, definitions, drains, the engine, and globs with what was
 // found last. It waits for nothing but the definitions' and the state's disk. The lock is held.
 func (n *Node) refresh(again bool) {
+	if again {
+		kick(n.nudged)
+		kick(n.judged)
+	}
 	if n.config.Definitions != "" && n.dir.look(again) {
 		again = true // a name may be free now that another forwarder had
 	}
@@ -285,17 +229,7 @@ func (n *Node) refresh(again bool) {
 // then. It is what each second finds on a node at rest, for hundreds of logs. What operators said has times, and drains ask where logs stand: there it
 // is made anew. The lock is held.
 func (n *Node) still() bool {
-	if n.set == nil || n.failure != nil || n.latest != nil || n.depends || len(n.operators.records) > 0 || n.operators.all.Pause != nil {
-		return false
-	}
-	for _, f := range n.plan.forwarders {
-		if f.glob != nil && (f.glob.unsaved || f.glob.seen != n.survey.last(f.Path)) {
-			return false
-		}
-	}
-	n.scopes.mu.Lock()
-	defer n.scopes.mu.Unlock()
-	return len(n.scopes.fresh) == 0
+	return len(n.operators.records) == 0 && n.operators.all.Pause == nil && n.atRest()
 }
 
 // expire ends overrides that have reached their time.

@@ -524,21 +524,21 @@ func TestGlobIsLookedAtOnlyWhenItsDirectoryChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	var g glance
-	if !g.due(pattern, time.Now()) {
+	if !g.due(pattern, time.Now(), everyLook) {
 		t.Error("not looked at at first")
 	}
 	g.begin(pattern)()
 	g.cost = 0
-	if g.due(pattern, time.Now()) {
+	if g.due(pattern, time.Now(), everyLook) {
 		t.Error("looked at again though nothing changed")
 	}
-	if !g.due(pattern, time.Now().Add(everyLook)) {
+	if !g.due(pattern, time.Now().Add(everyLook), everyLook) {
 		t.Error("never looked at again")
 	}
 	if err := os.WriteFile(dir+"/new.log", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !g.due(pattern, time.Now()) {
+	if !g.due(pattern, time.Now(), everyLook) {
 		t.Error("a new file isn't seen")
 	}
 	// It changed a moment ago: another change could leave the same time.
@@ -548,11 +548,11 @@ func TestGlobIsLookedAtOnlyWhenItsDirectoryChanged(t *testing.T) {
 	}
 	g.begin(pattern)()
 	g.cost = 0
-	if !g.due(pattern, time.Now()) && time.Since(changed) < coarse {
+	if !g.due(pattern, time.Now(), everyLook) && time.Since(changed) < coarse {
 		t.Error("a change in the same tick would be missed")
 	}
 	g.cost = time.Second
-	if g.due(pattern, time.Now().Add(10*time.Second)) {
+	if g.due(pattern, time.Now().Add(10*time.Second), everyLook) {
 		t.Error("looks that take a second are to be rare")
 	}
 	for _, p := range []string{dir + "/*/a.log", dir + "/**", dir + "/**/*.log", dir + "/{a,b}/x*"} {

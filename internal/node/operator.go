@@ -96,6 +96,28 @@ func (r *record) due(now time.Time) bool {
 	return r.Wish != nil && over(&r.Wish.Override) || over(r.Stop) || over(r.Pause) || over(r.Resume)
 }
 
+// until is when the first of all that holds reaches its time; zero: nothing does.
+func (o *operators) until() (first time.Time) {
+	for _, r := range o.records {
+		r.sooner(&first)
+	}
+	o.all.sooner(&first)
+	return first
+}
+
+// sooner sets first to when something of it reaches its time, if that is before it.
+func (r *record) sooner(first *time.Time) {
+	words := [...]*control.Override{nil, r.Stop, r.Pause, r.Resume}
+	if r.Wish != nil {
+		words[0] = &r.Wish.Override
+	}
+	for _, o := range words {
+		if o != nil && !o.Until.IsZero() && (first.IsZero() || o.Until.Before(*first)) {
+			*first = o.Until
+		}
+	}
+}
+
 // expire ends what has reached its time. It reports whether anything did.
 func (r *record) expire(now time.Time) (ended []control.Override) {
 	end := func(o *control.Override) bool {

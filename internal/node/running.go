@@ -41,6 +41,12 @@ func (n *Node) enforce(ctx context.Context) {
 			return
 		case <-tick.C:
 			n.judgeRunning(ctx)
+		case <-n.judged:
+		}
+		if len(n.standings()) > 0 {
+			tick.Reset(2 * n.config.Poll)
+		} else { // nobody has started anything
+			tick.Reset(2 * beat.AtRest * n.config.Poll)
 		}
 	}
 }

@@ -186,6 +186,7 @@ func (n *Node) Permit(log, realpath string) error {
 	}
 	s.allowed[realpath] = true
 	n.scopes.fresh[request.Log] = append(n.scopes.fresh[request.Log], realpath)
+	kick(n.nudged)
 	return nil
 }
 

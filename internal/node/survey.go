@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"logforward/internal/control"
@@ -28,6 +29,7 @@ var errLate = errors.New("it can't be looked at: its file system doesn't answer,
 // finding is what one look at a glob's files found. Nobody changes it.
 type finding struct {
 	at      time.Time // when the look began
+	links   bool      // some that match are links
 	files   []file    // that are to be followed, by path
 	refused []control.Problem
 	err     error
@@ -43,8 +45,17 @@ func take(pattern string, find lookup) *finding {
 	f := &finding{at: at, files: make([]file, len(paths)), refused: refused, err: err}
 	for i, path := range paths {
 		f.files[i] = file{path, birth(path)}
+		f.links = f.links || isLink(path)
+	}
+	for _, r := range refused {
+		f.links = f.links || isLink(r.Where)
 	}
 	return f
+}
+
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err != nil || info.Mode()&os.ModeSymlink != 0
 }
 
 // lookup gives what was found, as if it were looked for now.
@@ -57,12 +68,15 @@ func (f *finding) lookup(string) (followed []string, refused []control.Problem, 
 
 // survey looks at globs' files. It may be used by several goroutines.
 type survey struct {
-	find  lookup
-	calls share.Calls[*finding] // by pattern: one look at a time
+	find    lookup
+	watcher *tail.Watcher         // nil: nothing tells of changes
+	stirred chan struct{}         // something happened in a directory that has a pattern's files
+	calls   share.Calls[*finding] // by pattern: one look at a time
 
-	mu    sync.Mutex
-	known map[string]*sight
-	fresh chan struct{} // something was found that the node doesn't know of
+	mu     sync.Mutex
+	known  map[string]*sight
+	fresh  chan struct{} // something was found that the node doesn't know of
+	closed bool
 }
 
 // sight is what is known of one pattern.
@@ -70,11 +84,69 @@ type sight struct {
 	glance glance
 	forced bool // the next look is made whether it is due or not
 	last   *finding
+	dir    *tail.Directory // with all its files; nil: they may lie in several, or it isn't watched
+	// touched: something happened there since the last look, which may be a file's mode.
+	touched *atomic.Bool
 }
 
-func newSurvey(find lookup) *survey {
-	return &survey{find: find, known: map[string]*sight{}, fresh: make(chan struct{}, 1)}
+func newSurvey(find lookup, watcher *tail.Watcher) *survey {
+	return &survey{find: find, watcher: watcher, known: map[string]*sight{}, fresh: make(chan struct{}, 1), stirred: make(chan struct{}, 1)}
 }
+
+// watch has the directory of a pattern's files watched. It isn't for when a lock is held: the directory's file system may be away.
+func (s *survey) watch(pattern string, k *sight) {
+	dir := oneDirectory(pattern)
+	s.mu.Lock()
+	had := k.dir != nil || s.closed
+	s.mu.Unlock()
+	if had || dir == "" {
+		return
+	}
+	d := s.watcher.Directory(dir, false, func() { k.touched.Store(true); kick(s.stirred) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known[pattern] != k || s.closed {
+		d.Close()
+		return
+	}
+	k.dir = d
+}
+
+// close ends that anything is watched.
+func (s *survey) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, k := range s.known {
+		k.dir.Close()
+		k.dir = nil
+	}
+}
+
+// touch has a pattern looked at as often as if something happened there that events don't tell of.
+func (s *survey) touch(pattern string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.known[pattern]; k != nil {
+		k.touched.Store(true)
+	}
+}
+
+// rests tells whether a pattern's files are those that were found last, until an event tells of a change.
+func (s *survey) rests(pattern string) bool {
+	s.mu.Lock()
+	k := s.known[pattern]
+	if k == nil || k.last == nil || k.forced || k.glance.dir == (signature{}) || !k.dir.Sure() {
+		s.mu.Unlock()
+		return false
+	}
+	was := k.glance.dir
+	s.mu.Unlock()
+	info, err := os.Stat(oneDirectory(pattern))
+	return err == nil && signatureOf(info) == was
+}
+
+func newSight() *sight { return &sight{touched: new(atomic.Bool)} }
 
 // ask has a pattern looked at, if that is due or forced. It doesn't wait.
 func (s *survey) ask(pattern string, forced bool) *share.Call[*finding] {
@@ -82,7 +154,7 @@ func (s *survey) ask(pattern string, forced bool) *share.Call[*finding] {
 	defer s.mu.Unlock()
 	k := s.known[pattern]
 	if k == nil {
-		k = &sight{}
+		k = newSight()
 		s.known[pattern] = k
 	}
 	k.forced = k.forced || forced
@@ -94,10 +166,16 @@ func (s *survey) look(pattern string, k *sight) *finding {
 	s.mu.Lock()
 	g, forced, last := k.glance, k.forced, k.last
 	k.forced = false
+	every := everyLook
+	if last != nil && !last.links && !k.touched.Load() && k.dir.Sure() {
+		every = rareLook
+	}
 	s.mu.Unlock()
-	if !forced && last != nil && !g.due(pattern, time.Now()) {
+	if !forced && last != nil && !g.due(pattern, time.Now(), every) {
 		return last
 	}
+	s.watch(pattern, k)
+	k.touched.Store(false)
 	done := g.begin(pattern)
 	f := take(pattern, s.find)
 	done()
@@ -126,7 +204,9 @@ func (s *survey) remember(pattern string, f *finding) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known[pattern] == nil {
-		s.known[pattern] = &sight{last: f}
+		k := newSight()
+		k.last = f
+		s.known[pattern] = k
 	}
 }
 
@@ -136,6 +216,7 @@ func (s *survey) keep(patterns map[string]bool) {
 	defer s.mu.Unlock()
 	for pattern := range s.known {
 		if !patterns[pattern] {
+			s.known[pattern].dir.Close()
 			delete(s.known, pattern)
 		}
 	}

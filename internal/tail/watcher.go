@@ -26,7 +26,7 @@ const gather = time.Millisecond
 // relaxed is how many polls pass between two looks at a file for which inotify
 // works: local, no link, nothing open besides. Then the look is only there in case. Where that is so of
 // all files and directories, these looks are made at once, and no poll is between them.
-const relaxed = 15
+const relaxed = beat.AtRest
 
 // WatcherConfig describes a [Watcher]. The zero value works.
 type WatcherConfig struct {
