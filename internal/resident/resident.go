@@ -23,37 +23,64 @@ var looks = [3]struct {
 	most  int
 }{{2 * time.Second, 0}, {10 * time.Second, 12 << 20}, {time.Minute, 16 << 20}}
 
-// Keep gives back what the start took, and then what rare work did, until ctx ends.
+// grown is how many bytes of memory of its own a process has more than after the last collection where another one is worth its while.
+const grown = 1 << 20
+
+// Keep gives back what the start took, and then what rare work did, until ctx ends. Where the process' own memory is as it was, its heap is left alone: two
+// collections are more work than a node at rest has in half a minute.
 func Keep(ctx context.Context, log *slog.Logger) {
+	var k keep
 	for i := 0; ; i = min(i+1, len(looks)-1) {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(looks[i].after):
 		}
-		if n, err := ofFiles(); err == nil && n <= looks[i].most {
-			continue
-		}
-		runtime.GC() // what pools hold survives one collection
-		debug.FreeOSMemory()
-		if err := Drop(); err != nil {
+		if err := k.look(looks[i].most); err != nil {
 			log.Debug("what the program has mapped stays so", "error", err)
 		}
 	}
 }
 
-// ofFiles is how many bytes of files are resident; see proc_pid_statm(5).
-func ofFiles() (int, error) {
+// keep remembers the last look.
+type keep struct {
+	own         int // bytes of the process' own memory that were resident after the last collection; 0: there was none
+	collections int // for tests
+}
+
+// look gives back what is too much where more than most bytes of files are resident.
+func (k *keep) look(most int) error {
+	own, files, err := amounts()
+	if err == nil && files <= most {
+		return nil
+	}
+	if err != nil || k.own == 0 || own >= k.own+grown {
+		runtime.GC() // what pools hold survives one collection
+		debug.FreeOSMemory()
+		k.collections++
+		if k.own, _, err = amounts(); err != nil {
+			k.own = 0
+		}
+	}
+	return Drop()
+}
+
+// amounts are how many bytes of the process' own memory, and of files, are resident; see proc_pid_statm(5).
+func amounts() (own, files int, err error) {
 	statm, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	fields := bytes.Fields(statm)
 	if len(fields) < 3 {
-		return 0, fmt.Errorf("statm: %q", statm)
+		return 0, 0, fmt.Errorf("statm: %q", statm)
+	}
+	all, err := strconv.Atoi(string(fields[1]))
+	if err != nil {
+		return 0, 0, err
 	}
 	pages, err := strconv.Atoi(string(fields[2]))
-	return pages * os.Getpagesize(), err
+	return (all - pages) * os.Getpagesize(), pages * os.Getpagesize(), err
 }
 
 // Drop unmaps the pages of the program's code and constants. They are clean and stay in the kernel's cache, from which those that are used

@@ -41,14 +41,14 @@ var written = "as linked"
 
 func TestDropUnmapsAndChangesNothing(t *testing.T) {
 	written = strings.Repeat("x", 3)
-	before, err := ofFiles()
+	_, before, err := amounts()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := Drop(); err != nil {
 		t.Fatal(err)
 	}
-	after, err := ofFiles()
+	_, after, err := amounts()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,4 +64,31 @@ func TestKeepEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	Keep(ctx, slog.New(slog.DiscardHandler))
+}
+
+// Where the process' own memory hasn't grown its heap is left alone; where it has, what isn't used any more goes back.
+func TestOnlyWhatHasGrownIsCollected(t *testing.T) {
+	var k keep
+	look := func(what string, most, want int) {
+		t.Helper()
+		if err := k.look(most); err != nil {
+			t.Fatal(err)
+		}
+		if k.collections != want {
+			t.Fatalf("%s: %d collections, want %d", what, k.collections, want)
+		}
+	}
+	look("few files are resident", 1<<40, 0)
+	look("the first look", 0, 1)
+	k.own += 4 * grown // whatever the test itself has taken meanwhile
+	look("as it was", 0, 1)
+	k.own -= 4 * grown
+	much := make([]byte, 64*grown)
+	for i := range much {
+		much[i] = 1
+	}
+	look("much more", 0, 2)
+	if much[len(much)-1] != 1 {
+		t.Error("memory that is in use changed")
+	}
 }
