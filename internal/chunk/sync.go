@@ -1,6 +1,7 @@
 package chunk
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -224,6 +225,21 @@ func ParseAnswer(b []byte) (*Answer, error) {
 		}
 	}
 	return a, nil
+}
+
+// SplitAnswer reads a receiver's answer but for what it says of logs, which is the end of it, as it came: who has seen these very bytes before
+// needn't have them parsed again. Not ok: that can't be told apart; then [ParseAnswer] reads all of it, or tells what is wrong.
+func SplitAnswer(b []byte) (head *Answer, logs []byte, ok bool) {
+	// Within a text no quote stands without a backslash before it, so this is a field's beginning.
+	at := bytes.Index(b, []byte(`,"logs":{`))
+	if at < 0 {
+		return nil, nil, false
+	}
+	short := append(bytes.Clone(b[:at]), '}')
+	if head, err := ParseAnswer(short); err == nil && head.Logs == nil {
+		return head, b[at:], true
+	}
+	return nil, nil, false
 }
 
 // ParseControl reads a receiver's control message.

@@ -153,3 +153,31 @@ func TestNodeRefusesWhatItCouldNotUse(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What an answer says of logs is told apart from the rest whatever texts the rest has.
+func TestSplitAnswer(t *testing.T) {
+	whole := Answer{Ready: true, Receiver: `r,"logs":{"x":1}`, Layout: &Layout{ID: "l", Prefix: "logs", Partitions: 4}, Time: time.Unix(1, 0).UTC(),
+		Pause: &Pause{Change: 3, Reason: `,"logs":{` + "\\" + `,"logs":{`},
+		Logs:  map[string]AnswerLog{"a": {Known: true, Place: Place{Epoch: 1, Position: 2}}, "b": {Error: `,"logs":{`}}}
+	b, err := json.Marshal(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, logs, ok := SplitAnswer(b)
+	if !ok || !bytes.HasPrefix(logs, []byte(`,"logs":{"a":{"known":true`)) || !bytes.HasSuffix(b, logs) {
+		t.Fatalf("%t: %s", ok, logs)
+	}
+	want := whole
+	want.Logs = nil
+	if !reflect.DeepEqual(*head, want) {
+		t.Errorf("got %+v, want %+v", *head, want)
+	}
+	for _, text := range []string{
+		``, `{}`, `{"ready":true}`, `{"ready":true,"logs":null}`, `{"logs":{},"ready":true}`, `{"ready":true, "logs":{}}`, `{"ready":1,"logs":{}}`, `{"ready":true,"LOGS":{"a":{}},"logs":{}}`,
+		`{"ready":true,"layout":{"id":"x","logs":{}}}`, `{"ready":true,"pause":{"change":9223372036854775808},"logs":{}}`,
+	} {
+		if head, logs, ok := SplitAnswer([]byte(text)); ok {
+			t.Errorf("%s: %+v and %s", text, head, logs)
+		}
+	}
+}

@@ -113,6 +113,7 @@ type mailbox struct {
 	begun  bool       // it answers; before, there is nothing that it could tell
 	closed bool       // it has ended and answers no more
 	rest   rest       // what it stands at while it sleeps; zero: it doesn't, or wants to hear every answer
+	said   uint64     // fingerprint of the answer that last left it asleep, while it has been since; 0: none has
 	wake   chan struct{}
 }
 
@@ -210,11 +211,23 @@ func (m *mailbox) sleep(r rest) bool {
 	return true
 }
 
-// disturb tells whether an answer is anything to a forwarder that sleeps. Where it is awake, or has mail, the answer goes by the mail.
-func (m *mailbox) disturb(was *chunk.HelloLog, layout *chunk.Layout, a *chunk.AnswerLog) bool {
+// disturb tells whether an answer is anything to a forwarder that sleeps. Where it is awake, or has mail, the answer goes by the mail. One that
+// leaves it asleep is remembered by its fingerprint, until it wakes.
+func (m *mailbox) disturb(was *chunk.HelloLog, layout *chunk.Layout, a *chunk.AnswerLog, said uint64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return !m.none() || m.rest.disturbedBy(was, layout, a)
+	if !m.none() || m.rest.disturbedBy(was, layout, a) {
+		return true
+	}
+	m.said = said
+	return false
+}
+
+// sleepsSince tells whether an answer with a fingerprint left the forwarder asleep, and nothing has woken it since; 0: any answer.
+func (m *mailbox) sleepsSince(said uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.none() && m.said != 0 && (said == 0 || said == m.said)
 }
 
 // post has note called on the forwarder's goroutine, if it still runs.
@@ -295,7 +308,7 @@ func (f *forwarder) readMail() {
 	f.mail.mu.Lock()
 	acks, notes, asked := f.mail.acks, f.mail.notes, f.mail.asked
 	f.mail.acks, f.mail.notes, f.mail.asked = nil, nil, nil
-	f.mail.rest = rest{}
+	f.mail.rest, f.mail.said = rest{}, 0
 	f.mail.mu.Unlock()
 	for i := range acks {
 		f.onAck(acks[i])

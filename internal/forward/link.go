@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"logforward/internal/broker"
@@ -31,6 +33,8 @@ type link struct {
 	wake        chan struct{} // of the hello loop
 	turned      chan struct{} // the red button was
 	pressed     chan<- Pressed
+	seed        maphash.Seed  // of fingerprints of answers
+	parsed      atomic.Uint64 // answers that were read whole, for tests
 
 	stopping context.CancelFunc
 	stopped  sync.WaitGroup
@@ -54,7 +58,7 @@ func newLink(e *Engine, name string, d Destination) *link {
 	return &link{
 		name: name, identity: e.cfg.Identity, destination: d, limits: &e.cfg.Limits, state: e.cfg.State,
 		now: e.cfg.Now, log: e.log.With("destination", name), instance: nuid.Next(),
-		window: newWindow(e.cfg.Limits.Window), wake: make(chan struct{}, 1), turned: make(chan struct{}, 1), pressed: e.cfg.Pressed,
+		window: newWindow(e.cfg.Limits.Window), wake: make(chan struct{}, 1), turned: make(chan struct{}, 1), pressed: e.cfg.Pressed, seed: maphash.MakeSeed(),
 		forwarders: make(map[string]*forwarder), due: make(map[string]time.Time),
 	}
 }

@@ -57,11 +57,17 @@ func TestOnlyAnAnswerThatSaysNothingNewLeavesALogAsleep(t *testing.T) {
 				t.Fatal("it has no mail and doesn't sleep")
 			}
 			was := chunk.HelloLog{Epoch: tt.was}
-			if got := !m.disturb(&was, layout, &tt.answer); got != tt.asleep {
+			if got := !m.disturb(&was, layout, &tt.answer, 1); got != tt.asleep {
 				t.Errorf("asleep %v, want %v", got, tt.asleep)
 			}
+			if m.sleepsSince(1) != tt.asleep || m.sleepsSince(0) != tt.asleep || m.sleepsSince(2) {
+				t.Error("the same answer again counts for something else than it did")
+			}
 			m.put(nil, func() {})
-			if !m.disturb(&was, layout, &tt.answer) {
+			if m.sleepsSince(1) || m.sleepsSince(0) {
+				t.Error("it has mail, and counts as asleep")
+			}
+			if !m.disturb(&was, layout, &tt.answer, 1) {
 				t.Error("it has mail, which may change where it stands, and the answer didn't go behind it")
 			}
 			if m.sleep(tt.rest) {
@@ -90,9 +96,14 @@ func TestForwardQuietLogSleepsThroughHellos(t *testing.T) {
 		eventually(t, "hellos", func() bool { return hellos() >= said+6 })
 		return looks.Load() == before
 	})
+	f := n.engine.runs["app"]
+	eventually(t, "hellos whose answers needn't be read", func() bool {
+		before, said := f.link.parsed.Load(), hellos()
+		eventually(t, "hellos", func() bool { return hellos() >= said+6 })
+		return f.link.parsed.Load() == before
+	})
 
 	// The centre takes another's bytes for this log's: an answer alone says so.
-	f := n.engine.runs["app"]
 	c.with(func() { c.logs[f.token].fork = true })
 	eventually(t, "a new epoch", func() bool { return n.status("app").Forks == 1 && n.status("app").State == Idle })
 	c.with(func() { c.logs[f.token].fork = false })
