@@ -99,7 +99,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	g := &gate{peers: control.PeerPolicy(f.socket), host: f.host, beat: engine.Beat(), log: f.log}
+	g := &gate{peers: control.PeerPolicy(f.socket), host: f.host, beat: engine.Beat(), watcher: engine.Watcher(), log: f.log}
 	if f.socket != "" && f.policy != withoutPolicy {
 		g.policy = policy.Open(f.policy)
 		g.tell(ctx, g.policy.Document(ctx))
@@ -117,7 +117,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	}
 	f.node = node.New(node.Config{
 		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Executable: keeper.Self(), Definitions: f.definitions, Allowed: allowed, Own: own,
-		Destinations: destinationNames(f.config.Destinations), Engine: engine, Beat: engine.Beat(), State: state, Rate: f.config.Limits.Rate, Logger: f.log,
+		Destinations: destinationNames(f.config.Destinations), Engine: engine, Beat: engine.Beat(), Watcher: engine.Watcher(), State: state, Rate: f.config.Limits.Rate, Logger: f.log,
 		Authorize: g.change, File: g.file, Refused: g.reject, Stands: stands, Problems: g.problems,
 		Connected: func() map[string]bool {
 			up := map[string]bool{}
@@ -135,7 +135,7 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	if f.socket != "" {
 		server := control.New(control.Config{Socket: f.socket, Node: f.node, Authorize: g.ask, Metrics: metricsHandler(f.metrics), Logger: f.log})
 		if f.wishes != "" {
-			wanted = &wishes{dir: f.wishes, server: server, beat: engine.Beat(), log: f.log}
+			wanted = &wishes{dir: f.wishes, server: server, beat: engine.Beat(), watcher: engine.Watcher(), log: f.log}
 			wanted.first(ctx)
 		}
 		if err := server.Open(ctx); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"logforward/internal/control"
 	"logforward/internal/forward"
 	"logforward/internal/policy"
+	"logforward/internal/tail"
 )
 
 // gate decides on requests, and has each decision about a change, and each refusal, in the audit log:
@@ -23,11 +25,13 @@ type gate struct {
 	policy *policy.Policy // nil: the peers' rights decide alone
 	host   host
 	// known fills in what the node knows of a log that a question names; nil: nothing.
-	known  func(control.Caller, control.Request) control.Request
-	audit  *audit.Log // nil: none is kept
-	beat   *beat.Beat // when policy and audit log are looked at
-	log    *slog.Logger
-	counts *prometheus.CounterVec // decisions; nil: nobody counts
+	known func(control.Caller, control.Request) control.Request
+	audit *audit.Log // nil: none is kept
+	beat  *beat.Beat // when policy and audit log are looked at
+	// watcher tells of changes in the directory of the policy's file; nil: it is looked at each second.
+	watcher *tail.Watcher
+	log     *slog.Logger
+	counts  *prometheus.CounterVec // decisions; nil: nobody counts
 
 	mu       sync.Mutex
 	unkept   error // the last decision that couldn't be recorded; nil: the last one could
@@ -189,14 +193,25 @@ func (g *gate) heard(ctx context.Context, pressed <-chan forward.Pressed) error 
 // watchEvery is how often the policy's file is looked at, so that a new one is ready before it is asked.
 const watchEvery = time.Second
 
+// policyGather is how long after an event the file is looked at.
+const policyGather = 200 * time.Millisecond
+
 // watch has the policy ready, tells the log when it breaks and when it is mended, and has refusals written that were
 // counted, until ctx ends.
 func (g *gate) watch(ctx context.Context) error {
 	tick := beat.NewTicker(g.beat, watchEvery)
 	defer tick.Stop()
+	changed := make(chan struct{}, 1)
+	var dir *tail.Directory
+	if g.policy != nil {
+		dir = watched(g.watcher, filepath.Dir(g.policy.File()), changed)
+		defer dir.Close()
+	}
 	for {
+		rest := g.policy == nil
 		if g.policy != nil {
 			g.tell(ctx, g.policy.Document(ctx))
+			rest = dir.Sure() && g.policy.Settled()
 		}
 		if g.audit != nil {
 			if err := g.audit.Tick(); err != nil {
@@ -204,10 +219,21 @@ func (g *gate) watch(ctx context.Context) error {
 				g.log.Error("refusals aren't in the audit log yet", "error", err)
 			}
 		}
+		if rest { // a line of counted refusals needn't come to the second
+			tick.Reset(beat.AtRest * watchEvery)
+		} else {
+			tick.Reset(watchEvery)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-changed:
+			select { // who writes a file takes a while
+			case <-ctx.Done():
+				return nil
+			case <-time.After(policyGather):
+			}
 		}
 	}
 }

@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"logforward/internal/beat"
 	"logforward/internal/control"
+	"logforward/internal/tail"
 	"logforward/internal/wish"
 )
 
@@ -25,9 +28,11 @@ type wishes struct {
 	dir    string
 	server *control.Server
 	beat   *beat.Beat // when the directory is looked at
-	log    *slog.Logger
-	seen   time.Time       // the directory's last change that was looked at
-	said   map[string]bool // problems that the log has already
+	// watcher tells of changes in it; nil: it is looked at each second.
+	watcher *tail.Watcher
+	log     *slog.Logger
+	seen    time.Time       // the directory's last change that was looked at
+	said    map[string]bool // problems that the log has already
 	// taken are those whose files couldn't be removed: once is enough.
 	taken map[string]bool
 }
@@ -44,14 +49,43 @@ func (w *wishes) first(ctx context.Context) {
 func (w *wishes) run(ctx context.Context) error {
 	tick := beat.NewTicker(w.beat, wishesEvery)
 	defer tick.Stop()
+	changed := make(chan struct{}, 1)
+	dir := watched(w.watcher, w.dir, changed)
+	defer dir.Close()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			w.look(ctx)
+		case <-changed: // by the next tick it is written
+		}
+		if dir.Sure() && w.rests() {
+			tick.Reset(beat.AtRest * wishesEvery)
+		} else {
+			tick.Reset(wishesEvery)
 		}
 	}
+}
+
+// rests tells whether there was nothing at the last look, and nothing has come since.
+func (w *wishes) rests() bool {
+	info, err := os.Stat(w.dir)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && info.ModTime().Equal(w.seen)
+}
+
+// watched has a channel written to when something happens in a directory.
+func watched(w *tail.Watcher, dir string, changed chan<- struct{}) *tail.Directory {
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return nil
+	}
+	return w.Directory(path, true, func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
 }
 
 // look takes all wishes in their order, up to one that has to wait.

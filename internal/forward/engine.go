@@ -97,6 +97,9 @@ func (e *Engine) Open(context.Context) error {
 // Beat is what the engine's own waits go by, from Open to Close: whatever else is done regularly by the process needn't wake it again.
 func (e *Engine) Beat() *beat.Beat { return e.beat }
 
+// Watcher tells of changes in directories, from Open to Close: whoever else looks at one needn't watch it a second time.
+func (e *Engine) Watcher() *tail.Watcher { return e.watcher }
+
 // Close gives free what Open took; Run must have returned.
 func (e *Engine) Close() error {
 	e.mu.Lock()

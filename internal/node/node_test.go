@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -112,6 +113,9 @@ type bench struct {
 	files func(context.Context, control.Caller, control.Request) error // asked about files that a path leads to later
 	dest  []string
 	own   []Own
+	watch *tail.Watcher
+	poll  time.Duration    // default 20 ms
+	clock func() time.Time // default: now
 }
 
 func newBench(t *testing.T) *bench {
@@ -149,8 +153,12 @@ func (b *bench) open() *Node {
 		b.t.Fatal(err)
 	}
 	b.wheel = newWheel()
+	clock := b.clock
+	if clock == nil {
+		clock = func() time.Time { return b.now }
+	}
 	b.node = New(Config{Identity: "n1", Definitions: b.dir, Allowed: allowed, Destinations: b.dest, Engine: b.wheel, State: b.store,
-		Now: func() time.Time { return b.now }, Authorize: b.auth, File: b.files, Own: b.own, Poll: 20 * time.Millisecond})
+		Now: clock, Authorize: b.auth, File: b.files, Own: b.own, Poll: cmp.Or(b.poll, 20*time.Millisecond), Watcher: b.watch})
 	if err := b.node.Open(b.t.Context()); err != nil {
 		b.t.Fatal(err)
 	}

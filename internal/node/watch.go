@@ -18,6 +18,7 @@ func (n *Node) watch(ctx context.Context) {
 	defer n.survey.close()
 	ticker := beat.NewTicker(n.config.Beat, n.config.Poll)
 	defer ticker.Stop()
+	n.update(false, 0) // what happened before that was watched
 	var due *time.Timer
 	for {
 		rest, until := n.rests(definitions)

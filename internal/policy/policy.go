@@ -98,6 +98,27 @@ func Read(ctx context.Context, name string, text []byte) *Policy {
 	return &Policy{file: name, fixed: true, loaded: load(ctx, name, text)}
 }
 
+// File is its name.
+func (p *Policy) File() string { return p.file }
+
+// settledAfter is more than the steps in which file systems count time.
+const settledAfter = 2 * time.Second
+
+// Settled tells whether nothing can have become of the file since it was read without an event in its directory: it is a file by itself, under this name
+// alone, and was left alone for a while before it was read. One that isn't there, or can't be read, isn't settled.
+func (p *Policy) Settled() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fixed {
+		return true
+	}
+	if p.seen == nil {
+		return false
+	}
+	info, err := os.Lstat(p.file)
+	return err == nil && same(info, p.seen) && info.Mode().IsRegular() && info.Sys().(*syscall.Stat_t).Nlink == 1 && time.Since(changed(info)) >= settledAfter
+}
+
 // Err is why nothing is allowed: the document is missing, broken, or may be written by others. nil: it is in force.
 func (p *Policy) Err(ctx context.Context) error {
 	return p.Document(ctx).err
