@@ -22,8 +22,31 @@ type Link struct {
 	shuffle time.Duration
 	rate    int
 	conns   map[net.Conn]bool // true: the client's end
+	dropped map[net.Conn]bool
+	effects Effects
 	closed  bool
 	wg      sync.WaitGroup
+}
+
+// Effects count what a link did beside passing on, since it was made: whoever disturbs it sees by them that it was disturbed.
+type Effects struct {
+	Broken  int   // clients' connections that were cut or dropped
+	Refused int   // connections that were refused while the link was cut
+	Held    int64 // bytes that had to wait, because nothing was let through
+	Late    int64 // bytes that were delayed
+	Slowed  int64 // bytes that were slowed
+	Lost    int64 // bytes that were taken from their sender and never delivered
+	Behind  int64 // bytes of clients that were delivered after their connection was dropped
+}
+
+// Since is what was done after another look.
+func (e Effects) Since(o Effects) Effects {
+	return Effects{e.Broken - o.Broken, e.Refused - o.Refused, e.Held - o.Held, e.Late - o.Late, e.Slowed - o.Slowed, e.Lost - o.Lost, e.Behind - o.Behind}
+}
+
+// Plus is what two links did.
+func (e Effects) Plus(o Effects) Effects {
+	return Effects{e.Broken + o.Broken, e.Refused + o.Refused, e.Held + o.Held, e.Late + o.Late, e.Slowed + o.Slowed, e.Lost + o.Lost, e.Behind + o.Behind}
 }
 
 // NewLink makes a link to an address; Close ends it.
@@ -32,7 +55,7 @@ func NewLink(target string) (*Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link to %s: %w", target, err)
 	}
-	k := &Link{Address: l.Addr().String(), target: target, l: l, conns: map[net.Conn]bool{}}
+	k := &Link{Address: l.Addr().String(), target: target, l: l, conns: map[net.Conn]bool{}, dropped: map[net.Conn]bool{}}
 	k.wg.Go(k.accept)
 	return k, nil
 }
@@ -112,6 +135,9 @@ func (k *Link) carry(dst, src net.Conn, way int) {
 			if n > 0 {
 				k.mu.Lock()
 				due := time.Now().Add(k.delay)
+				if k.delay > 0 {
+					k.effects.Late += int64(n)
+				}
 				k.mu.Unlock()
 				blocks <- block{buf[:n], due}
 			}
@@ -122,17 +148,25 @@ func (k *Link) carry(dst, src net.Conn, way int) {
 	})
 	broken := false
 	for b := range blocks {
+		n := int64(len(b.data))
 		if broken {
+			k.count(func(e *Effects) { e.Lost += n })
 			continue
 		}
 		time.Sleep(time.Until(b.due))
-		for k.silent(dst, way) {
+		for held := false; k.silent(dst, way); held = true {
+			if !held {
+				k.count(func(e *Effects) { e.Held += n })
+			}
 			time.Sleep(5 * time.Millisecond) // of looking
 		}
 		k.slow(len(b.data))
 		if _, err := dst.Write(b.data); err != nil {
 			broken = true
 			src.Close()
+			k.count(func(e *Effects) { e.Lost += n })
+		} else if way == 0 && k.isDropped(src) {
+			k.count(func(e *Effects) { e.Behind += n })
 		}
 	}
 	dst.Close()
@@ -142,6 +176,9 @@ func (k *Link) carry(dst, src net.Conn, way int) {
 func (k *Link) slow(n int) {
 	k.mu.Lock()
 	rate := k.rate
+	if rate > 0 {
+		k.effects.Slowed += int64(n)
+	}
 	k.mu.Unlock()
 	if rate > 0 {
 		time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
@@ -184,10 +221,32 @@ func (k *Link) Shuffle(most time.Duration) {
 	k.shuffle = most
 }
 
+// Effects is what it did so far.
+func (k *Link) Effects() Effects {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.effects
+}
+
+func (k *Link) count(add func(e *Effects)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	add(&k.effects)
+}
+
+func (k *Link) isDropped(c net.Conn) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.dropped[c]
+}
+
 func (k *Link) add(c net.Conn, client bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.cut {
+		if client {
+			k.effects.Refused++
+		}
 		return false
 	}
 	k.conns[c] = client
@@ -198,6 +257,7 @@ func (k *Link) remove(c net.Conn) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.conns, c)
+	delete(k.dropped, c)
 }
 
 // Cut cuts the link, or lets it work again.
@@ -206,8 +266,11 @@ func (k *Link) Cut(cut bool) {
 	defer k.mu.Unlock()
 	k.cut = cut || k.closed
 	if cut {
-		for c := range k.conns {
+		for c, client := range k.conns {
 			c.Close()
+			if client {
+				k.effects.Broken++
+			}
 		}
 	}
 }
@@ -220,6 +283,8 @@ func (k *Link) Drop() {
 	for c, client := range k.conns {
 		if client {
 			c.Close()
+			k.dropped[c] = true
+			k.effects.Broken++
 		}
 	}
 }
