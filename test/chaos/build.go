@@ -30,7 +30,7 @@ func build(output string, overlay map[string]string) error {
 	return nil
 }
 
-// clockVariable names the file that a process's clock is off by: eight bytes, seconds, in the machine's order. Go reads the clock without a
+// clockVariable names the file that a process's clock is off by: eight bytes, seconds, in the machine's order; into the next eight goes what time.Now said last. Go reads the clock without a
 // system call, so nothing outside a process can change it for that process alone. A program that is to have a clock of its own is
 // built with another time.Now, which adds what the file says now. The monotonic clock is left alone, as it is where
 // a machine's clock is set.
@@ -48,24 +48,28 @@ import (
 
 var step = mapStep()
 
-func mapStep() *int64 {
+func mapStep() *[2]int64 {
 	path, ok := syscall.Getenv("` + clockVariable + `")
 	if !ok {
-		return new(int64)
+		return new([2]int64)
 	}
-	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		panic("` + clockVariable + `: " + err.Error())
 	}
 	defer syscall.Close(fd)
-	b, err := syscall.Mmap(fd, 0, 8, syscall.PROT_READ, syscall.MAP_SHARED)
+	b, err := syscall.Mmap(fd, 0, 16, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 	if err != nil {
 		panic("` + clockVariable + `: " + err.Error())
 	}
-	return (*int64)(unsafe.Pointer(&b[0]))
+	return (*[2]int64)(unsafe.Pointer(&b[0]))
 }
 
-func stepped() int64 { return atomic.LoadInt64(step) }
+func stepped(sec int64) int64 {
+	sec += atomic.LoadInt64(&step[0])
+	atomic.StoreInt64(&step[1], sec)
+	return sec
+}
 `
 
 // buildStepped makes a program whose clock can be stepped.
@@ -83,7 +87,7 @@ func buildStepped(output string) error {
 		return fmt.Errorf("this Go's time.Now doesn't begin as it is known to")
 	}
 	now, step := output+".now.go", output+".step.go"
-	changed := strings.Replace(string(b), nowBegin, nowBegin+"\tsec += stepped()\n", 1)
+	changed := strings.Replace(string(b), nowBegin, nowBegin+"\tsec = stepped(sec)\n", 1)
 	if err := os.WriteFile(now, []byte(changed), 0o644); err != nil {
 		return err
 	}

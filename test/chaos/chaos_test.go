@@ -37,7 +37,10 @@ func TestChaos(t *testing.T) {
 				if !r.ok() {
 					t.Fatal(r.text())
 				}
-				t.Logf("seed %d: %+v, back to no lag after %s", seed, r.tally, r.recovery)
+				if r.effects.none() {
+					t.Fatalf("%v\n%s", errNoEffect, r.text())
+				}
+				t.Logf("seed %d: %+v, %+v, back to no lag after %s", seed, r.tally, r.effects, r.recovery)
 			})
 		}
 	})
@@ -71,7 +74,7 @@ func TestMutantsApply(t *testing.T) {
 func TestFaults(t *testing.T) {
 	seen := map[string]bool{}
 	for _, f := range faults() {
-		if seen[f.name] || f.do == nil || f.about == "" || f.rounds < 1 || f.group == "" {
+		if seen[f.name] || (f.do == nil) == (f.parts == nil) || f.about == "" || f.rounds < 1 || f.group == "" {
 			t.Errorf("%+v", f)
 		}
 		if (len(f.causes) > 0 || f.doubles) && f.why == "" {

@@ -87,8 +87,8 @@ func (c *choria) node(i int) []string {
 func choriaFaults() []*fault {
 	t := single
 	t.choria = true
-	either := func(list ...func(s *system, r *rand.Rand)) func(s *system, r *rand.Rand) {
-		return func(s *system, r *rand.Rand) { list[r.IntN(len(list))](s, r) }
+	either := func(list ...func(s *system, r *rand.Rand) effect) func(s *system, r *rand.Rand) effect {
+		return func(s *system, r *rand.Rand) effect { return list[r.IntN(len(list))](s, r) }
 	}
 	return []*fault{
 		{name: "choria-kill", group: "choria", about: "with Choria's own broker and tokens: kill -9 of broker, receiver or a node", topology: t, rounds: 4,

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,7 +24,9 @@ type fault struct {
 	pace     time.Duration
 	alone    bool // it can't be a part of combinations
 	last     bool // nothing is written behind the last round
-	do       func(s *system, r *rand.Rand)
+	// do injects it, and tells by what that can be seen.
+	do    func(s *system, r *rand.Rand) effect
+	parts []*fault // instead of do: several of these at once
 }
 
 func pause(r *rand.Rand, least, most int) {
@@ -50,6 +53,28 @@ func byName(all []*fault, name string) *fault {
 	return all[i]
 }
 
+// once does a fault once: itself, or several of its parts at the same time.
+func (f *fault) once(s *system, r *rand.Rand) {
+	if f.parts == nil {
+		s.inject(f, r)
+		return
+	}
+	const atOnce = 3
+	var all sync.WaitGroup
+	for range atOnce {
+		mine := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+		all.Go(func() {
+			for range 2 {
+				pause(mine, 0, 400)
+				part := f.parts[mine.IntN(len(f.parts))]
+				s.event("# %s", part.name)
+				s.inject(part, mine)
+			}
+		})
+	}
+	all.Wait()
+}
+
 // combinations run several of the others at once. What they may touch at the same time is kept apart by hold.
 func combinations(all []*fault) []*fault {
 	some := func(chosen func(f *fault) bool) (list []*fault) {
@@ -59,27 +84,6 @@ func combinations(all []*fault) []*fault {
 			}
 		}
 		return list
-	}
-	at := func(list []*fault) func(s *system, r *rand.Rand) {
-		return func(s *system, r *rand.Rand) {
-			done := make(chan struct{})
-			const together = 3
-			for range together {
-				mine := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
-				go func() {
-					defer func() { done <- struct{}{} }()
-					for range 2 {
-						pause(mine, 0, 400)
-						f := list[mine.IntN(len(list))]
-						s.event("# %s", f.name)
-						f.do(s, mine)
-					}
-				}()
-			}
-			for range together {
-				<-done
-			}
-		}
 	}
 	plain := some(func(f *fault) bool {
 		return f.topology.servers == 1 && len(f.topology.volumes) == 0 && !f.topology.choria && !f.topology.clock && !f.topology.namespace && len(f.causes) == 0 && !f.forks && !f.doubles && !f.leftover
@@ -100,9 +104,9 @@ func combinations(all []*fault) []*fault {
 	}
 	slices.Sort(causes)
 	return []*fault{
-		{name: "combination", group: "combinations", about: "three at once of all that needs no disk of its own: processes, states, network, rotation, load", topology: single, rounds: 2, do: at(plain)},
-		{name: "combination-disk", group: "combinations", about: "three at once of power failures, full and broken disks, killed processes and the network", topology: volumes, rounds: 1, do: at(disks),
+		{name: "combination", group: "combinations", about: "three at once of all that needs no disk of its own: processes, states, network, rotation, load", topology: single, rounds: 2, parts: plain},
+		{name: "combination-disk", group: "combinations", about: "three at once of power failures, full and broken disks, killed processes and the network", topology: volumes, rounds: 1, parts: disks,
 			causes: slices.Compact(causes), why: strings.Join(why, "; "), forks: true},
-		{name: "combination-team", group: "combinations", about: "three at once in a cluster of three servers with three receivers", topology: team, rounds: 1, do: at(teams)},
+		{name: "combination-team", group: "combinations", about: "three at once in a cluster of three servers with three receivers", topology: team, rounds: 1, parts: teams},
 	}
 }

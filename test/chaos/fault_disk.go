@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"syscall"
@@ -9,13 +11,18 @@ import (
 
 // withoutProcess ends a process at once, as a power failure does, lets something be done to its disk, and starts it again.
 // Of a node, its writers hold still meanwhile, and then look at what is left of their files.
-func (s *system) withoutProcess(name string, disk func(v *volume) error) {
+func (s *system) withoutProcess(name string, disk func(v *volume) error) effect {
 	streams, release := s.holdWriters(name)
 	defer release()
-	s.signal(name, syscall.SIGSTOP) // it shall not see its disk go first
+	s.halt(name) // it shall not see its disk go first
 	v := s.volumes[name]
+	before := tree(v.dir, false)
 	if s.failed(v.cutPower()) {
-		return
+		return nothing
+	}
+	refused := ""
+	if err := os.WriteFile(v.dir+"/probe", nil, 0o600); err != nil {
+		refused = fmt.Sprintf("the disk took nothing more (%v)", errors.Unwrap(err))
 	}
 	s.event("power failure of %s", name)
 	s.kill(name, syscall.SIGKILL)
@@ -25,10 +32,12 @@ func (s *system) withoutProcess(name string, disk func(v *volume) error) {
 		}
 	}
 	if s.failed(disk(v)) {
-		return
+		return nothing
 	}
+	lost := differing(before, tree(v.dir, false))
 	s.look(streams)
 	s.start(name)
+	return together(seen(refused), seen(numbered("%d files aren't as long as they were", lost)))
 }
 
 // look lets writers see what is left. Their mu is held.
@@ -42,11 +51,11 @@ func (s *system) look(streams []*stream) {
 	}
 }
 
-func powerless(kind string) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
+func powerless(kind string) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
 		name := pick(r, s.names(kind))
 		defer s.hold(name)()
-		s.withoutProcess(name, func(v *volume) error {
+		return s.withoutProcess(name, func(v *volume) error {
 			if err := v.unmount(); err != nil {
 				return err
 			}
@@ -73,23 +82,26 @@ func powerFaults() []*fault {
 		{name: "power-receiver", group: "power", about: "power failure of the receiver: its files and its state lose what wasn't synced", topology: on("receiver"), rounds: 4, do: powerless("receiver")},
 		{name: "power-broker", group: "power", about: "power failure of the broker: its store loses what wasn't synced, acknowledged messages among it", topology: on("broker"), rounds: 3, do: powerless("broker")},
 		{name: "power-all", group: "power", about: "power failure of node, broker and receiver, one right after the other", topology: on("node", "receiver", "broker"), rounds: 2, causes: lostOnNode, why: lostOnNodeWhy,
-			do: func(s *system, r *rand.Rand) {
+			do: func(s *system, r *rand.Rand) effect {
+				var list []effect
 				for _, i := range r.Perm(len(kinds)) {
-					powerless(kinds[i])(s, r)
+					list = append(list, powerless(kinds[i])(s, r))
 				}
+				return together(list...)
 			}},
 	}
 }
 
 // full leaves a disk almost no room for a while.
-func full(kind string) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
+func full(kind string) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
 		name := pick(r, s.names(kind))
 		defer s.hold(name)()
 		v := s.volumes[name]
 		leave := int64(r.IntN(256 << 10))
+		said := s.complains(name, kind, syscall.ENOSPC, syscall.EDQUOT)
 		if s.failed(v.fill(leave)) {
-			return
+			return nothing
 		}
 		s.event("the disk of %s is full but for %d bytes", name, leave)
 		pause(r, 800, 2500)
@@ -98,26 +110,45 @@ func full(kind string) func(s *system, r *rand.Rand) {
 			s.start(name)
 			pause(r, 300, 900)
 		}
+		e := said()
 		if err := v.free(); !errors.Is(err, os.ErrNotExist) && s.failed(err) {
-			return
+			return nothing
 		}
 		s.event("the disk of %s has room again", name)
 		if kind == "broker" { // JetStream stays switched off after it ran out of room: an operator starts it again
 			s.kill(name, syscall.SIGTERM)
 			s.start(name)
 		}
+		return e
+	}
+}
+
+// complains hears whether a process meets an error, or on a node those who write its logs do.
+func (s *system) complains(name, kind string, errs ...syscall.Errno) func() effect {
+	var texts []string
+	for _, e := range errs {
+		texts = append(texts, e.Error())
+	}
+	said, before := s.listen(name, texts...), s.refused(name, errs...)
+	return func() effect {
+		e, writers := said(), ""
+		if kind == "node" {
+			writers = numbered("writers were refused %d times", s.refused(name, errs...)-before)
+		}
+		return func() string { return cmp.Or(e(), writers) }
 	}
 }
 
 // readOnly breaks a disk: the kernel makes its file system read-only, for open files, too. Then the machine is
 // started again on the repaired disk.
-func readOnly(kind string) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
+func readOnly(kind string) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
 		name := pick(r, s.names(kind))
 		defer s.hold(name)()
 		v := s.volumes[name]
+		said := s.complains(name, kind, syscall.EROFS)
 		if s.failed(v.breaks()) {
-			return
+			return nothing
 		}
 		s.event("the file system of %s is read-only", name)
 		pause(r, 500, 2000)
@@ -129,12 +160,14 @@ func readOnly(kind string) func(s *system, r *rand.Rand) {
 				w.file.Close()
 			}
 		}
+		e := said()
 		if s.failed(v.repaired()) {
-			return
+			return nothing
 		}
 		s.event("the file system of %s is repaired", name)
 		s.look(streams)
 		s.start(name)
+		return e
 	}
 }
 

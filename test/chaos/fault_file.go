@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -18,29 +20,29 @@ import (
 )
 
 // behind runs something with a log's writer while its node is frozen, which has read everything before, and now there is more that it hasn't. mu is held.
-func behind(do func(s *system, r *rand.Rand, w *stream, unread int) error) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
+func behind(do func(s *system, r *rand.Rand, w *stream, unread int) (effect, error)) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
 		name := pick(r, s.nodeNames())
 		defer s.hold(name)()
 		streams, release := s.holdWriters(name)
 		defer release()
 		w := streams[r.IntN(len(streams))]
 		s.failed(wait(patience, func() error { return s.lagOf(name) })) // a file that it never saw it can't follow
-		s.event("freeze %s", name)
-		s.signal(name, syscall.SIGSTOP)
+		stood := s.halt(name)
 		at := len(w.written)
 		s.failed(w.append(w.some(50 + r.IntN(400))))
-		if s.failed(do(s, r, w, len(w.written)-at)) {
-			return
+		e, err := do(s, r, w, len(w.written)-at)
+		if s.failed(err) {
+			return nothing
 		}
 		s.failed(w.append(w.some(1 + r.IntN(100))))
-		s.event("%s goes on", name)
-		s.signal(name, syscall.SIGCONT)
+		s.resume(name)
+		return together(stood, e)
 	}
 }
 
 // truncateUnread truncates a file while the log is held, and the node has seen how much there is that it hasn't read.
-func truncateUnread(s *system, r *rand.Rand) {
+func truncateUnread(s *system, r *rand.Rand) effect {
 	name := pick(r, s.nodeNames())
 	defer s.hold(name)()
 	streams, release := s.holdWriters(name)
@@ -50,7 +52,7 @@ func truncateUnread(s *system, r *rand.Rand) {
 	c := s.control[w.node]
 	_, err := c.Pause(context.Background(), control.PauseRequest{Log: w.log, Reason: "chaos"})
 	if s.failed(err) {
-		return
+		return nothing
 	}
 	at := len(w.written)
 	s.failed(w.append(w.some(50 + r.IntN(400))))
@@ -62,30 +64,54 @@ func truncateUnread(s *system, r *rand.Rand) {
 		return err
 	}))
 	s.event("%s of node%d is truncated: %d bytes weren't read", w.log, w.node+1, len(w.written)-at)
+	unread := len(w.written) - at
 	w.gone = append(w.gone, span{from: at, to: len(w.written)})
 	s.failed(w.truncate())
+	e := truncated(w, unread)
 	s.failed(w.append(w.some(1 + r.IntN(500))))
 	_, err = c.Resume(context.Background(), control.ResumeRequest{Log: w.log})
 	s.failed(err)
+	return e
 }
 
-func truncateUnseen(s *system, r *rand.Rand, w *stream, unread int) error {
+// truncated is the effect that a file is empty which had so much in it that wasn't read.
+func truncated(w *stream, unread int) effect {
+	if st, err := os.Stat(w.path); err != nil || st.Size() > 0 {
+		return nothing
+	}
+	return seen(numbered("%d bytes that weren't read are truncated", unread))
+}
+
+func truncateUnseen(s *system, r *rand.Rand, w *stream, unread int) (effect, error) {
 	s.event("%s of node%d is truncated before the node has seen what is in it", w.log, w.node+1)
 	g := w.generations[len(w.generations)-1]
 	w.doubt(g, g.size()-unread, "truncated before the node's next look")
-	return w.truncate()
+	err := w.truncate()
+	return truncated(w, unread), err
 }
 
-func removeUnread(s *system, r *rand.Rand, w *stream, _ int) error {
+func removeUnread(s *system, r *rand.Rand, w *stream, unread int) (effect, error) {
 	s.event("%s of node%d is removed before it was read", w.log, w.node+1)
 	if err := os.Remove(w.path); err != nil {
-		return err
+		return nothing, err
 	}
-	return w.reopened()
+	e := seen("")
+	if !exists(w.path) {
+		e = seen(numbered("a file is gone that has %d bytes unread", unread))
+	}
+	return e, w.reopened()
+}
+
+// removeBeyond does so with more than may be held, and hears the node say that it let the file go.
+func removeBeyond(s *system, r *rand.Rand, w *stream, unread int) (effect, error) {
+	name := s.nodeNames()[w.node]
+	said := s.listenOn(name, "the budget for them is used up")
+	e, err := removeUnread(s, r, w, unread)
+	return together(e, said), err
 }
 
 // rewrite writes other bytes over those that were sent and aren't confirmed, and makes the broker lose them.
-func rewrite(s *system, r *rand.Rand) {
+func rewrite(s *system, r *rand.Rand) effect {
 	defer s.hold(s.everybody()...)()
 	name := pick(r, s.nodeNames())
 	streams, release := s.holdWriters(name)
@@ -106,7 +132,7 @@ func rewrite(s *system, r *rand.Rand) {
 	}
 	f, err := os.OpenFile(w.path, os.O_WRONLY, 0)
 	if s.failed(err) {
-		return
+		return nothing
 	}
 	_, err = f.WriteAt(other[:sent], int64(g.size()-sent))
 	s.failed(errors.Join(err, f.Close()))
@@ -114,14 +140,23 @@ func rewrite(s *system, r *rand.Rand) {
 	w.uncertain(span{at, at + sent, "written over"})
 	w.note(other[:sent])
 	w.uncertain(span{at + sent, at + 2*sent, "written over what was sent"})
+	content, err := os.ReadFile(w.path)
+	s.failed(err)
+	list := []effect{nothing}
+	if bytes.HasSuffix(content, other[:sent]) {
+		list[0] = seen(numbered("%d bytes of the file are other ones", sent))
+	}
 	for _, broker := range s.serverNames() {
 		s.kill(broker, syscall.SIGKILL)
-		s.failed(os.RemoveAll(s.state("broker", broker)))
+		e, err := s.wipe("broker", broker)
+		s.failed(err)
+		list = append(list, e)
 		s.start(broker)
 	}
 	for _, receiver := range s.receiverNames() {
 		s.start(receiver)
 	}
+	return together(list...)
 }
 
 func fileFaults() []*fault {
@@ -133,7 +168,7 @@ func fileFaults() []*fault {
 		{name: "truncate-unseen", group: "files", about: "a file is written and truncated again before the node has looked at it", topology: single, rounds: 3, do: behind(truncateUnseen), alone: true,
 			causes: []string{"truncated"}, why: "what is written and truncated between two looks nobody can see"},
 		{name: "remove", group: "files", about: "a file is removed before it was read", topology: single, rounds: 3, do: behind(removeUnread), alone: true},
-		{name: "remove-beyond", group: "files", about: "a file is removed before it was read, with more in it than held_deleted", topology: held, rounds: 3, do: behind(removeUnread), alone: true,
+		{name: "remove-beyond", group: "files", about: "a file is removed before it was read, with more in it than held_deleted", topology: held, rounds: 3, do: behind(removeBeyond), alone: true,
 			causes: []string{"deleted beyond the budget", "can't be read again"}, why: "what exceeds the budget is let go: a gap of exactly that size"},
 		{name: "rewrite", group: "files", about: "bytes that were sent and aren't confirmed are written over, and the broker loses them", topology: single, rounds: 1, do: rewrite, alone: true,
 			causes: []string{"changed since it was read", "can't be read again"}, why: "the first bytes are nowhere any more: a gap. What is remembered to prove that a file is still the same stands in front of what was read last, and that is written over: so it counts as a new one and is sent from its beginning, what was confirmed of it once more", doubles: true},
@@ -142,8 +177,8 @@ func fileFaults() []*fault {
 
 // logrotate rotates all logs of a node with the real one, while they are written. Its writers reopen their files a while later. A third of the
 // time each the node is frozen or down meanwhile, so that it is behind, and what is moved away may be so twice: then it never saw the second file.
-func logrotate(options string) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
+func logrotate(options string) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
 		name := pick(r, s.nodeNames())
 		defer s.hold(name)()
 		var mine []*stream
@@ -154,12 +189,12 @@ func logrotate(options string) func(s *system, r *rand.Rand) {
 		}
 		how := r.IntN(3)
 		frozen, down := how == 1, how == 2
+		var list []effect
 		if frozen {
-			s.event("freeze %s", name)
-			s.signal(name, syscall.SIGSTOP)
+			list = append(list, s.halt(name))
 		}
 		if down {
-			s.kill(name, syscall.SIGKILL)
+			list = append(list, s.kill(name, syscall.SIGKILL))
 		}
 		if frozen || down {
 			pause(r, 50, 600)
@@ -167,7 +202,7 @@ func logrotate(options string) func(s *system, r *rand.Rand) {
 		conf := s.path(name + ".logrotate")
 		text := fmt.Sprintf("%s {\nsu root root\nrotate 1000\n%s\n}\n", s.path(name+"/logs/*.log"), strings.ReplaceAll(options, "; ", "\n"))
 		if s.failed(os.WriteFile(conf, []byte(text), 0o644)) || s.failed(os.Chmod(s.path(name+"/logs"), 0o755)) {
-			return
+			return nothing
 		}
 		if strings.Contains(options, "olddir") {
 			s.failed(os.MkdirAll(s.path(name+"/logs/old"), 0o755))
@@ -185,9 +220,11 @@ func logrotate(options string) func(s *system, r *rand.Rand) {
 					w.mu.Unlock()
 				}
 			}
+			before := s.rotated(name)
 			if _, err := command(logrotateProgram, "-f", "-s", s.path(name+".rotated"), conf); s.failed(err) {
-				return
+				return nothing
 			}
+			list = append(list, seen(numbered("logrotate made %d files that weren't there", differing(nil, newer(before, s.rotated(name))))))
 			s.event("logrotate of %s: %s", name, options)
 			switch {
 			case strings.HasPrefix(options, "copytruncate"):
@@ -207,14 +244,32 @@ func logrotate(options string) func(s *system, r *rand.Rand) {
 		}
 		if frozen {
 			pause(r, 0, 400)
-			s.event("%s goes on", name)
-			s.signal(name, syscall.SIGCONT)
+			s.resume(name)
 		}
 		if down {
 			pause(r, 0, 400)
 			s.start(name)
 		}
+		return together(list...)
 	}
+}
+
+// rotated are the files below a node's logs but the live ones.
+func (s *system) rotated(node string) map[string]string {
+	all := tree(s.path(node+"/logs"), false)
+	for _, w := range s.streams {
+		delete(all, w.path)
+	}
+	return all
+}
+
+// newer are those of the second that aren't in the first.
+func newer(a, b map[string]string) map[string]string {
+	b = maps.Clone(b)
+	for k := range a {
+		delete(b, k)
+	}
+	return b
 }
 
 const logrotateProgram = "/usr/sbin/logrotate"
@@ -286,15 +341,19 @@ func rotationFaults() (all []*fault) {
 	still := single
 	still.still = true
 	own := &fault{name: "rotate", group: "rotation", about: "files are renamed every few steps, and late lines go to the old ones", topology: single, rounds: 3,
-		do: func(s *system, r *rand.Rand) {
+		do: func(s *system, r *rand.Rand) effect {
+			rotations := 0
 			for range 5 {
 				w := s.streams[r.IntN(len(s.streams))]
 				w.mu.Lock()
 				s.event("rotate %s of node%d", w.log, w.node+1)
+				before := w.rotated
 				s.failed(w.rotate(r.IntN(2) == 0))
+				rotations += w.rotated - before
 				w.mu.Unlock()
 				pause(r, 0, 150)
 			}
+			return seen(numbered("%d files were renamed", rotations))
 		}}
 	all = append(all, own)
 	between := "what is written between copy and truncation is lost by logrotate: what the node had seen of it, and not read, is a gap, and the rest nobody can see"

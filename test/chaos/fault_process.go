@@ -20,28 +20,41 @@ func (s *system) names(kind string) []string {
 }
 
 // end ends one process of a kind and starts it again, at once or later.
-func end(kind string, sig syscall.Signal, least, most int) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
-		name := pick(r, s.names(kind))
+func end(kind string, sig syscall.Signal, least, most int) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
+		name, also := s.choose(r, kind)
 		defer s.hold(name)()
-		s.kill(name, sig)
+		e := together(append(also, s.kill(name, sig))...)
 		if most > 0 && r.IntN(2) == 0 {
 			pause(r, least, most)
 		}
 		s.start(name)
+		return e
 	}
 }
 
+// choose picks a process of a kind. Of a team it is one that does something, a receiver with a partition or a server that leads a stream, and then another one
+// has to take that over.
+func (s *system) choose(r *rand.Rand, kind string) (name string, also []effect) {
+	switch {
+	case s.servers > 1 && kind == "receiver":
+		name = s.working(r)
+		return name, []effect{s.leasesMove(name)}
+	case s.servers > 1 && kind == "broker":
+		return s.leading(r), nil
+	}
+	return pick(r, s.names(kind)), nil
+}
+
 // freeze stops a process for a while, as a paused virtual machine is.
-func freeze(kind string, least, most int) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
-		name := pick(r, s.names(kind))
+func freeze(kind string, least, most int) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
+		name, also := s.choose(r, kind)
 		defer s.hold(name)()
-		s.event("SIGSTOP %s", name)
-		s.signal(name, syscall.SIGSTOP)
+		e := together(append(also, s.halt(name))...)
 		pause(r, least, most)
-		s.event("SIGCONT %s", name)
-		s.signal(name, syscall.SIGCONT)
+		s.resume(name)
+		return e
 	}
 }
 
@@ -66,33 +79,41 @@ func (s *system) everybody() (list []string) {
 	return list
 }
 
-func killAll(s *system, r *rand.Rand) {
+func killAll(s *system, r *rand.Rand) effect {
 	all := s.everybody()
 	defer s.hold(all...)()
 	for _, name := range all {
 		s.signal(name, syscall.SIGKILL)
 	}
+	var list []effect
 	for _, i := range r.Perm(len(all)) {
-		s.kill(all[i], syscall.SIGKILL)
+		list = append(list, s.kill(all[i], syscall.SIGKILL))
 	}
 	for _, i := range r.Perm(len(all)) {
 		s.start(all[i])
 		pause(r, 0, 200)
 	}
+	return together(list...)
 }
 
 // stopStep changes the clock of one process, now and again.
-func stepClock(kind string) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
+func stepClock(kind string) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
 		name := pick(r, s.names(kind))
 		defer s.hold(name)()
 		steps := []time.Duration{-48 * time.Hour, -time.Hour, -3 * time.Second, 5 * time.Second, time.Hour, 40 * 24 * time.Hour, 0}
-		s.step(name, steps[r.IntN(len(steps))])
+		i := r.IntN(len(steps))
+		if s.stepped(name) == steps[i] {
+			i = (i + 1) % len(steps)
+		}
+		s.step(name, steps[i])
+		e := s.ownTime(name, steps[i])
 		pause(r, 0, 300)
 		if r.IntN(3) == 0 { // what it wrote with the one clock is read with another
 			s.kill(name, syscall.SIGKILL)
 			s.start(name)
 		}
+		return e
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -10,8 +11,8 @@ import (
 	"time"
 )
 
-// stopped ends a process, lets something be done to what it keeps, and starts it again.
-func (s *system) stopped(r *rand.Rand, name string, do func() error) {
+// without ends a process, lets something be done to what it keeps, and starts it again.
+func (s *system) without(r *rand.Rand, name string, do func() error) {
 	sig := syscall.SIGKILL
 	if r.IntN(2) == 0 {
 		sig = syscall.SIGTERM
@@ -32,36 +33,51 @@ func (s *system) state(kind, name string) string {
 	return s.path(name + "/state")
 }
 
-func wipe(kind string) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
-		name := pick(r, s.names(kind))
+func wipe(kind string) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
+		name, also := s.choose(r, kind)
 		defer s.hold(name)()
-		s.stopped(r, name, func() error {
-			s.event("wipe what %s keeps", name)
-			return os.RemoveAll(s.state(kind, name))
+		e := nothing
+		s.without(r, name, func() (err error) {
+			e, err = s.wipe(kind, name)
+			return err
 		})
+		return together(append(also, e)...)
 	}
 }
 
+// wipe removes what a process keeps, and counts it.
+func (s *system) wipe(kind, name string) (effect, error) {
+	s.event("wipe what %s keeps", name)
+	dir := s.state(kind, name)
+	n := len(tree(dir, false))
+	err := os.RemoveAll(dir)
+	return seen(numbered("%d files are gone", n-len(tree(dir, false)))), err
+}
+
 // rollback puts back what a process kept a moment ago.
-func rollback(kind string) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
+func rollback(kind string) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
 		name := pick(r, s.names(kind))
 		defer s.hold(name)()
 		state := s.state(kind, name)
 		copied := s.path(name + ".copy")
-		s.stopped(r, name, func() error {
+		s.without(r, name, func() error {
 			s.event("copy what %s keeps", name)
 			return copyTree(state, copied)
 		})
 		pause(r, 300, 1500)
-		s.stopped(r, name, func() error {
+		e := nothing
+		s.without(r, name, func() error {
 			s.event("put back what %s kept", name)
+			now := tree(state, true)
+			defer func() { e = seen(numbered("%d files are other ones than before", differing(now, tree(state, true)))) }()
 			if err := os.RemoveAll(state); err != nil {
 				return err
 			}
 			return os.Rename(copied, state)
 		})
+		return e
 	}
 }
 
@@ -93,11 +109,12 @@ func copyTree(from, to string) error {
 }
 
 // spoil damages a file in one of the ways in which files are.
-func spoil(r *rand.Rand, path string) (how string, err error) {
+func spoil(r *rand.Rand, path string) (how string, changed bool, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
+	was := bytes.Clone(b)
 	switch r.IntN(4) {
 	case 0:
 		how, b = "cut in half", b[:len(b)/2]
@@ -114,14 +131,15 @@ func spoil(r *rand.Rand, path string) (how string, err error) {
 			}
 		}
 	}
-	return how, os.WriteFile(path, b, 0o600)
+	return how, !bytes.Equal(was, b), os.WriteFile(path, b, 0o600)
 }
 
-func corrupt(kind string) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
+func corrupt(kind string) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
 		name := pick(r, s.names(kind))
 		defer s.hold(name)()
-		s.stopped(r, name, func() error {
+		e := nothing
+		s.without(r, name, func() error {
 			var files []string
 			err := filepath.WalkDir(s.state(kind, name), func(path string, d fs.DirEntry, err error) error {
 				if err == nil && d.Type().IsRegular() && (strings.HasSuffix(path, ".db") || strings.HasSuffix(path, ".blk")) {
@@ -133,36 +151,42 @@ func corrupt(kind string) func(s *system, r *rand.Rand) {
 				return err
 			}
 			path := files[r.IntN(len(files))]
-			how, err := spoil(r, path)
+			how, changed, err := spoil(r, path)
+			if changed {
+				e = seen("a file of the state is changed: " + how)
+			}
 			s.event("%s: %s", strings.TrimPrefix(path, s.dir+"/"), how)
 			return err
 		})
+		return e
 	}
 }
 
 // wipeTwo wipes two at once: what one alone could tell is gone, too.
-func wipeTwo(a, b string) func(s *system, r *rand.Rand) {
-	return func(s *system, r *rand.Rand) {
+func wipeTwo(a, b string) func(s *system, r *rand.Rand) effect {
+	return func(s *system, r *rand.Rand) effect {
 		one, two := pick(r, s.names(a)), pick(r, s.names(b))
 		defer s.hold(one, two)()
 		s.kill(one, syscall.SIGKILL)
 		s.kill(two, syscall.SIGKILL)
-		s.event("wipe what %s and %s keep", one, two)
-		s.failed(os.RemoveAll(s.state(a, one)))
-		s.failed(os.RemoveAll(s.state(b, two)))
+		first, err := s.wipe(a, one)
+		s.failed(err)
+		second, err := s.wipe(b, two)
+		s.failed(err)
 		s.start(two)
 		if a == "receiver" { // nobody is left who knows what streams there were: an operator makes them again
 			s.failed(s.setUp())
 		}
 		pause(r, 0, 300)
 		s.start(one)
+		return together(first, second)
 	}
 }
 
 // snapshot takes a node back to an earlier moment, its log files and its state, as restoring a virtual machine does. At that
 // moment, and before it is taken back, all was confirmed: what is written again by the same machine isn't the same bytes. Half of the
 // time no receiver is there to be asked: the node sends, and the receiver must see for itself.
-func snapshot(s *system, r *rand.Rand) {
+func snapshot(s *system, r *rand.Rand) effect {
 	name := pick(r, s.nodeNames())
 	receivers := s.receiverNames()
 	defer s.hold(append(receivers, name)...)()
@@ -181,6 +205,7 @@ func snapshot(s *system, r *rand.Rand) {
 	s.start(name)
 	pause(r, 300, 900)
 	alone := r.IntN(2) == 0
+	e := nothing
 	quiet(func(streams []*stream) error {
 		if alone {
 			for _, receiver := range receivers {
@@ -192,12 +217,14 @@ func snapshot(s *system, r *rand.Rand) {
 			w.file.Close()
 			w.file = nil
 		}
+		now := tree(s.path(name), true)
 		if err := os.RemoveAll(s.path(name)); err != nil {
 			return err
 		}
 		if err := os.Rename(taken, s.path(name)); err != nil {
 			return err
 		}
+		e = seen(numbered("%d files are other ones than before", differing(now, tree(s.path(name), true))))
 		for _, w := range streams {
 			w.generations = append(w.generations, new(generation))
 			if err := w.open(); err != nil {
@@ -213,6 +240,7 @@ func snapshot(s *system, r *rand.Rand) {
 			s.start(receiver)
 		}
 	}
+	return e
 }
 
 const leftoverWhy = "a receiver without its state can't know how much of a file is committed, and begins a new one: the old one's end stays in it, and cat leaves it out"

@@ -26,34 +26,49 @@ func teamFaults() []*fault {
 	}
 }
 
-func killServers(s *system, r *rand.Rand) {
+func killServers(s *system, r *rand.Rand) effect {
 	all := s.serverNames()
 	defer s.hold(all...)()
 	for _, name := range all {
 		s.signal(name, syscall.SIGKILL)
 	}
+	var list []effect
 	for _, name := range all {
-		s.kill(name, syscall.SIGKILL)
+		list = append(list, s.kill(name, syscall.SIGKILL))
 	}
 	for _, i := range r.Perm(len(all)) {
 		s.start(all[i])
 		pause(r, 0, 300)
 	}
+	return together(list...)
 }
 
-func restartReceivers(s *system, r *rand.Rand) {
+func restartReceivers(s *system, r *rand.Rand) effect {
 	all := s.receiverNames()
 	defer s.hold(all...)()
+	list := []effect{s.leasesMove(all...)}
 	for _, name := range all {
-		s.kill(name, syscall.SIGTERM)
+		list = append(list, s.kill(name, syscall.SIGTERM))
 		s.start(name)
 	}
+	return together(list...)
 }
 
-func repartition(s *system, r *rand.Rand) {
-	n := fmt.Sprint(2 + r.IntN(6))
+func repartition(s *system, r *rand.Rand) effect {
+	count := 2 + r.IntN(6)
+	if count == s.partitions {
+		count++
+	}
+	s.partitions = count
+	n, before := fmt.Sprint(count), s.layout()
 	s.event("%s partitions", n)
 	s.failed(wait(30*time.Second, func() error {
 		return s.run("setup", "--url", s.urls(), "--partitions", n, "--replicas", fmt.Sprint(s.servers))
 	}))
+	return func() string {
+		if now := s.layout(); now.ID != before.ID && now.Partitions > 0 {
+			return "the layout in force is another one"
+		}
+		return ""
+	}
 }

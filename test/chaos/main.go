@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -128,6 +129,7 @@ func chaos() int {
 			failed++
 		}
 	}
+	idle := withoutEffect(results)
 	if *matrix != "" {
 		if err := c.publish(*matrix, results, skipped); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -140,10 +142,30 @@ func chaos() int {
 			fmt.Printf("again: %s\n", r.reproduce())
 		}
 	}
-	if failed > 0 {
+	for _, name := range idle {
+		fmt.Printf("%s: %v\n", name, errNoEffect)
+	}
+	if failed > 0 || len(idle) > 0 {
 		return 1
 	}
 	return 0
+}
+
+// withoutEffect are the faults that never did anything, in all runs together. In one run that may be chance.
+func withoutEffect(results []*result) (names []string) {
+	all := map[string]effects{}
+	for _, r := range results {
+		e := all[r.fault.name]
+		e.add(r.effects)
+		all[r.fault.name] = e
+	}
+	for name, e := range all {
+		if e.none() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // campaign is all runs of one call.
@@ -263,7 +285,8 @@ func (c *campaign) say(r *result) {
 	if r.tally.Unseen > 0 {
 		extra += fmt.Sprintf(", %d bytes that nobody can have seen", r.tally.Unseen)
 	}
-	fmt.Fprintf(c.out, "%-28s seed %d: %8d bytes exact, back to no lag after %5.2f s%s (%.0f s)\n", r.fault.name, r.seed, r.tally.Bytes, r.recovery.Seconds(), extra, r.took.Seconds())
+	fmt.Fprintf(c.out, "%-28s seed %d: %8d bytes exact, back to no lag after %5.2f s, took effect %d of %d%s (%.0f s)\n", r.fault.name, r.seed, r.tally.Bytes, r.recovery.Seconds(),
+		r.effects.Took, r.effects.Of, extra, r.took.Seconds())
 }
 
 // abilities are what this machine lets a test do.

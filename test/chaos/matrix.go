@@ -38,6 +38,7 @@ type row struct {
 	Lag     string   `json:"lag"`   // zero, or what isn't
 	Why     string   `json:"why,omitempty"`
 	Tally   tally    `json:"tally"`
+	Effects effects  `json:"effects,omitzero"`
 	Failed  []string `json:"failed,omitempty"`
 	Skipped string   `json:"skipped,omitempty"`
 	// Recovery is how long it took, in seconds, from the end of the fault until no node had any lag and all bytes had been compared.
@@ -91,7 +92,11 @@ func newRow(list []*result) row {
 			continue
 		}
 		w.Tally.add(&r.tally)
+		w.Effects.add(r.effects)
 		took = append(took, r.recovery.Seconds())
+	}
+	if w.Effects.none() {
+		w.Failed = append(w.Failed, errNoEffect.Error())
 	}
 	slices.Sort(took)
 	if n := len(took); n > 0 {

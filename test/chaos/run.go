@@ -30,6 +30,7 @@ type result struct {
 	fault    *fault
 	seed     uint64
 	tally    tally
+	effects  effects
 	recovery time.Duration // from the end of the faults to no lag, everything compared
 	took     time.Duration
 	err      error // a violation
@@ -94,11 +95,12 @@ func play(f *fault, seed uint64, o options) (res *result) {
 	until := time.Now().Add(time.Duration(o.seconds * float64(time.Second)))
 	for n := 0; n < f.rounds || time.Now().Before(until); n++ {
 		pause(r, 0, 600)
-		f.do(s, r)
+		f.once(s, r)
 	}
 	if f.last {
 		stop()
-		s.lastWords(r)
+		e := s.lastWords(r)
+		s.injections = append(s.injections, injection{f.name, e})
 	}
 	ended := time.Now()
 	s.event("the faults are over")
@@ -115,6 +117,7 @@ func play(f *fault, seed uint64, o options) (res *result) {
 	if res.err = s.settle(f, o, res, ended); res.err != nil {
 		return res
 	}
+	res.effects = s.took()
 	time.Sleep(1200 * time.Millisecond) // of another answer to every node, and some commits: what is sent twice would show by then
 	if res.tally, res.err = s.arrived(f); res.err != nil {
 		return res

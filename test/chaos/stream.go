@@ -32,9 +32,9 @@ type stream struct {
 	number      int
 	written     []byte
 	doubtful    []span
-	gone        []span        // what a node that had seen it couldn't read any more
-	generations []*generation // the last is the one that is written
-	trouble     int           // writes that failed
+	gone        []span                // what a node that had seen it couldn't read any more
+	generations []*generation         // the last is the one that is written
+	trouble     map[syscall.Errno]int // writes that failed, by why
 }
 
 // generation is one file: what lies in it, as ranges of what was written.
@@ -136,16 +136,33 @@ func (s *stream) end() error {
 func (s *stream) append(b []byte) error {
 	if s.file == nil {
 		if err := s.open(); err != nil {
-			s.trouble++
-			return tolerable(err)
+			return s.refusal(err)
 		}
 	}
 	n, err := s.file.Write(b)
 	s.note(b[:n])
-	if err != nil {
-		s.trouble++
+	return s.refusal(err)
+}
+
+// refusal counts a write that failed; what a full or broken disk says is nobody's failure. mu is held.
+func (s *stream) refusal(err error) error {
+	if no := syscall.Errno(0); errors.As(err, &no) {
+		if s.trouble == nil {
+			s.trouble = map[syscall.Errno]int{}
+		}
+		s.trouble[no]++
 	}
 	return tolerable(err)
+}
+
+// refusals counts the writes that failed for one of the reasons.
+func (s *stream) refusals(reasons ...syscall.Errno) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, no := range reasons {
+		n += s.trouble[no]
+	}
+	return n
 }
 
 // note takes down what the last generation's file has got. mu is held.
@@ -164,7 +181,7 @@ func (s *stream) note(b []byte) {
 
 // tolerable is nil for what a full or broken disk says.
 func tolerable(err error) error {
-	for _, e := range []error{syscall.ENOSPC, syscall.EROFS, syscall.EIO} {
+	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
 		if errors.Is(err, e) {
 			return nil
 		}

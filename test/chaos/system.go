@@ -61,12 +61,14 @@ type system struct {
 
 	choria *choria // nil: the broker isn't Choria's
 
-	mu        sync.Mutex
-	processes map[string]*proc.Process
-	locks     map[string]*sync.Mutex
-	timeline  []string
-	errs      []error // of the runner and the machine
-	bad       []error // ends that weren't in order
+	mu         sync.Mutex
+	processes  map[string]*proc.Process
+	locks      map[string]*sync.Mutex
+	timeline   []string
+	injections []injection
+	limits     map[string]string // of inotify, that a node begins without
+	errs       []error           // of the runner and the machine
+	bad        []error           // ends that weren't in order
 }
 
 var hosts atomic.Uint32
@@ -77,7 +79,7 @@ func newSystem(t topology, dir, binary string, seed uint64, report func(string))
 	host := fmt.Sprintf("127.%d.%d.%d", 64+hosts.Add(1)%128, os.Getpid()>>8&0xff, 2+os.Getpid()&0xff%250)
 	s := &system{topology: t, dir: dir, binary: binary, host: host, begun: time.Now(), report: report,
 		volumes: map[string]*volume{}, clocks: map[string]*os.File{}, links: map[string][]*proc.Link{},
-		processes: map[string]*proc.Process{}, locks: map[string]*sync.Mutex{}}
+		processes: map[string]*proc.Process{}, locks: map[string]*sync.Mutex{}, limits: map[string]string{}}
 	if t.choria {
 		var err error
 		if s.choria, err = newChoria(s); err != nil {
@@ -103,7 +105,7 @@ func newSystem(t topology, dir, binary string, seed uint64, report func(string))
 			if err != nil {
 				return s, err
 			}
-			if _, err := f.Write(make([]byte, 8)); err != nil {
+			if _, err := f.Write(make([]byte, 16)); err != nil {
 				return s, err
 			}
 			s.clocks[name] = f
@@ -291,6 +293,11 @@ func (s *system) launch(name string) error {
 		args = []string{s.binary, "forward", "--config", s.path(name + ".cfg")}
 		if s.namespace {
 			one := []syscall.SysProcIDMap{{Size: 1}}
+			s.mu.Lock()
+			if what := s.limits[name]; what != "" {
+				args = limited(what, args)
+			}
+			s.mu.Unlock()
 			attr.Cloneflags, attr.UidMappings, attr.GidMappings = syscall.CLONE_NEWUSER, one, one
 		}
 	}
@@ -307,6 +314,13 @@ func (s *system) launch(name string) error {
 	return nil
 }
 
+// limit lets a node begin without something of inotify from its next start on; empty: with all of it.
+func (s *system) limit(name, what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limits[name] = what
+}
+
 // start does so, and notes it.
 func (s *system) start(name string) {
 	s.event("start %s", name)
@@ -319,14 +333,14 @@ func (s *system) process(name string) *proc.Process {
 	return s.processes[name]
 }
 
-// kill sends a signal and waits for the end.
-func (s *system) kill(name string, sig syscall.Signal) {
+// kill sends a signal and waits for the end. Its effect is that the process ended by it.
+func (s *system) kill(name string, sig syscall.Signal) effect {
 	s.mu.Lock()
 	p := s.processes[name]
 	delete(s.processes, name)
 	s.mu.Unlock()
 	if p == nil {
-		return
+		return nothing
 	}
 	s.event("%s %s", signalName(sig), name)
 	if err := p.End(sig); err != nil {
@@ -334,6 +348,7 @@ func (s *system) kill(name string, sig syscall.Signal) {
 		s.bad = append(s.bad, err)
 		s.mu.Unlock()
 	}
+	return seen(ended(p, sig))
 }
 
 func signalName(sig syscall.Signal) string {
@@ -409,6 +424,14 @@ func (s *system) step(name string, by time.Duration) {
 	s.event("clock of %s is %+d s off", name, int64(by.Seconds()))
 	_, err := s.clocks[name].WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(int64(by.Seconds()))), 0)
 	s.failed(err)
+}
+
+// stepped is how far off a process's clock is.
+func (s *system) stepped(name string) time.Duration {
+	b := make([]byte, 8)
+	_, err := s.clocks[name].ReadAt(b, 0)
+	s.failed(err)
+	return time.Duration(int64(binary.NativeEndian.Uint64(b))) * time.Second
 }
 
 // run runs a command. One that gets no answer is ended: a cluster isn't there at once.
