@@ -130,7 +130,7 @@ func (f *forwarder) number() {
 // forget takes back what was handed out and isn't confirmed: it will be read again.
 func (f *forwarder) forget() {
 	bytes, gap := f.flight.unconfirmed()
-	f.stats.unread(bytes, gap)
+	f.stats.unread(bytes, gap, f.flight.counted())
 	f.life++
 	f.waiting, f.asking = 0, 0
 	f.place, f.partial, f.rush = nil, partial{}, false

@@ -17,6 +17,7 @@ type sent struct {
 	offset   int64
 	gap      *chunk.Gap // set: it carries no bytes
 	acked    bool       // acknowledged in the current round
+	counted  bool       // a gap that the status counts: of one that was split, only one part is
 	tried    bool       // published at least once, in this life or perhaps in a former one
 	at       time.Time  // when it was read
 }
@@ -77,6 +78,7 @@ func (f *flight) add(s sent) *sent {
 	s.position, s.before = f.end(), f.last()
 	if s.gap != nil {
 		f.gaps += s.length
+		s.counted = true
 	}
 	f.chunks = append(f.chunks, s)
 	return &f.chunks[len(f.chunks)-1]
@@ -124,6 +126,7 @@ func (f *flight) split(i int, position uint64, head, tail chunk.Digest) {
 		b.offset += int64(a.length)
 	} else {
 		a.gap, b.gap = shareGap(whole.gap, a.length, b.length)
+		b.counted = false
 	}
 	b.before = a.after()
 	f.chunks = append(f.chunks, sent{})
@@ -195,7 +198,7 @@ func (f *flight) lose(i, j int, gap *chunk.Gap) (bytes uint64) {
 		}
 	}
 	one := f.chunks[i]
-	one.gap, one.checksum, one.acked = gap, 0, false
+	one.gap, one.checksum, one.acked, one.counted = gap, 0, false, true
 	one.length = f.chunks[j-1].end() - one.position
 	for _, c := range f.chunks[i:j] {
 		if c.gap == nil {
@@ -214,6 +217,38 @@ func (f *flight) lose(i, j int, gap *chunk.Gap) (bytes uint64) {
 // unconfirmed is how many positions of each kind there are.
 func (f *flight) unconfirmed() (bytes, gap uint64) {
 	return f.end() - f.start - f.gaps, f.gaps
+}
+
+// counted is how many gaps there are that the status counts.
+func (f *flight) counted() (n uint64) {
+	for i := range f.chunks {
+		if f.chunks[i].counted {
+			n++
+		}
+	}
+	return n
+}
+
+// untaken are the gaps before position, a border, that the centre never saw, because its digest there isn't the one that follows from them: it had taken what
+// was sent first. The digest restarts behind a gap, so that is known of the last one, and of those that it follows at once. It returns their
+// positions, and how many of them needn't be counted any more.
+func (f *flight) untaken(position uint64) (positions, gaps uint64) {
+	n := f.at(position)
+	i := n - 1
+	for i >= 0 && f.chunks[i].gap == nil {
+		i--
+	}
+	for ; i >= 0 && f.chunks[i].gap != nil; i-- {
+		positions += f.chunks[i].length
+		switch {
+		case !f.chunks[i].counted:
+		case i+1 == n && n < len(f.chunks) && f.chunks[n].gap != nil && !f.chunks[n].counted:
+			f.chunks[n].counted = true // the rest of it, which goes out
+		default:
+			gaps++
+		}
+	}
+	return positions, gaps
 }
 
 // compact merges neighbours below position into chunks of at most size bytes, once there are

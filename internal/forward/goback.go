@@ -190,6 +190,9 @@ func (f *forwarder) confirm(position uint64, digest chunk.Digest) {
 		// A former border, inside what is a gap now.
 		f.flight.split(f.flight.at(position), position, 0, 0)
 	}
+	if d, _ := f.flight.border(position); d != digest {
+		f.stats.wereCentral(f.flight.untaken(position))
+	}
 	bytes, _ := f.flight.drop(position, digest)
 	f.rec.Confirmed, f.rec.Digest = position, digest
 	f.stored, f.next = max(f.stored, position), max(f.next, position)

@@ -35,9 +35,17 @@ func (c *counters) becameGap(bytes uint64) {
 	c.gaps.Add(1)
 }
 
-func (c *counters) unread(bytes, gap uint64) {
+func (c *counters) unread(bytes, gap, gaps uint64) {
 	c.handed.Add(-(bytes + gap))
 	c.gap.Add(-gap)
+	c.gaps.Add(-gaps)
+}
+
+// wereCentral: positions of gaps turned out to be at the centre, which so has no gap there.
+func (c *counters) wereCentral(positions, gaps uint64) {
+	c.gap.Add(-positions)
+	c.gaps.Add(-gaps)
+	c.acknowledged.Add(positions)
 }
 
 func (c *counters) confirmed(bytes uint64) { c.acknowledged.Add(bytes) }

@@ -318,6 +318,8 @@ func (l *Log) abandon(g *generation) {
 	case l.sticky() == g || !g.drained:
 		g.loss = bytesLoss(why, -1, false, g.path)
 	}
-	l.cfg.Logger.Warn("file of an earlier run is not found", "file", g.path, "generation", g.id, "offset", g.offset)
+	if g.verify == nil { // else Resume's error tells, and it is repeated
+		l.cfg.Logger.Warn("file of an earlier run is not found", "file", g.path, "generation", g.id, "offset", g.offset)
+	}
 	g.gone, g.cause, g.drained = true, why, true
 }
