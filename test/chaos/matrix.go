@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -102,21 +103,15 @@ func newRow(list []*result) row {
 	if n := len(took); n > 0 {
 		w.Recovery = span2{round(took[n/2]), round(took[n-1])}
 	}
-	if t := &w.Tally; t.Gaps > 0 {
-		w.Gaps = fmt.Sprintf("accounted: %d for %d bytes", t.Gaps, t.Lost)
-		if t.Unsized > 0 {
-			w.Gaps += fmt.Sprintf(", the size of %d of them as far as known", t.Unsized)
-		}
-		w.Gaps += " (" + strings.Join(sortedKeys(t.Causes), "; ") + ")"
+	if w.Tally.Gaps > 0 {
+		w.Gaps = "accounted"
 	}
 	if w.Tally.Unseen > 0 {
-		w.Gaps = strings.TrimPrefix(w.Gaps+"; ", "none; ") + fmt.Sprintf("not promised: %d bytes that nobody can have seen", w.Tally.Unseen)
+		w.Gaps = strings.TrimPrefix(w.Gaps+", ", "none, ") + "not promised"
 	}
 	if f.doubles {
 		w.Once = "not promised"
-		if w.Tally.Doubled > 0 {
-			w.Once += fmt.Sprintf(": %d bytes twice", w.Tally.Doubled)
-		} else {
+		if w.Tally.Doubled == 0 {
 			w.Once += "; it was exact"
 		}
 	}
@@ -133,6 +128,35 @@ func newRow(list []*result) row {
 		}
 	}
 	return w
+}
+
+// numbers tell in words what of the bytes wasn't exact; nil: nothing.
+func (t *tally) numbers() (list []string) {
+	if t.Gaps > 0 {
+		text := fmt.Sprintf("%d gaps for %d bytes", t.Gaps, t.Lost)
+		if t.Unsized > 0 {
+			text += fmt.Sprintf(", the size of %d of them as far as known", t.Unsized)
+		}
+		list = append(list, text+" ("+strings.Join(sortedKeys(t.Causes), "; ")+")")
+	}
+	if t.Unseen > 0 {
+		list = append(list, fmt.Sprintf("%d bytes that nobody can have seen", t.Unseen))
+	}
+	if t.Doubled > 0 {
+		list = append(list, fmt.Sprintf("%d bytes twice", t.Doubled))
+	}
+	return list
+}
+
+// column tells how often a fault took effect.
+func (e *effects) column() string {
+	switch {
+	case e.Of == 0:
+		return "not asked"
+	case e.none():
+		return fmt.Sprintf("**none** of %d", e.Of)
+	}
+	return fmt.Sprintf("%d of %d", e.Took, e.Of)
 }
 
 func sortedKeys(m map[string]int) (list []string) {
@@ -245,7 +269,10 @@ func (p *published) markdown() string {
 Each line is a run of the built program, forwarders, brokers and receivers as processes of their own, while writers write and rotate their logs and
 the fault happens at moments that a seed gives. Then an oracle compares: every byte that was on a node is at the centre once, in order, or is
 in the ledger as a gap with its true cause and size; and the lag of every node goes back to zero. What a line says beside "exact" is all that
-isn't; [guarantees](guarantees.md) has the promises.
+isn't, and further below are the numbers and the reasons; [guarantees](guarantees.md) has the promises.
+
+A fault that does nothing would be exact, too. So each time that one is injected the run looks for what it does, in the kernel, in what the process says, in the files, at the proxy, and
+"took effect" counts how often that was seen; one that never took effect fails. By what it was seen is [below](#by-what-each-fault-was-seen).
 
 %d runs with %d seeds, %s compared byte by byte, in %.0f s; %s; %s. A run is done again by
 
@@ -253,30 +280,44 @@ isn't; [guarantees](guarantees.md) has the promises.
 
 "Back" is how long it took, from the end of the fault, until no node had any lag and every byte was compared: the median and the most, in seconds.
 
-| fault | once | in order | gaps | lag | back | seeds | bytes |
-|---|---|---|---|---|---|---|---|
+| fault | took effect | once | in order | gaps | lag | back | seeds | bytes |
+|---|---|---|---|---|---|---|---|---|
 `, runs, len(seeds), size(bytes), p.Seconds, p.Machine, p.Made)
 	group := ""
 	for _, w := range p.Faults {
 		if w.Group != group {
 			group = w.Group
-			fmt.Fprintf(&b, "| **%s** | | | | | | | |\n", group)
+			fmt.Fprintf(&b, "| **%s** | | | | | | | | |\n", group)
 		}
 		if w.Skipped != "" {
-			fmt.Fprintf(&b, "| `%s`: %s | not tried here: %s | | | | | | |\n", w.Fault, w.About, oneLine(w.Skipped))
+			fmt.Fprintf(&b, "| `%s`: %s | not tried here: %s | | | | | | | |\n", w.Fault, w.About, oneLine(w.Skipped))
 			continue
 		}
-		fmt.Fprintf(&b, "| `%s`: %s | %s | %s | %s | %s | %.2f / %.2f | %d | %s |\n", w.Fault, w.About, w.Once, w.Order, w.Gaps, w.Lag, w.Recovery.Median, w.Recovery.Most, len(w.Seeds), size(w.Tally.Bytes))
+		fmt.Fprintf(&b, "| `%s`: %s | %s | %s | %s | %s | %s | %.2f / %.2f | %d | %s |\n", w.Fault, w.About, w.Effects.column(), cell(w.Once), cell(w.Order), cell(w.Gaps), cell(w.Lag), w.Recovery.Median, w.Recovery.Most, len(w.Seeds), size(w.Tally.Bytes))
 	}
 	b.WriteString("\n## What isn't exact, and why\n\n")
 	for _, w := range p.Faults {
-		if w.Why != "" {
-			fmt.Fprintf(&b, "* `%s`: %s.\n", w.Fault, w.Why)
+		text := strings.Join(w.Tally.numbers(), ", ")
+		if w.Why != "" && text != "" {
+			text += ": "
+		}
+		if text += w.Why; text != "" {
+			fmt.Fprintf(&b, "* `%s`: %s.\n", w.Fault, text)
 		}
 	}
 	for _, w := range p.Faults {
 		for _, f := range w.Failed {
 			fmt.Fprintf(&b, "* **`%s` failed**, %s\n", w.Fault, oneLine(f))
+		}
+	}
+	b.WriteString("\n## By what each fault was seen\n\nFor instance, each in one of its runs:\n\n")
+	for _, w := range p.Faults {
+		if w.Effects.Took > 0 {
+			fmt.Fprintf(&b, "* `%s`: %s", w.Fault, oneLine(w.Effects.Seen))
+			if w.Effects.Unseen != "" && w.Effects.Of > w.Effects.Took && w.Effects.Unseen != w.Fault {
+				fmt.Fprintf(&b, "; some of these weren't seen: %s", w.Effects.Unseen)
+			}
+			b.WriteString(".\n")
 		}
 	}
 	b.WriteString("\n## By what means\n\n")
@@ -293,19 +334,32 @@ first seed that showed it ("make mutants").
 | broken | where | fault | caught by | seed | seeds tried | seconds |
 |---|---|---|---|---|---|---|
 `)
+		var said strings.Builder
 		for _, m := range p.Mutants {
 			caught := m.Check
 			if caught == "" {
 				caught = "**not caught**"
 			}
-			fmt.Fprintf(&b, "| `%s`: %s | %s | `%s` | %s: %s | %d | %d | %.0f |\n", m.Mutant, m.About, m.File, m.Fault, caught, oneLine(m.Said), m.Seed, m.Tried, m.Seconds)
+			fmt.Fprintf(&b, "| `%s`: %s | %s | `%s` | %s | %d | %d | %.0f |\n", m.Mutant, m.About, m.File, m.Fault, caught, m.Seed, m.Tried, m.Seconds)
+			fmt.Fprintf(&said, "* `%s`: %s\n", m.Mutant, oneLine(m.Said))
 		}
+		b.WriteString("\nWhat the check said:\n\n" + said.String())
 	}
 	return b.String()
 }
 
-// oneLine makes a text fit into a table.
+// cell is a short text for a table: what stands behind a colon is told below it. Tables that were made before have the numbers in them.
+func cell(s string) string {
+	s, _, _ = strings.Cut(s, ": ")
+	return s
+}
+
+// temporary are the paths below a run's directory: which one that was says nothing.
+var temporary = regexp.MustCompile(`/\S*/chaos-[0-9]+/`)
+
+// oneLine makes a text fit into a line of the page.
 func oneLine(s string) string {
+	s = temporary.ReplaceAllString(s, "…/")
 	s = strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "|", "\\|")
 	if len(s) > 200 {
 		s = s[:200] + "…"
