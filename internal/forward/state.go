@@ -134,7 +134,17 @@ func (s *State) setAside(path string, why error) error {
 // former is set aside.
 func corruption(err error) bool {
 	return errors.Is(err, errCorrupt) || errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) ||
-		errors.Is(err, berrors.ErrVersionMismatch) || errors.Is(err, io.ErrUnexpectedEOF)
+		errors.Is(err, berrors.ErrVersionMismatch) || errors.Is(err, io.ErrUnexpectedEOF) || nowhereToWrite(err)
+}
+
+// nowhereToWrite tells the error of a write to a page that no file can have, which a damaged list of free pages leads to: no disk has room or is repaired for that.
+func nowhereToWrite(err error) bool {
+	path := new(fs.PathError)
+	if !errors.As(err, &path) || !strings.HasPrefix(path.Op, "write") {
+		return false
+	}
+	var errno unix.Errno
+	return !errors.As(path.Err, &errno) && path.Err != fs.ErrClosed || errno == unix.EFBIG || errno == unix.EINVAL
 }
 
 func openWhole(path string) (db *bolt.DB, err error) {

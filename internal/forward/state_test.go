@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"logforward/internal/chunk"
@@ -222,4 +223,38 @@ func FuzzRecord(f *testing.F) {
 			t.Errorf("its own encoding is refused: %v", err)
 		}
 	})
+}
+
+// A damaged database can have writes go where no file has a place. That is no disk's trouble, which would be waited out for ever, but damage.
+func TestStateDamageThatOnlyWritesMeet(t *testing.T) {
+	dir := t.TempDir()
+	s := openState(t, dir)
+	if err := s.Put("node", "before", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	first := true
+	err = s.update(func(tx *bolt.Tx) error {
+		if first {
+			first = false
+			_, err := f.WriteAt([]byte("x"), -4096)
+			return err
+		}
+		return put(tx, "node", "after", seal([]byte("works")))
+	})
+	if err != nil {
+		t.Errorf("after the damage: %v", err)
+	}
+	if v, err := s.Get("node", "after"); err != nil || string(v) != "works" {
+		t.Errorf("%q, %v", v, err)
+	}
+	for _, e := range []error{&os.PathError{Op: "write", Err: syscall.ENOSPC}, &os.PathError{Op: "write", Err: syscall.EROFS}, &os.PathError{Op: "write", Err: syscall.EIO}, &os.PathError{Op: "write", Err: os.ErrClosed}, &os.PathError{Op: "open", Err: syscall.EINVAL}} {
+		if corruption(e) {
+			t.Errorf("%v counts as damage of the file's content", e)
+		}
+	}
 }

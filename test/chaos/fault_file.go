@@ -187,6 +187,11 @@ func logrotate(options string) func(s *system, r *rand.Rand) effect {
 				mine = append(mine, w)
 			}
 		}
+		if strings.Contains(options, "shred") { // what is overwritten and removed shall have been read
+			_, release := s.holdWriters(name)
+			s.failed(wait(patience, func() error { return s.lagOf(name) }))
+			release()
+		}
 		how := r.IntN(3)
 		frozen, down := how == 1, how == 2
 		var list []effect
@@ -221,10 +226,15 @@ func logrotate(options string) func(s *system, r *rand.Rand) effect {
 				}
 			}
 			before := s.rotated(name)
-			if _, err := command(logrotateProgram, "-f", "-s", s.path(name+".rotated"), conf); s.failed(err) {
+			said, err := command(logrotateProgram, "-v", "-f", "-s", s.path(name+".rotated"), conf)
+			if s.failed(err) {
 				return nothing
 			}
-			list = append(list, seen(numbered("logrotate made %d files that weren't there", differing(nil, newer(before, s.rotated(name))))))
+			e := seen(numbered("logrotate made %d files that weren't there", differing(nil, newer(before, s.rotated(name)))))
+			if strings.Contains(options, "shred") {
+				e = seen(numbered("logrotate shredded %d files", strings.Count(said, "Using shred to remove the file")))
+			}
+			list = append(list, e)
 			s.event("logrotate of %s: %s", name, options)
 			switch {
 			case strings.HasPrefix(options, "copytruncate"):
@@ -294,7 +304,7 @@ func (s *system) afterRename(w *stream, options string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	g := w.generations[len(w.generations)-1]
-	if strings.Contains(options, "compress") && !strings.Contains(options, "delaycompress") {
+	if strings.Contains(options, "renamecopy") || strings.Contains(options, "compress") && !strings.Contains(options, "delaycompress") {
 		path := w.path + ".1"
 		if strings.Contains(options, "dateext") {
 			path = newest(w.path + "-*.gz")
@@ -303,7 +313,7 @@ func (s *system) afterRename(w *stream, options string) {
 		if s.failed(err) {
 			return
 		}
-		if lost := w.doubt(g, len(kept), "written to a file that logrotate had compressed and removed"); lost > 0 {
+		if lost := w.doubt(g, len(kept), "written to a file that logrotate had copied or compressed, and removed"); lost > 0 {
 			s.event("%s of node%d: %d bytes were written to a file that logrotate had removed", w.log, w.node+1, lost)
 		}
 	}
@@ -359,6 +369,7 @@ func rotationFaults() (all []*fault) {
 	between := "what is written between copy and truncation is lost by logrotate: what the node had seen of it, and not read, is a gap, and the rest nobody can see"
 	twice := "; and a copy that lacks what was read behind it, and is compressed before the truncation is seen, isn't known for a copy: it comes twice"
 	late := "what is written to a file after logrotate has compressed and removed it is in no file any more; the node reads it as long as it has the file open"
+	copied := "what is written to a file after logrotate has copied it and before it is removed is in no file any more; the node reads it as long as it has the file open"
 	for _, m := range []struct{ name, options, why string }{
 		{"create", "create", ""},
 		{"nocreate", "nocreate; missingok", ""},
@@ -369,6 +380,8 @@ func rotationFaults() (all []*fault) {
 		{"delaycompress", "create; compress; delaycompress", ""},
 		{"dateext", "create; dateext; dateformat -%s", ""},
 		{"dateext-compress", "create; dateext; dateformat -%s; compress", late},
+		{"renamecopy", "renamecopy; create", copied},
+		{"shred", "create; rotate 2; shred", ""},
 		{"olddir", "create; olddir old", ""},
 		{"olddir-compress", "create; olddir old; compress; delaycompress", ""},
 	} {
@@ -376,7 +389,11 @@ func rotationFaults() (all []*fault) {
 		if strings.HasPrefix(m.why, between) {
 			causes = []string{"truncated"}
 		}
-		all = append(all, &fault{name: "logrotate-" + m.name, causes: causes, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: still, rounds: 3,
+		rounds := 3
+		if m.name == "shred" { // until there are more than it keeps
+			rounds = 7
+		}
+		all = append(all, &fault{name: "logrotate-" + m.name, causes: causes, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: still, rounds: rounds,
 			why: m.why, doubles: strings.HasSuffix(m.why, twice), alone: true, do: logrotate(m.options)})
 	}
 	return all

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -91,6 +94,57 @@ func watches(s *system, r *rand.Rand) effect {
 	return e
 }
 
+// overflow lets more happen to a node's logs, while it stands still, than inotify keeps for it, and then rotates them, which it isn't told of any more.
+func overflow(s *system, r *rand.Rand) effect {
+	name := pick(r, s.nodeNames())
+	defer s.hold(name)()
+	b, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	if s.failed(err) {
+		return nothing
+	}
+	most, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if s.failed(err) {
+		return nothing
+	}
+	twin, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK) // the same limit, the same directory, and it isn't read either
+	if s.failed(err) {
+		return nothing
+	}
+	defer unix.Close(twin)
+	if _, err := unix.InotifyAddWatch(twin, s.path(name+"/logs"), unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_FROM|unix.IN_MOVED_TO); s.failed(err) {
+		return nothing
+	}
+	e := s.halt(name)
+	streams, release := s.holdWriters(name)
+	for i := range most + 500 { // not one file alone: the kernel makes one of events that say the same
+		w := streams[i%len(streams)]
+		if s.failed(w.append(w.some(1))) {
+			break
+		}
+	}
+	for _, w := range streams {
+		s.failed(w.rotate(true))
+		s.failed(w.append(w.some(1 + r.IntN(20))))
+	}
+	release()
+	s.event("%d events and more wait for %s", most, name)
+	buf, overflown := make([]byte, 64<<10), ""
+	for {
+		n, err := unix.Read(twin, buf)
+		if n <= 0 || err != nil {
+			break
+		}
+		for at := 0; at+unix.SizeofInotifyEvent <= n; {
+			if binary.NativeEndian.Uint32(buf[at+4:])&unix.IN_Q_OVERFLOW != 0 {
+				overflown = "inotify's queue has overflown, by another one on the same directory"
+			}
+			at += unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(buf[at+12:]))
+		}
+	}
+	s.resume(name)
+	return together(e, seen(overflown))
+}
+
 // rotateAll lets all writers of a node rotate.
 func (s *system) rotateAll(name string) {
 	for _, w := range s.streams {
@@ -113,5 +167,6 @@ func limitFaults() (all []*fault) {
 	}
 	t := single
 	t.namespace = true
-	return append(all, &fault{name: "inotify-node", group: "limits", about: "a node starts where it can make no inotify watches, or no instance, and its logs rotate", topology: t, rounds: 3, do: watches})
+	return append(all, &fault{name: "inotify-node", group: "limits", about: "a node starts where it can make no inotify watches, or no instance, and its logs rotate", topology: t, rounds: 3, do: watches},
+		&fault{name: "inotify-overflow", group: "limits", about: "more happens to a frozen node's logs than inotify keeps for it, and then they rotate", topology: single, rounds: 2, do: overflow})
 }
