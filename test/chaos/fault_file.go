@@ -370,6 +370,7 @@ func rotationFaults() (all []*fault) {
 	twice := "; and a copy that lacks what was read behind it, and is compressed before the truncation is seen, isn't known for a copy: it comes twice"
 	late := "what is written to a file after logrotate has compressed and removed it is in no file any more; the node reads it as long as it has the file open"
 	copied := "what is written to a file after logrotate has copied it and before it is removed is in no file any more; the node reads it as long as it has the file open"
+	shredded := "shred empties a file before it removes it; where the node still has that one in its books it looks truncated, and a gap of unknown size says so, though all of it may have been read"
 	for _, m := range []struct{ name, options, why string }{
 		{"create", "create", ""},
 		{"nocreate", "nocreate; missingok", ""},
@@ -381,12 +382,12 @@ func rotationFaults() (all []*fault) {
 		{"dateext", "create; dateext; dateformat -%s", ""},
 		{"dateext-compress", "create; dateext; dateformat -%s; compress", late},
 		{"renamecopy", "renamecopy; create", copied},
-		{"shred", "create; rotate 2; shred", ""},
+		{"shred", "create; rotate 2; shred", shredded},
 		{"olddir", "create; olddir old", ""},
 		{"olddir-compress", "create; olddir old; compress; delaycompress", ""},
 	} {
 		var causes []string
-		if strings.HasPrefix(m.why, between) {
+		if strings.HasPrefix(m.why, between) || m.why == shredded {
 			causes = []string{"truncated"}
 		}
 		rounds := 3
