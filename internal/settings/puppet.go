@@ -60,7 +60,7 @@ func (s *Setting) puppet() string {
 	case Mode:
 		t = `Pattern[/\A0?[0-7]{3}\z/]`
 	}
-	if s.Secret {
+	if s.Secret || s.Type == URLs { // which may have a password in it
 		t = "Variant[" + t + ", Sensitive[" + t + "]]"
 	}
 	return t

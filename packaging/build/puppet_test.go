@@ -274,8 +274,15 @@ func appliedTwice(s *site, t *testing.T, version string) {
 	s.data("common", common)
 	s.data("role", role)
 	s.put("/var/log/app.log", "from before\n", 0o600)
+	// What an administrator has added to a unit, and what Puppet laid ready before it was told to do things at once.
+	const mine = "/etc/systemd/system/logforward-receive.service.d/mine.conf"
+	s.put(mine, "[Service]\nNice=5\n", 0o644)
+	s.put("/etc/choria/logforward/staged/logforward.cfg", "# Managed by Puppet.\nrate = 1\n", 0o644)
 	s.apply(2)
 	s.apply(0)
+	if !s.exists(mine) || s.exists("/etc/choria/logforward/staged") {
+		t.Errorf("the administrator's addition: %v; what is older than what is in force waits to be applied: %v", s.exists(mine), s.exists("/etc/choria/logforward/staged"))
+	}
 
 	// What is deep-merged from all levels is there.
 	if got, want := s.get("/etc/choria/plugin.d/logforward.cfg"), fmt.Sprintf("# Managed by Puppet.\ndestination.central.compression = zstd\ndestination.central.url = %s\nidentity = n1.example.net\nrate = 50MiB/s\n", s.url); got != want {
@@ -321,7 +328,7 @@ func appliedTwice(s *site, t *testing.T, version string) {
 	// What the daemon would refuse doesn't take the place of what it runs with.
 	before := s.get("/etc/choria/plugin.d/logforward.cfg")
 	s.data("node", "mcollective_agent_logforward::config: {chunk_size: banana}\n")
-	if out := s.apply(6); !strings.Contains(out, "chunk_size") {
+	if out := s.apply(6); !strings.Contains(out, "chunk_size") || strings.Count(out, "\n") > 100 {
 		t.Errorf("%s", out)
 	}
 	if s.get("/etc/choria/plugin.d/logforward.cfg") != before {
@@ -331,6 +338,16 @@ func appliedTwice(s *site, t *testing.T, version string) {
 	// The policy that Puppet laid is the one that the daemon decides by.
 	if out, code := s.try("logforward", "pause", "--all"); code != 3 {
 		t.Errorf("a change that the policy doesn't permit: %d %s", code, out)
+	}
+
+	// What others stage is theirs; a receiver writes where it is told to, whatever that is called.
+	s.put("/etc/choria/logforward/staged/logforward.cfg", "rate = 1\n", 0o644)
+	s.data("node", "mcollective_agent_logforward::receiver::settings: {output: \"/srv/it's 100% full\"}\nmcollective_agent_logforward::receiver::unit_dir: /tmp/units\n")
+	s.sh("mkdir /tmp/units")
+	s.apply(2)
+	s.apply(0)
+	if out := s.sh("stat -c '%U %a' \"/srv/it's 100% full\"; cat /tmp/units/*/paths.conf /etc/choria/logforward/staged/logforward.cfg; rm -r /etc/choria/logforward/staged"); out != "logforward-receive 750\n# Managed by Puppet.\n[Service]\nReadWritePaths=\"/srv/it's 100%% full\"\nrate = 1\n" {
+		t.Error(out)
 	}
 
 	// What the program refuses to render leaves the policy of before in force.

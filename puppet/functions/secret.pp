@@ -4,6 +4,10 @@
 # @return [Boolean] Whether one of them is a password or a token, or was given as Sensitive
 function mcollective_agent_logforward::secret(Hash[String, Any] $values) >> Boolean {
   $values.any |$key, $value| {
-    $value =~ Sensitive or $key =~ /(\A|\.)(password|token)\z/ or ($key =~ /(\A|\.)url\z/ and String($value) =~ /@/)
+    $parts = $value ? {
+      Array   => $value,
+      default => [$value],
+    }
+    $parts.any |$part| { $part =~ Sensitive } or $key =~ /(\A|\.)(password|token)\z/ or ($key =~ /(\A|\.)url\z/ and String($value) =~ /@/)
   }
 }

@@ -4,18 +4,31 @@
 # @return [String] The file's content
 function mcollective_agent_logforward::settings(Hash[String, Any] $values) >> String {
   $lines = $values.keys.sort.map |$key| {
-    $value = $values[$key] ? {
-      Sensitive => $values[$key].unwrap,
-      default   => $values[$key],
+    if $key !~ /\A[A-Za-z0-9_.-]+\z/ {
+      fail("logforward: ${String($key, '%p')} can't name a setting")
     }
-    $text = $value ? {
-      Array   => $value.join(', '),
-      true    => 'yes',
-      false   => 'no',
-      default => String($value),
+    $parts = $values[$key] ? {
+      Array   => $values[$key],
+      default => [$values[$key]],
     }
+    $text = $parts.map |$part| {
+      $plain = $part ? {
+        Sensitive => $part.unwrap,
+        default   => $part,
+      }
+      $plain ? {
+        Variant[Array, Hash] => fail("logforward: the value of ${key} is neither one nor a list of some"),
+        true                 => 'yes',
+        false                => 'no',
+        default              => String($plain),
+      }
+    }.join(', ')
     if $text =~ /[\r\n\0]/ {
       fail("logforward: the value of ${key} has more than one line")
+    }
+    # The program would read another password than was given.
+    if $key =~ /(\A|\.)(password|token)\z/ and $text =~ /\A[[:space:]]|[[:space:]]\z/ {
+      fail("logforward: the value of ${key} begins or ends with a blank, which a line of settings can't tell")
     }
     "${key} = ${text}"
   }

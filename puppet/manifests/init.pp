@@ -41,9 +41,9 @@
 # @param forwarders What is forwarded, by the log's name
 # @param purge_forwarders Take away definitions that Puppet doesn't know
 # @param operators Who may do what: the document that `logforward policy render` makes the policy of
-# @param config_dir Directory of definitions, operators and what is staged
+# @param config_dir Directory of definitions, operators and what is staged; the settings `forwarders` and `staged` stand above it
 # @param staging Only lay everything ready, for `choria req logforward plan` to tell what it would do, and for
-#   `logforward plan --apply` to do it; nothing that is in force changes
+#   `logforward plan --apply` to do it; nothing that is in force changes. Without it what was laid ready is taken away again
 # @param manage_service Enable and run the unit; a node without a destination runs none
 # @param service_name The unit
 # @param machine Link the autonomous agent, which keeps the daemon running, into Choria's store
@@ -77,19 +77,19 @@ class mcollective_agent_logforward (
   Boolean                                                                  $client                      = $mcollective::client,
   Boolean                                                                  $server                      = $mcollective::server,
   Enum['present', 'absent']                                                $ensure                      = 'present',
-  Mcollective_agent_logforward::Path                                       $program                     = '/usr/bin/logforward',
+  Mcollective_agent_logforward::Place                                      $program                     = '/usr/bin/logforward',
   Mcollective_agent_logforward::Forward_settings                           $settings                    = {},
   Hash[Pattern[/\A[A-Za-z0-9_-]{1,64}\z/], Mcollective_agent_logforward::Destination] $destinations     = {},
   Hash[Mcollective_agent_logforward::Log, Mcollective_agent_logforward::Definition] $forwarders         = {},
   Boolean                                                                  $purge_forwarders            = true,
   Optional[Hash]                                                           $operators                   = undef,
-  Mcollective_agent_logforward::Path                                       $config_dir                  = '/etc/choria/logforward',
+  Mcollective_agent_logforward::Place                                      $config_dir                  = '/etc/choria/logforward',
   Boolean                                                                  $staging                     = false,
   Boolean                                                                  $manage_service              = true,
   String[1]                                                                $service_name                = 'logforward-forward',
   Boolean                                                                  $machine                     = true,
-  Mcollective_agent_logforward::Path                                       $machine_store               = '/etc/choria/machine',
-  Mcollective_agent_logforward::Path                                       $machine_source              = '/usr/share/logforward/machine',
+  Mcollective_agent_logforward::Place                                      $machine_store               = '/etc/choria/machine',
+  Mcollective_agent_logforward::Place                                      $machine_source              = '/usr/share/logforward/machine',
   Boolean                                                                  $scout_check                 = false,
   String[1]                                                                $scout_interval              = '1m',
   Optional[String[1]]                                                      $owner                       = $mcollective::plugin_owner,
@@ -122,7 +122,14 @@ class mcollective_agent_logforward (
     server                      => $server,
   }
 
-  $staged = "${config_dir}/staged"
+  # Another directory than the program's own is one that the program has to be told of.
+  $told = $config_dir ? {
+    '/etc/choria/logforward' => {},
+    default                  => { 'forwarders' => "${config_dir}/forwarders.d", 'staged' => "${config_dir}/staged", 'former' => "${config_dir}/former" },
+  }
+  $usual = { 'forwarders' => "${config_dir}/forwarders.d", 'staged' => "${config_dir}/staged" }
+  $places = $usual + $settings.filter |$name, $place| { $name in $usual and $place != '' }
+  $staged = $places['staged']
   if $staging and $ensure == 'present' {
     $settings_file = "${staged}/logforward.cfg"
     $definitions = "${staged}/forwarders.d"
@@ -130,7 +137,7 @@ class mcollective_agent_logforward (
     $policy_file = "${staged}/logforward.rego"
   } else {
     $settings_file = "${mcollective::configdir}/plugin.d/${config_name}.cfg"
-    $definitions = "${config_dir}/forwarders.d"
+    $definitions = $places['forwarders']
     $operators_file = "${config_dir}/operators.yaml"
     $policy_file = "${mcollective::configdir}/policies/rego/logforward.rego"
   }

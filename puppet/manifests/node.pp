@@ -22,7 +22,7 @@ class mcollective_agent_logforward::node {
     default => {},
   }
   $given = $mcollective_agent_logforward::config + $client_config + $mcollective_agent_logforward::server_config
-  $values = $mcollective_agent_logforward::settings + $destinations + $given
+  $values = $mcollective_agent_logforward::told + $mcollective_agent_logforward::settings + $destinations + $given
   $secret = mcollective_agent_logforward::secret($values)
   $wanted = $ensure == 'present' and $values.any |$key, $_value| { $key =~ /\Adestination\./ }
 
@@ -31,7 +31,8 @@ class mcollective_agent_logforward::node {
     include mcollective_agent_logforward::wanted
     $directory = 'directory'
     $link = 'link'
-    Class['mcollective_agent_logforward::install'] -> Mcollective::Module_plugin['mcollective_agent_logforward']
+    # Choria Server doesn't look a second time for the program of an agent whose description it has.
+    Class['mcollective_agent_logforward::install'] -> File[$agent] -> Mcollective::Module_plugin['mcollective_agent_logforward']
   } else {
     $directory = 'absent'
     $link = 'absent'
@@ -77,9 +78,9 @@ class mcollective_agent_logforward::node {
     $content = $text
     $mode = '0644'
   }
-  # What the daemon would refuse never takes the place of what it runs with.
+  # What the daemon would refuse never takes the place of what it runs with. Of what is said only the faults matter.
   $check = $ensure ? {
-    'present' => "${program} config --for forward --config %",
+    'present' => "${program} config --for forward --config % > /dev/null",
     default   => undef,
   }
   file { $mcollective_agent_logforward::settings_file:
@@ -89,6 +90,17 @@ class mcollective_agent_logforward::node {
     mode         => $mode,
     content      => $content,
     validate_cmd => $check,
+  }
+
+  # What Puppet has laid ready and nobody applied is older than what Puppet now writes itself: an apply would bring it back.
+  # What others staged stays.
+  if $ensure == 'present' and !$staging {
+    $left = $mcollective_agent_logforward::staged
+    exec { 'logforward staged by Puppet':
+      command => "rm -rf '${left}'",
+      onlyif  => "grep -qs '^# Managed by Puppet' '${left}/logforward.cfg'",
+      path    => ['/usr/bin', '/bin'],
+    }
   }
 
   contain mcollective_agent_logforward::policy

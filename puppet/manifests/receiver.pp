@@ -15,26 +15,30 @@
 # @param manage_service Enable and run the unit
 # @param service_name The unit
 # @param unit_dir Where a unit's additions lie
+# @param manage_directories Make `output` and `state` where they aren't the package's and aren't there
 # @param owner Who owns the settings
 # @param group Who may read them: the receiver's own group, made by the package
+# @param user Who runs it, and owns what it writes
 # @param ensure `absent` takes away what this class put; received logs, and the receiver's state, stay
 class mcollective_agent_logforward::receiver (
-  Mcollective_agent_logforward::Receive_settings $settings       = {},
-  Mcollective_agent_logforward::Setup_settings   $setup          = {},
-  Boolean                                        $manage_setup   = false,
-  Mcollective_agent_logforward::Path             $config_file    = '/etc/logforward/receive.cfg',
-  Mcollective_agent_logforward::Path             $program        = '/usr/bin/logforward',
-  Boolean                                        $manage_service = true,
-  String[1]                                      $service_name   = 'logforward-receive',
-  Mcollective_agent_logforward::Path             $unit_dir       = '/etc/systemd/system',
-  String[1]                                      $owner          = 'root',
-  String[1]                                      $group          = 'logforward-receive',
-  Enum['present', 'absent']                      $ensure         = 'present',
+  Mcollective_agent_logforward::Receive_settings $settings           = {},
+  Mcollective_agent_logforward::Setup_settings   $setup              = {},
+  Boolean                                        $manage_setup       = false,
+  Mcollective_agent_logforward::Place            $config_file        = '/etc/logforward/receive.cfg',
+  Mcollective_agent_logforward::Place            $program            = '/usr/bin/logforward',
+  Boolean                                        $manage_service     = true,
+  String[1]                                      $service_name       = 'logforward-receive',
+  Mcollective_agent_logforward::Place            $unit_dir           = '/etc/systemd/system',
+  Boolean                                        $manage_directories = true,
+  String[1]                                      $owner              = 'root',
+  String[1]                                      $group              = 'logforward-receive',
+  String[1]                                      $user               = 'logforward-receive',
+  Enum['present', 'absent']                      $ensure             = 'present',
 ) {
   $packaged = { 'output' => '/var/lib/logforward/received', 'state' => '/var/lib/logforward/receive' }
   $values = $packaged + $settings + $setup
   # The unit writes where the package has it; anywhere else it has to be told.
-  $elsewhere = ['output', 'state'].filter |$name| { $values[$name] != $packaged[$name] }.map |$name| { $values[$name] }
+  $elsewhere = ['output', 'state'].filter |$name| { !($values[$name] in ['', $packaged[$name]]) }.map |$name| { $values[$name] }
   $addition = "${unit_dir}/${service_name}.service.d"
   $text = mcollective_agent_logforward::settings($values)
   $content = mcollective_agent_logforward::secret($values) ? {
@@ -43,11 +47,11 @@ class mcollective_agent_logforward::receiver (
   }
   $additional = $ensure == 'present' and !$elsewhere.empty
   $check = $ensure ? {
-    'present' => "${program} config --for receive --config %",
+    'present' => "${program} config --for receive --config % > /dev/null",
     default   => undef,
   }
-  $directory = $additional ? {
-    true    => 'directory',
+  $there = $additional ? {
+    true    => 'file',
     default => 'absent',
   }
   $state = $ensure ? {
@@ -70,15 +74,35 @@ class mcollective_agent_logforward::receiver (
     validate_cmd => $check,
   }
 
-  file { $addition:
-    ensure => $directory,
-    force  => true,
-  }
+  # The directory may have additions of others, so it is never taken away.
   if $additional {
-    file { "${addition}/paths.conf":
-      ensure  => 'file',
-      mode    => '0644',
-      content => (['# Managed by Puppet.', '[Service]'] + $elsewhere.map |$path| { "ReadWritePaths=${path}" } + ['']).join("\n"),
+    file { $addition:
+      ensure => 'directory',
+      before => File["${addition}/paths.conf"],
+    }
+  }
+  # A blank would end the path, a percent sign begin a word of the unit's.
+  $writable = $elsewhere.map |$path| { "ReadWritePaths=\"${path.regsubst('[\\\\"]', '\\\\\\0', 'G').regsubst('%', '%%', 'G')}\"" }
+  file { "${addition}/paths.conf":
+    ensure  => $there,
+    mode    => '0644',
+    content => (['# Managed by Puppet.', '[Service]'] + $writable + ['']).join("\n"),
+  }
+
+  # Without these the unit can't even begin. What is there stays as somebody made it.
+  if $additional and $manage_directories {
+    $elsewhere.unique.each |$path| {
+      $quoted = "'${path.regsubst('\'', '\'\\\\\'\'', 'G')}'"
+      exec { "logforward directory ${path}":
+        command  => "install -d -m 0750 -o '${user}' -g '${group}' -- ${quoted}",
+        creates  => $path,
+        path     => ['/usr/bin', '/bin'],
+        provider => 'shell',
+        require  => Class['mcollective_agent_logforward::install'],
+      }
+      if $manage_service {
+        Exec["logforward directory ${path}"] -> Service[$service_name]
+      }
     }
   }
 
@@ -100,12 +124,9 @@ class mcollective_agent_logforward::receiver (
     }
     if $ensure == 'present' {
       File[$config_file] ~> Service[$service_name]
-      File[$addition] ~> Service[$service_name]
+      File["${addition}/paths.conf"] ~> Service[$service_name]
       if $manage_setup {
         Exec['logforward setup'] -> Service[$service_name]
-      }
-      if $additional {
-        File["${addition}/paths.conf"] ~> Service[$service_name]
       }
     } else {
       Service[$service_name] -> File[$config_file]

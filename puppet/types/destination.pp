@@ -19,7 +19,7 @@
 # * `compression`: How what is sent is compressed, where that makes it smaller: s2 halves network and the broker's disk or better and costs the node two to five times the CPU; zstd is for slow networks. Default: `none`.
 # * `commit`: What lets the node forget: the receiver's confirmation, or, for streams that something else consumes, the broker's acknowledgement, which is a weaker promise. Default: `confirmed`.
 type Mcollective_agent_logforward::Destination = Struct[{
-  Optional['url'] => Variant[Pattern[/\A[^\r\n\0]*\z/], Array[Pattern[/\A[^\r\n\0]*\z/]]],
+  Optional['url'] => Variant[Variant[Pattern[/\A[^\r\n\0]*\z/], Array[Pattern[/\A[^\r\n\0]*\z/]]], Sensitive[Variant[Pattern[/\A[^\r\n\0]*\z/], Array[Pattern[/\A[^\r\n\0]*\z/]]]]],
   Optional['choria'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
   Optional['choria_token'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
   Optional['choria_seed'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],

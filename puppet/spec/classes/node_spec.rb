@@ -33,7 +33,7 @@ describe 'mcollective_agent_logforward' do
 
     it { is_expected.to compile.with_all_deps }
     it do
-      is_expected.to contain_file(cfg).with_mode('0644').with_content(<<~CFG).with_validate_cmd('/usr/bin/logforward config --for forward --config %')
+      is_expected.to contain_file(cfg).with_mode('0644').with_content(<<~CFG).with_validate_cmd('/usr/bin/logforward config --for forward --config % > /dev/null')
         # Managed by Puppet.
         allowed_paths = /var/log/**, /srv/*/log/*
         destination.audit.compression = zstd
@@ -72,6 +72,37 @@ describe 'mcollective_agent_logforward' do
     it('lets nobody else read it') { is_expected.to contain_file(cfg).with_mode('0640').with_content(sensitive("# Managed by Puppet.\ndestination.central.password = hunter2\ndestination.central.url = nats://x\ndestination.central.user = n1\n")) }
   end
 
+  context 'with definitions elsewhere' do
+    let(:params) { { config_dir: '/etc/lf', destinations: { 'central' => { 'url' => 'nats://x' } }, forwarders: { 'a' => { 'path' => '/var/log/a' } } } }
+
+    it { is_expected.to contain_file('/etc/lf/forwarders.d/a.yaml') }
+    it('tells the daemon') do
+      is_expected.to contain_file(cfg).with_content("# Managed by Puppet.\ndestination.central.url = nats://x\nformer = /etc/lf/former\nforwarders = /etc/lf/forwarders.d\nstaged = /etc/lf/staged\n")
+    end
+  end
+
+  context 'with definitions where a setting says' do
+    let(:params) { { settings: { 'forwarders' => '/srv/forwarders', 'staged' => '' }, forwarders: { 'a' => { 'path' => '/var/log/a' } } } }
+
+    it { is_expected.to contain_file('/srv/forwarders/a.yaml') }
+  end
+
+  context 'with a password in a URL, and one in a list' do
+    let(:params) { { destinations: { 'a' => { 'url' => sensitive('nats://u:hunter2@x') } }, config: { 'destination.b.url' => [sensitive('nats://b'), 'nats://c'] } } }
+
+    it { is_expected.to contain_file(cfg).with_mode('0640').with_content(sensitive("# Managed by Puppet.\ndestination.a.url = nats://u:hunter2@x\ndestination.b.url = nats://b, nats://c\n")) }
+  end
+
+  context 'when nothing is laid ready any more' do
+    it('takes away what Puppet laid, and nobody else’s') do
+      is_expected.to contain_exec('logforward staged by Puppet').with(command: "rm -rf '/etc/choria/logforward/staged'", onlyif: "grep -qs '^# Managed by Puppet' '/etc/choria/logforward/staged/logforward.cfg'")
+    end
+  end
+
+  it('has the agent’s program before its description') do
+    is_expected.to contain_file('/opt/puppetlabs/mcollective/plugins/mcollective/agent/logforward').that_comes_before('File[/opt/puppetlabs/mcollective/plugins/mcollective/agent/logforward.json]')
+  end
+
   context 'with config as other agents take it' do
     let(:params) { { config: { 'rate' => '1MiB/s', 'destination.a.url' => 'nats://a' }, server_config: { 'rate' => '2MiB/s' }, settings: { 'rate' => '3MiB/s' } } }
 
@@ -86,6 +117,7 @@ describe 'mcollective_agent_logforward' do
     it { is_expected.to contain_file('/etc/choria/logforward/staged/forwarders.d/a.yaml') }
     it { is_expected.not_to contain_file(cfg) }
     it { is_expected.not_to contain_service('logforward-forward') }
+    it { is_expected.not_to contain_exec('logforward staged by Puppet') }
   end
 
   context 'when it is to go' do
@@ -106,6 +138,18 @@ describe 'mcollective_agent_logforward' do
     it { is_expected.to compile.with_all_deps }
     it { is_expected.to contain_file('/opt/puppetlabs/mcollective/plugins/mcollective/agent/logforward.ddl') }
     it { is_expected.not_to contain_package('logforward') }
+
+    context 'with settings' do
+      let(:params) { { client_config: { 'rate' => '1MiB/s' } } }
+
+      it { is_expected.to contain_file(cfg).with_mode('0644').with_content("# Managed by Puppet.\nrate = 1MiB/s\n") }
+    end
+
+    context 'with a password' do
+      let(:params) { { client_config: { 'token' => 'hunter2' } } }
+
+      it('lets nobody else read it') { is_expected.to contain_file(cfg).with_mode('0640').with_content(sensitive("# Managed by Puppet.\ntoken = hunter2\n")) }
+    end
   end
 
   {
@@ -113,6 +157,10 @@ describe 'mcollective_agent_logforward' do
     'a value out of its range' => { settings: { 'chunk_size' => 17 } },
     'a second line' => { settings: { 'identity' => "a\ndestination.evil.url = nats://evil" } },
     'a second line in config' => { config: { 'identity' => "a\nb" } },
+    'a second line in a name' => { config: { "rate = 1\ndestination.evil.url" => 'nats://evil' } },
+    'a value that is neither one nor a list' => { config: { 'rate' => { 'a' => 1 } } },
+    'a password that a line can’t tell' => { destinations: { 'a' => { 'url' => 'nats://x', 'password' => ' hunter2' } } },
+    'a directory that a shell would misread' => { config_dir: "/etc/it's" },
     'a path that isn’t absolute' => { forwarders: { 'a' => { 'path' => 'x' } } },
     'a log that leaves its directory' => { forwarders: { '../a' => { 'path' => '/x' } } },
     'a field that there isn’t' => { forwarders: { 'a' => { 'path' => '/x', 'url' => 'nats://evil' } } },

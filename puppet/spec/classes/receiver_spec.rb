@@ -13,7 +13,7 @@ describe 'mcollective_agent_logforward::receiver' do
 
     it { is_expected.to compile.with_all_deps }
     it do
-      is_expected.to contain_file(cfg).with(mode: '0640', group: 'logforward-receive', validate_cmd: '/usr/bin/logforward config --for receive --config %').with_content(<<~CFG)
+      is_expected.to contain_file(cfg).with(mode: '0640', group: 'logforward-receive', validate_cmd: '/usr/bin/logforward config --for receive --config % > /dev/null').with_content(<<~CFG)
         # Managed by Puppet.
         compress = zstd
         output = /srv/logs
@@ -25,7 +25,11 @@ describe 'mcollective_agent_logforward::receiver' do
         url = nats://x
       CFG
     end
-    it { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d/paths.conf').with_content("# Managed by Puppet.\n[Service]\nReadWritePaths=/srv/logs\n") }
+    it { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d/paths.conf').with_content("# Managed by Puppet.\n[Service]\nReadWritePaths=\"/srv/logs\"\n") }
+    it('makes what the unit is to write to') do
+      is_expected.to contain_exec('logforward directory /srv/logs').with(creates: '/srv/logs', command: "install -d -m 0750 -o 'logforward-receive' -g 'logforward-receive' -- '/srv/logs'")
+                                                                   .that_comes_before('Service[logforward-receive]').that_requires('Package[logforward]')
+    end
     it { is_expected.to contain_exec('logforward setup').with_unless("/usr/bin/logforward setup --check --config '#{cfg}'").that_comes_before('Service[logforward-receive]') }
     it { is_expected.to contain_service('logforward-receive').with(ensure: 'running', enable: true).that_subscribes_to("File[#{cfg}]") }
   end
@@ -33,7 +37,8 @@ describe 'mcollective_agent_logforward::receiver' do
   context 'with where the package has its output' do
     let(:params) { { settings: { 'url' => 'nats://x' } } }
 
-    it { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d').with_ensure('absent') }
+    it { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d/paths.conf').with_ensure('absent') }
+    it('leaves the additions of others alone') { is_expected.not_to contain_file('/etc/systemd/system/logforward-receive.service.d') }
     it { is_expected.not_to contain_exec('logforward setup') }
   end
 
@@ -43,6 +48,19 @@ describe 'mcollective_agent_logforward::receiver' do
     it { is_expected.to compile.with_all_deps }
     it { is_expected.to contain_file(cfg).with_ensure('absent') }
     it { is_expected.to contain_service('logforward-receive').with_ensure('stopped') }
+  end
+
+  context 'with an output that a unit and a shell would misread' do
+    let(:params) { { settings: { 'output' => %q(/srv/a b's 100%\\"), 'state' => '/srv/state' } } }
+
+    it { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d/paths.conf').with_content(%Q(# Managed by Puppet.\n[Service]\nReadWritePaths="/srv/a b's 100%%\\\\\\""\nReadWritePaths="/srv/state"\n)) }
+    it { is_expected.to contain_exec(%q(logforward directory /srv/a b's 100%\\")).with_command(%q(install -d -m 0750 -o 'logforward-receive' -g 'logforward-receive' -- '/srv/a b'\\''s 100%\\"')) }
+  end
+
+  context 'with a password in the broker’s URL' do
+    let(:params) { { settings: { 'url' => sensitive('nats://u:hunter2@x') } } }
+
+    it { is_expected.to contain_file(cfg).with_content(sensitive("# Managed by Puppet.\noutput = /var/lib/logforward/received\nstate = /var/lib/logforward/receive\nurl = nats://u:hunter2@x\n")) }
   end
 
   context 'with rotation that can’t be' do
