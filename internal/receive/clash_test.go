@@ -43,6 +43,35 @@ func TestCompressedNameIsNoOtherLogs(t *testing.T) {
 	}
 }
 
+// Somebody has taken the thousand names that a log's files could have: neither it nor the logs that are named with it wait for that.
+func TestTakenNamesHoldUpNoLog(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(config *Config) { config.FilePattern = "{identity}/{log}.log" })
+	names, err := newNaming("{identity}/{log}.log", s.config.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(s.config.Output, "web1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	variant := names.variants("web1", "app", time.Now())
+	for i := range 1000 {
+		for _, name := range []string{variant(i), names.ledgerName("web1", "app", i)} {
+			if err := os.WriteFile(filepath.Join(s.config.Output, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.startReceiver()
+	app, other := s.node("web1", "app"), s.node("web1", "other")
+	app.send(app.make("a line\n"))
+	other.send(other.make("another\n"))
+	other.waitConfirmed()
+	app.waitConfirmed()
+	app.same()
+	other.same()
+}
+
 // In a shared directory no receiver may choose a name that another one could have chosen before: after a crash it couldn't tell whose the file is.
 func TestNamesOfReceiversNeverMeet(t *testing.T) {
 	t.Parallel()

@@ -186,8 +186,12 @@ func (n *naming) ledgerName(identity, log string, i int) string {
 // free finds the first name of a sequence that no file has, in no form: a closed file that was
 // compressed still has its name. So has one that somebody took away, for retention would delete by it what has the name then.
 func (r *Receiver) free(name func(i int) string) (string, error) {
+	const tried = 1000
 next:
-	for i := range 1000 {
+	for i := range tried + 10 {
+		if i >= tried { // somebody has taken them all, which mustn't hold up the logs that are named with this one
+			i = int(r.now().UnixMicro()) + i
+		}
 		s := name(i)
 		if closed, err := r.state.isClosed(s); err != nil {
 			return "", err
@@ -205,7 +209,7 @@ next:
 		}
 		return s, nil
 	}
-	return "", fmt.Errorf("%s and 999 names like it are taken: %w", name(0), fs.ErrExist)
+	return "", fmt.Errorf("%s and %d names like it are taken: %w", name(0), tried, fs.ErrExist)
 }
 
 // file is one file that this receiver appends to. It belongs to the partition's loop; the
