@@ -46,5 +46,5 @@ isn't running is critical. --metrics writes how much is forwarded instead, and e
 		return &exitError{code: r.ExitCode()}
 	})
 	c.Flag("metrics", "Write rates, lag, gaps and confirmed bytes as Choria's metric watcher takes them, and logforward.prom into the directory textfiles").UnNegatableBoolVar(&p.data)
-	set = p.settings(c, settings.Client)
+	set = p.settings(c, settings.Client, "wishes")
 }

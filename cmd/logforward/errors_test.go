@@ -41,9 +41,12 @@ func TestErrors(t *testing.T) {
 		{"pause of nothing", "", []string{"pause"}, exitUsage, []string{"either"}},
 		{"bad setting", "window = wide\n", []string{"forward"}, exitConfig, []string{"window", "wide", other + ":1"}},
 		{"unknown setting", "# comment\nalowed_paths = /var/log/**\n", []string{"forward"}, exitConfig, []string{"alowed_paths", "allowed_paths", other + ":2"}},
+		{"line without an end", "rate = " + strings.Repeat("1", 70<<10), []string{"forward"}, exitConfig, []string{other + ":1", "65536 bytes"}},
 		{"unreadable file", "", []string{"forward", "--config", s.dir}, exitConfig, []string{s.dir}},
 		{"missing file", "", []string{"forward", "--config", s.dir + "/none.cfg"}, exitConfig, []string{"none.cfg"}},
 		{"socket missing", "socket = " + s.dir + "/none.sock\n", []string{"status"}, exitUnreachable, []string{"isn't running", "none.sock", "systemctl start"}},
+		{"a reason that begins with @", "socket = " + s.dir + "/none.sock\n", []string{"pause", "--all", "--reason", "@alice asked"}, exitUnreachable, []string{"isn't running"}},
+		{"a name that begins with @", "", []string{"cat", "@" + other, "--output", s.dir}, exitUsage, []string{"IDENTITY/LOG"}},
 		{"start without daemon", "socket = " + s.dir + "/none.sock\n", []string{"start", "a", "/var/log/a"}, exitUnreachable, []string{"isn't running"}},
 		{"check without daemon", "socket = " + s.dir + "/none.sock\nensure = " + s.dir + "/ensure\n", []string{"check"}, 2, []string{"critical", "isn't running"}},
 		{"unreachable broker", "", []string{"setup", "--url", "nats://127.0.0.1:" + freePort(t)}, exitUnreachable, []string{"127.0.0.1", "reach"}},
@@ -77,6 +80,34 @@ func TestErrors(t *testing.T) {
 				t.Errorf("a panic: %s", errText)
 			}
 		})
+	}
+}
+
+// Commands that ask the daemon share their settings, and each one's help has only what it uses.
+func TestHelpHasTheCommandsOwnFlags(t *testing.T) {
+	for command, own := range map[string]string{"start": "", "stop": "", "pause": "", "resume": "", "redirect": "", "status": "", "list": "", "check": "ensure textfiles", "ensure": "ensure textfiles"} {
+		p := start(t, command, "--help")
+		if code := p.ended(time.Minute); code != exitOK || !strings.Contains(p.out.String(), "--socket") {
+			t.Errorf("%s: %d %s", command, code, p.out.String())
+		}
+		for _, flag := range []string{"wishes", "ensure", "textfiles"} {
+			if has := strings.Contains(p.out.String(), "--"+flag+"="); has != slices.Contains(strings.Fields(own), flag) {
+				t.Errorf("%s --help has --%s: %v", command, flag, has)
+			}
+		}
+	}
+	// Scripts that give them all the same aren't broken.
+	if code, _, errText := once(t, "status", "--wishes", "/x", "--ensure", "/x", "--textfiles", "/x", "--socket", "/nowhere.sock"); code != exitUnreachable {
+		t.Errorf("%d %s", code, errText)
+	}
+}
+
+// Who reads documents gets one of a wrong command line, too.
+func TestWrongUsageAsJSON(t *testing.T) {
+	code, out, errText := once(t, "status", "--json", "--nope")
+	var e control.Error
+	if err := json.Unmarshal([]byte(out), &e); err != nil || code != exitUsage || e.Code != control.CodeInvalid || !strings.Contains(e.Message, "--nope") || !strings.Contains(errText, "--nope") {
+		t.Errorf("%d %v %q %q", code, err, out, errText)
 	}
 }
 

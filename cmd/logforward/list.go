@@ -52,5 +52,5 @@ started. For a glob it says which matching files aren't followed, and why.
 		p.showProblems(l.Problems)
 		return nil
 	})
-	set = p.settings(c, settings.Client)
+	set = p.settings(c, settings.Client, "wishes", "ensure", "textfiles")
 }

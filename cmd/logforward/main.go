@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"logforward/agent"
+	"logforward/internal/control"
 )
 
 func main() {
@@ -23,6 +24,9 @@ func main() {
 	}
 	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
 }
+
+// A reason or a name may begin with @: it is no file of more arguments.
+func init() { fisk.EnableFileExpansion = false }
 
 // program is one invocation: what was asked for, and where it writes.
 type program struct {
@@ -68,6 +72,9 @@ func execute(args []string, out, errw io.Writer) int {
 			fmt.Fprintln(errw, "Try: logforward --help")
 		} else {
 			fmt.Fprintln(errw, "Try the command with --help")
+		}
+		if slices.Contains(args, "--json") { // who reads documents reads this one, too
+			_ = p.print(&control.Error{Message: err.Error(), Code: control.CodeInvalid})
 		}
 		return exitUsage
 	}

@@ -28,5 +28,5 @@ lost as long as the files are there. It holds over restarts.
 	c.Arg("log", "Name of the log").StringVar(&r.Log)
 	c.Flag("all", "All logs, also those that come later").UnNegatableBoolVar(&r.All)
 	why(c, &forHow, &r.Reason)
-	set = p.settings(c, settings.Client)
+	set = p.settings(c, settings.Client, "wishes", "ensure", "textfiles")
 }

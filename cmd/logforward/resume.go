@@ -28,5 +28,5 @@ fleet can't be lifted here.
 	c.Arg("log", "Name of the log").StringVar(&r.Log)
 	c.Flag("all", "All logs").UnNegatableBoolVar(&r.All)
 	why(c, &forHow, &r.Reason)
-	set = p.settings(c, settings.Client)
+	set = p.settings(c, settings.Client, "wishes", "ensure", "textfiles")
 }

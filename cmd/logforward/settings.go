@@ -28,15 +28,15 @@ type given struct {
 	flags   *settings.Flags
 }
 
-// settings adds --config and a flag for each setting of command.
-func (p *program) settings(c *fisk.CmdClause, command string) *given {
+// settings adds --config and a flag for each setting of command. unused are those that this one of the commands that share them doesn't use.
+func (p *program) settings(c *fisk.CmdClause, command string, unused ...string) *given {
 	g := &given{command: command}
 	help := "File with settings, one key = value a line"
 	if d := settings.DefaultFile(command); d != "" {
 		help += "; without it " + d + ", if that is there"
 	}
 	c.Flag("config", help).PlaceHolder("FILE").StringVar(&g.file)
-	g.flags = settings.Register(c, command)
+	g.flags = settings.Register(c, command, unused...)
 	return g
 }
 

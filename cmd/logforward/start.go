@@ -40,7 +40,7 @@ one log per file. Without PATH it lifts an operator's stop of a known log.
 	c.Flag("beginning", "Begin files that were never seen before at their beginning, not at their end").UnNegatableBoolVar(&beginning)
 	c.Flag("rate", "Most bytes per second, such as 5MiB/s").StringVar(&rate)
 	why(c, &forHow, &r.Reason)
-	set = p.settings(c, settings.Client)
+	set = p.settings(c, settings.Client, "wishes", "ensure", "textfiles")
 	c.Action(func(*fisk.ParseContext) error {
 		if beginning {
 			r.Start = "beginning"

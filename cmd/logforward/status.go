@@ -41,7 +41,7 @@ behind that is, in bytes and in seconds.
 	})
 	c.Arg("log", "Only this log; a glob's name means all of its logs").StringVar(&r.Log)
 	c.Flag("history", "With the last changes that operators made").UnNegatableBoolVar(&r.History)
-	set = p.settings(c, settings.Client)
+	set = p.settings(c, settings.Client, "wishes", "ensure", "textfiles")
 }
 
 func (p *program) showStatus(s control.StatusReply) error {

@@ -29,5 +29,5 @@ over restarts, until it is started or --for is over.
 	c.Arg("log", "Name of the log").Required().StringVar(&r.Log)
 	c.Flag("drain", "First send what is in the file, and have it confirmed").UnNegatableBoolVar(&r.Drain)
 	why(c, &forHow, &r.Reason)
-	set = p.settings(c, settings.Client)
+	set = p.settings(c, settings.Client, "wishes", "ensure", "textfiles")
 }

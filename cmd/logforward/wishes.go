@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"logforward/internal/beat"
@@ -35,6 +37,7 @@ type wishes struct {
 	said    map[string]bool // problems that the log has already
 	// taken are those whose files couldn't be removed: once is enough.
 	taken map[string]bool
+	late  map[string]delay // those whose paths couldn't be looked at, by file
 }
 
 // first takes the wishes that are there before the socket is open: what is asked for there is younger, and must not be
@@ -88,7 +91,8 @@ func watched(w *tail.Watcher, dir string, changed chan<- struct{}) *tail.Directo
 	})
 }
 
-// look takes all wishes in their order, up to one that has to wait.
+// look takes all wishes in their order. One whose path can't be looked at, for a file system is away, is tried again later, and holds
+// up those that its outcome could matter to.
 func (w *wishes) look(ctx context.Context) {
 	info, err := os.Stat(w.dir)
 	if err != nil || info.ModTime().Equal(w.seen) {
@@ -104,14 +108,41 @@ func (w *wishes) look(ctx context.Context) {
 			w.log.Warn("a wish isn't taken", "error", p)
 		}
 	}
-	for _, e := range entries {
+	var waiting []matter
+	late := map[string]delay{}
+	defer func() { w.late = late }()
+	for i, e := range entries {
 		if w.taken[e.File] {
 			continue
 		}
-		if err := w.take(ctx, e); err != nil {
-			w.log.Error("a wish has to wait", "file", e.File, "error", err)
+		m := matterOf(e)
+		d, tried := w.late[e.File]
+		if tried {
+			late[e.File] = d
+		}
+		if time.Now().Before(d.next) || slices.ContainsFunc(waiting, m.touches) {
+			waiting = append(waiting, m)
+			continue
+		}
+		err := w.take(ctx, e)
+		if errors.Is(err, control.ErrTimeout) && ctx.Err() == nil && len(late) < maxLate {
+			late[e.File] = d.longer()
+			waiting = append(waiting, m)
+			if !tried {
+				w.log.Warn("a wish has to wait, and others of its log with it", "file", e.File, "error", err)
+			}
+			continue
+		}
+		if err != nil {
+			w.log.Error("a wish has to wait, and all behind it", "file", e.File, "error", err)
+			for _, e := range entries[i:] { // when they are tried again stays as it was
+				if d, ok := w.late[e.File]; ok {
+					late[e.File] = d
+				}
+			}
 			return
 		}
+		delete(late, e.File)
 		if err := e.Done(); err != nil {
 			if w.taken == nil {
 				w.taken = map[string]bool{}
@@ -125,6 +156,61 @@ func (w *wishes) look(ctx context.Context) {
 	if len(entries) == 0 && len(problems) == 0 && time.Since(info.ModTime()) >= wishesEvery {
 		w.seen = info.ModTime()
 	}
+}
+
+// A wish whose path can't be looked at costs some seconds, a line in the audit log, and a thread as long as the file system is away.
+const (
+	firstDelay = 5 * time.Second
+	mostDelay  = time.Minute
+	maxLate    = 100 // more hold up all behind them
+)
+
+// delay is when a wish is tried again, and how long that is put off.
+type delay struct {
+	next time.Time
+	by   time.Duration
+}
+
+func (d delay) longer() delay {
+	d.by = min(max(2*d.by, firstDelay), mostDelay)
+	d.next = time.Now().Add(d.by)
+	return d
+}
+
+// matter is what a wish is about.
+type matter struct {
+	verb, log, path string
+	all             bool
+}
+
+// matterOf reads it; what can't be read may be about anything.
+func matterOf(e wish.Entry) matter {
+	var r struct {
+		Log  string `json:"log"`
+		Path string `json:"path"`
+		All  bool   `json:"all"`
+	}
+	if err := json.Unmarshal(e.Body, &r); err != nil || r.Log == "" {
+		return matter{verb: e.Verb, all: true}
+	}
+	return matter{e.Verb, r.Log, r.Path, r.All}
+}
+
+// touches tells whether it matters which of two wishes is done first. A pause or resume of all ends pauses of logs and exceptions, and has
+// nothing to do with the rest: it means logs to come, too.
+func (m matter) touches(n matter) bool {
+	switch {
+	case m.all && n.all:
+		return true
+	case m.all:
+		return n.verb == control.VerbPause || n.verb == control.VerbResume
+	case n.all:
+		return n.touches(m)
+	case m.path != "" && m.path == n.path, m.log == n.log:
+		return true
+	}
+	// A glob's name means all of its logs.
+	return strings.HasPrefix(m.log, n.log+".") || strings.HasPrefix(n.log, m.log+".")
 }
 
 // take does what a wish asks for. What can't be done now, but may be later, is an error.

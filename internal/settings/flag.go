@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/choria-io/fisk"
@@ -30,8 +31,9 @@ type boolText struct{ *flagText }
 func (boolText) IsBoolFlag() bool { return true }
 
 // Register gives a command a flag for each of its settings: --rotate-size for rotate_size. Destinations are
-// given as --destination name.setting=value, as often as needed. What is wrong with a value shows in [Load].
-func Register(cmd *fisk.CmdClause, command string) *Flags {
+// given as --destination name.setting=value, as often as needed. What is wrong with a value shows in [Load]. Those of hidden
+// are taken, and no help speaks of them: commands that share their settings don't use all of them.
+func Register(cmd *fisk.CmdClause, command string, hidden ...string) *Flags {
 	f := &Flags{}
 	destinations := false
 	for _, s := range All() {
@@ -45,6 +47,9 @@ func Register(cmd *fisk.CmdClause, command string) *Flags {
 		t := &flagText{name: s.Name}
 		f.texts = append(f.texts, t)
 		clause := cmd.Flag(flagName(s.Name), s.Help).PlaceHolder(s.placeholder())
+		if slices.Contains(hidden, s.Name) {
+			clause.Hidden()
+		}
 		if s.Type == Bool {
 			clause.SetValue(boolText{t})
 		} else {

@@ -170,7 +170,9 @@ func parseFile(r io.Reader, name string) (list []given, problems Problems) {
 		}
 		list = append(list, given{k, strings.TrimSpace(text), where})
 	}
-	if err := sc.Err(); err != nil {
+	if err := sc.Err(); errors.Is(err, bufio.ErrTooLong) {
+		problems = append(problems, fmt.Errorf("%s:%d: the line has more than %d bytes", name, n+1, maxLine))
+	} else if err != nil {
 		problems = append(problems, fmt.Errorf("%s:%d: %w", name, n+1, err))
 	}
 	return list, problems

@@ -2,7 +2,7 @@
 //
 // A wish is one file in a directory that only root, or the daemon's own user, may write. It is there
 // whole or not at all, and stays until the daemon has taken it: through the same checks and the same
-// authorization as a request on its socket, in the order in which they were recorded.
+// authorization as a request on its socket, in the order in which they were recorded wherever that matters.
 package wish
 
 import (
