@@ -270,6 +270,31 @@ logforward-receive
 	w.same()
 }
 
+// A purge takes what was never used, and nothing of a receiver or broker that has its files elsewhere: what it needs to go on, and what it set aside.
+func TestPurgeLeavesWhatAReceiverNeeds(t *testing.T) {
+	r := newRoot(t)
+	r.bring(deb(t, newer), "/tmp/new.deb")
+	r.must("dpkg", "-i", "/tmp/new.deb")
+	r.must("dpkg", "-P", "logforward")
+	if r.exists("/var/lib/logforward") {
+		t.Errorf("of what was never used there is: %s", r.sh("find /var/lib/logforward"))
+	}
+	r.must("dpkg", "-i", "/tmp/new.deb")
+	kept := []string{"/var/lib/logforward/receive/receive.db", "/var/lib/logforward/receive/cut/n1/app@1-2@3", "/var/lib/logforward/broker/jetstream/x"}
+	for _, file := range kept {
+		r.put(file, "x", 0o600)
+	}
+	out := r.must("dpkg", "-P", "logforward")
+	for _, file := range kept {
+		if !r.exists(file) {
+			t.Errorf("%s is gone", file)
+		}
+	}
+	if !strings.Contains(out, "stay in /var/lib/logforward/receive /var/lib/logforward/broker\n") || r.exists("/var/lib/logforward/received") || r.exists("/var/lib/logforward/forward") {
+		t.Errorf("%s\n%s", out, r.sh("find /var/lib/logforward"))
+	}
+}
+
 // units are understood by systemd, and expose little.
 func units(r *root) {
 	r.Helper()

@@ -19,11 +19,13 @@ purge)
 		/usr/share/logforward/machine/*) rm -f "$link" ;;
 		esac
 	done
-	rm -rf /var/lib/logforward/forward /var/lib/logforward/wishes /var/log/logforward /run/logforward /etc/choria/logforward
-	if [ -d /var/lib/logforward/received ] && [ -n "$(ls -A /var/lib/logforward/received)" ]; then
-		echo "logforward: received logs stay in /var/lib/logforward/received" >&2
-	else
-		rm -rf /var/lib/logforward
-	fi
+	rm -rf /var/lib/logforward/forward /var/lib/logforward/wishes /var/log/logforward /run/logforward /run/logforward-ensure /etc/choria/logforward
+	kept=
+	for dir in received receive broker; do
+		dir=/var/lib/logforward/$dir
+		rmdir "$dir" 2>/dev/null || [ ! -e "$dir" ] || kept="$kept $dir"
+	done
+	rmdir /var/lib/logforward 2>/dev/null || true
+	[ -z "$kept" ] || echo "logforward: received logs, and what a receiver or a broker needs to go on, stay in$kept" >&2
 	;;
 esac
