@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"syscall"
 	"time"
 
 	"logforward/internal/audit"
@@ -116,7 +114,7 @@ func permit(ctx context.Context, v *values, verb string, by asker) error {
 // clocks is for how long beyond its time to live a request is remembered: its clock may be ahead.
 const clocks = 2 * time.Minute
 
-// record adds to the daemon's audit log. What root makes there is the daemon's user's, or it could write no more.
+// record adds to the daemon's audit log.
 func record(v *values, d audit.Decision) error {
 	file := v.Text("audit_log")
 	if file == "" {
@@ -127,14 +125,6 @@ func record(v *values, d audit.Decision) error {
 	if err != nil {
 		return err
 	}
-	_, before := os.Stat(file)
 	log := audit.New(file, identity, 1<<62, 0) // when the next file begins is the daemon's to say
-	if err := errors.Join(log.Record(d), log.Close()); err != nil {
-		return err
-	}
-	if dir, err := os.Stat(filepath.Dir(file)); err == nil && before != nil && os.Geteuid() == 0 {
-		s := dir.Sys().(*syscall.Stat_t)
-		return os.Lchown(file, int(s.Uid), int(s.Gid))
-	}
-	return nil
+	return errors.Join(log.Record(d), log.Close())
 }

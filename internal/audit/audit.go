@@ -179,13 +179,30 @@ func (l *Log) open() error {
 		err = f.Chmod(mode)
 	}
 	if err == nil {
-		err = errors.Join(endLine(f, info.Size()), syncDir(dir))
+		err = errors.Join(give(f, info, dir), endLine(f, info.Size()), syncDir(dir))
 	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
 	l.f = f
 	return nil
+}
+
+// give has a file of root's belong to the directory's owner: what root writes there, before an apply say, is the log of a daemon that
+// isn't root, and could write no more. By the descriptor, for that owner may put another file in its place at any time.
+func give(f *os.File, info os.FileInfo, dir string) error {
+	if os.Geteuid() != 0 || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		return nil
+	}
+	of, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner := of.Sys().(*syscall.Stat_t)
+	if owner.Uid == 0 {
+		return nil
+	}
+	return f.Chown(int(owner.Uid), int(owner.Gid))
 }
 
 // endLine ends the line that a loss of power, or of the process, has cut short: the next one would be unreadable with it.

@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -284,5 +285,36 @@ func TestFilesThatAreNeededStay(t *testing.T) {
 	write(each * 2 * most * 2)
 	if got := count(); got != 2*most || l.Lost() == 0 {
 		t.Errorf("%d files, %d lost", got, l.Lost())
+	}
+}
+
+// What root writes for a daemon of another user is that user's, also where a process that was killed had left it root's.
+func TestWhatRootWritesIsTheDirectorysOwners(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "audit.log")
+	for _, there := range []bool{false, true} {
+		_ = os.Remove(file)
+		if there {
+			if err := os.WriteFile(file, nil, 0o640); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chown(dir, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		l := New(file, "n1", 0, 0)
+		if err := errors.Join(l.Record(Decision{Action: "apply", Allowed: true}), l.Close()); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := info.Sys().(*syscall.Stat_t); s.Uid != 65534 || s.Gid != 65534 || info.Mode().Perm() != 0o640 {
+			t.Errorf("there already: %v; it is of %d:%d, %v", there, s.Uid, s.Gid, info.Mode())
+		}
 	}
 }
