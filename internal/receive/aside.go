@@ -31,13 +31,17 @@ func (r *Receiver) dropCovered(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		covered, err := r.covered(ctx, records, key, c)
+		covered, err := r.covered(ctx, records, filepath.Join(r.config.State, path), key, c)
 		if err != nil {
 			r.logger.Debug("what was set aside isn't looked after now", "error", err)
 			return nil
 		}
 		if covered {
-			if err := r.disk.remove(filepath.Join(r.config.State, path)); err != nil {
+			path := filepath.Join(r.config.State, path)
+			if err := r.dropNote(path); err != nil { // first: nothing else would look for it
+				return err
+			}
+			if err := r.disk.remove(path); err != nil {
 				return err
 			}
 		}
@@ -64,7 +68,20 @@ func parseAside(path string) (key string, c aside, ok bool) {
 	return filepath.Base(filepath.Dir(path)) + "." + parts[0], c, true
 }
 
-func (r *Receiver) covered(ctx context.Context, records *broker.Records, key string, c aside) (bool, error) {
+// covered tells whether all of what was set aside under a path is central: by its note, which knows each run of positions, or by its name, which knows the last.
+func (r *Receiver) covered(ctx context.Context, records *broker.Records, path, key string, c aside) (bool, error) {
+	runs := []aside{c}
+	if n := r.noteOf(path); n.read() == nil {
+		for i := range n.Pieces {
+			runs = append(runs, aside{n.Pieces[i].Epoch, n.Pieces[i].From, n.Pieces[i].To})
+		}
+		if slices.ContainsFunc(n.Back, func(b *putBack) bool { return !b.Done }) {
+			return false, nil
+		}
+		if st, err := os.Stat(path); err == nil && n.whole(st.Size()) {
+			runs = runs[1:]
+		}
+	}
 	lo, err := r.state.log(key)
 	if err != nil {
 		r.logger.Error("state", "error", err)
@@ -74,7 +91,9 @@ func (r *Receiver) covered(ctx context.Context, records *broker.Records, key str
 	}
 	// Its own file: where another receiver's range lies behind, the record decides.
 	m := &lo.Committed
-	if m.File != "" && m.Place.Epoch == c.epoch && max(m.From, m.Behind) <= c.from && m.Place.Position >= c.to {
+	if !slices.ContainsFunc(runs, func(c aside) bool {
+		return m.File == "" || m.Place.Epoch != c.epoch || max(m.From, m.Behind) > c.from || m.Place.Position < c.to
+	}) {
 		return true, nil
 	}
 	value, _, err := records.Get(ctx, key)
@@ -94,10 +113,11 @@ func (r *Receiver) covered(ctx context.Context, records *broker.Records, key str
 			said = append(said, x)
 		}
 	}
-	if !rec.holds(c, r.config.Name, said) { // a ledger is long, and read only where it may matter
-		return false, nil
+	held := func(own []span) bool {
+		return !slices.ContainsFunc(runs, func(c aside) bool { return !rec.holds(c, r.config.Name, own) })
 	}
-	return rec.holds(c, r.config.Name, r.committedRanges(lo)), nil
+	// A ledger is long, and read only where it may matter.
+	return held(said) && held(r.committedRanges(lo)), nil
 }
 
 // committedRanges are those of a log's positions that this receiver's files hold, by its state and its ledger.

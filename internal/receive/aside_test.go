@@ -10,7 +10,7 @@ import (
 // asideSite has a receiver whose last commit was cut back and set aside, because of what change made of the record.
 func asideSite(t *testing.T, change func(rec *record, n *node)) (*site, *node) {
 	t.Helper()
-	s := newSite(t, func(c *Config) { c.Sweep = time.Hour })
+	s := newSite(t, func(c *Config) { c.Sweep, c.leaveCuts = time.Hour, true })
 	n := s.node("web1", "syslog")
 	s.steady(n, "committed\n")
 	f := s.crashAt(opPrepare, true)

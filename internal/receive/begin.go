@@ -207,7 +207,7 @@ func (p *partition) reopen(l *log) error {
 		case err != nil:
 			return err
 		default:
-			l.file, l.from, l.offset, l.behind = f, m.From, m.Offset, m.Behind
+			l.file, l.from, l.offset, l.behind, l.before = f, m.From, m.Offset, m.Behind, m.Before
 			if !same(&l.cur.Place, &m.Place) || m.From == m.Place.Position { // the ledger doesn't tell of the range yet
 				l.from = unplaced
 			}
@@ -302,7 +302,12 @@ func (p *partition) reopenLedger(l *log) error {
 	}
 	p.damaged(l, f.name, 0, size, err)
 	if l.file != nil { // the line of its range may be among those that are gone
-		l.note(Entry{Time: p.r.now(), Event: EventRange, Epoch: m.Place.Epoch, From: m.From, File: m.File, Offset: m.Offset})
+		l.note(Entry{Time: p.r.now(), Event: EventRange, Epoch: m.Place.Epoch, From: m.From, File: m.File, Offset: m.Offset, Digest: m.Before})
+		if offset := m.Size - int64(m.Place.Position-m.Behind); m.Behind > 0 { // else what lies behind the gap had positions that were lost
+			unknown := int64(-1)
+			l.note(Entry{Time: p.r.now(), Event: EventGap, Epoch: m.Place.Epoch, From: m.From + uint64(offset-m.Offset), To: m.Behind, File: m.File, Offset: offset,
+				Cause: "the ledger that told of it is damaged", Bytes: &unknown})
+		}
 	}
 	return nil
 }
@@ -391,6 +396,10 @@ func (p *partition) setAside(l *log, name string, from, to int64) error {
 		}
 		defer src.Close()
 		path := filepath.Join(dir, fmt.Sprintf("%s@%d-%d@%d", token, l.local.Prepared.Place.Epoch, l.local.Prepared.Place.Position, to-from))
+		pieces, gaps := p.piecesOf(l, name, from, to)
+		if err := p.r.noteAside(path, pieces, gaps); err != nil {
+			return fmt.Errorf("set aside: %w", err)
+		}
 		dst, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 		if err != nil {
 			return fmt.Errorf("set aside: %w", err)

@@ -37,6 +37,13 @@ const (
 	opBeat       = "heartbeat"
 	opLook       = "look at files"
 	opRetire     = "retire a stream"
+
+	opBackName    = "name what is put back"
+	opBackWrite   = "write what is put back"
+	opBackPrepare = "prepare what is put back"
+	opBackRecord  = "record what is put back"
+	opBackLine    = "tell the ledger what is put back"
+	opBackCommit  = "commit what is put back"
 )
 
 // disk is every operation of this package on files. fault, where set, is asked before each

@@ -156,6 +156,12 @@ func extents(entries []Entry) []Extent {
 					}
 				}
 			}
+		case EventBack:
+			if len(past[e.File]) > 0 {
+				continue // said again, because of a crash
+			}
+			past[e.File] = append(past[e.File], len(all))
+			all = append(all, Extent{Epoch: e.Epoch, From: e.From, File: e.File, End: e.Size, Since: e.Time.UTC(), before: proofOf(e.Digest), after: proofOf(e.After)})
 		case EventDamage: // nothing more goes into it; what is left of it can be read
 			past[e.File] = append(past[e.File], open[e.File]...)
 			delete(open, e.File)

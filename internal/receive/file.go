@@ -2,6 +2,7 @@ package receive
 
 import (
 	"container/list"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -166,6 +167,12 @@ func (n *naming) closedName(open string, t time.Time, i int) string {
 		name += fmt.Sprintf("-%d", i+1)
 	}
 	return name + n.ext
+}
+
+// backName is a name for a file of what was set aside and is put back. Chance makes it unique: it is written down before the file is made, and whoever
+// does that after a crash must not meet another's file under it.
+func (n *naming) backName(identity, log string, t time.Time) string {
+	return n.fill(n.stem, identity, log, t) + "@" + n.receiver + "@back-" + rand.Text()[:12] + n.ext
 }
 
 // ledgerName is the i-th name to try for a log's ledger.

@@ -20,6 +20,7 @@ const (
 	EventRepair = "repair" // the node knew more to be central than this receiver did
 	EventDamage = "damage" // a central file was found missing, or shorter than what was committed to it
 	EventExpire = "expire" // retention deleted a file
+	EventBack   = "back"   // a range that was set aside, and of which there was no other copy, is the whole of File
 )
 
 // Entry is one line of a log's ledger: <output>/<identity>/<log>@ledger.jsonl, one JSON
@@ -40,10 +41,12 @@ type Entry struct {
 	// Digest is the epoch's running digest, as the node computed it: before From of a range, of a gap and where it begins anew, before To at an end
 	// and a close. [Verify] computes it once more. Older ledgers have none.
 	Digest *chunk.Digest `json:"digest,omitempty"`
-	Bytes  *int64        `json:"bytes,omitempty"` // gap: lost bytes as far as known; -1: unknown
-	Exact  bool          `json:"exact,omitempty"` // gap: Bytes is no estimate
-	Found  *time.Time    `json:"found,omitempty"` // gap: when the node found it
-	Path   string        `json:"path,omitempty"`  // gap: the node's file
+	// After is the running digest before To of what was put back, whose Digest is the one before From.
+	After *chunk.Digest `json:"after,omitempty"`
+	Bytes *int64        `json:"bytes,omitempty"` // gap: lost bytes as far as known; -1: unknown
+	Exact bool          `json:"exact,omitempty"` // gap: Bytes is no estimate
+	Found *time.Time    `json:"found,omitempty"` // gap: when the node found it
+	Path  string        `json:"path,omitempty"`  // gap: the node's file
 }
 
 // line is the entry as it stands in the file.

@@ -12,12 +12,13 @@ import (
 type log struct {
 	key, identity, name string
 
-	cur    cursor // everything appended
-	file   *file  // nil: begun at the next byte
-	from   uint64 // first position of cur's epoch in file
-	offset int64  // of from in file
-	behind uint64 // position behind the last gap since from; 0: there is none
-	ledger *file  // nil: begun with the file
+	cur    cursor        // everything appended
+	file   *file         // nil: begun at the next byte
+	from   uint64        // first position of cur's epoch in file
+	offset int64         // of from in file
+	behind uint64        // position behind the last gap since from; 0: there is none
+	before *chunk.Digest // running digest before from; nil: not known
+	ledger *file         // nil: begun with the file
 
 	local local       // as it is in the state
 	heard chunk.Place // what another receiver learnt, where that is further
@@ -73,9 +74,9 @@ func (l *log) learnt() *chunk.Place {
 func (l *log) mark() mark {
 	m := mark{Place: l.cur.Place, Forked: l.cur.forked}
 	if l.file != nil {
-		m.File, m.Size, m.From, m.Offset, m.Behind, m.Opened = l.file.name, l.file.size, l.from, l.offset, l.behind, l.file.opened
+		m.File, m.Size, m.From, m.Offset, m.Behind, m.Before, m.Opened = l.file.name, l.file.size, l.from, l.offset, l.behind, l.before, l.file.opened
 		if l.from == unplaced {
-			m.From, m.Offset, m.Behind = m.Place.Position, m.Size, 0
+			m.From, m.Offset, m.Behind, m.Before = m.Place.Position, m.Size, 0, nil
 		}
 	}
 	if l.ledger != nil {
@@ -144,7 +145,7 @@ func (p *partition) take(l *log, ch *chunk.Chunk, skip uint64) error {
 		l.note(Entry{Time: now, Event: EventEpoch, Epoch: ch.Epoch, Predecessor: ch.Predecessor})
 	}
 	if newEpoch || l.from == unplaced {
-		l.from, l.offset, l.behind = l.cur.Position, start, 0
+		l.from, l.offset, l.behind, l.before = l.cur.Position, start, 0, &before
 		if newEpoch {
 			l.from = 0
 		}

@@ -24,7 +24,8 @@ import (
 // must be in order, and as long as the broker has lost nothing, one receiver must have committed each byte.
 //
 // One thing is allowed: where the broker has lost what it acknowledged, a receiver may have cut, because the record named another's range
-// in its place, what only one who is away knew to be committed. It lies where it was set aside then, until the product's own rule drops that.
+// in its place, what only one who is away knew to be committed. It lies where it was set aside then, until the product's own rule drops that, or puts it
+// back: in the end it must be in a file.
 
 // modelLength is how many positions the log has.
 const modelLength = 40
@@ -83,6 +84,7 @@ type modelReceiver struct {
 	synced int
 	state  local
 	asides []modelAside
+	backs  []*modelBack
 
 	// In memory; working: a term runs.
 	working  bool
@@ -93,6 +95,7 @@ type modelReceiver struct {
 	heard    chunk.Place
 	from     uint64
 	offset   int64
+	before   *chunk.Digest
 	acks     []*modelMessage
 	step     string // of the commit under way: "", prepared, sent, landed
 	mark     mark
@@ -287,7 +290,7 @@ func (r *modelReceiver) begin(m *model, i int, owner bool) {
 		}
 		r.file, r.at, r.synced = r.file[:size], r.at[:size], size
 	}
-	r.from, r.offset = lo.Committed.From, lo.Committed.Offset
+	r.from, r.offset, r.before = lo.Committed.From, lo.Committed.Offset, lo.Committed.Before
 	if lo.Committed.File == "" || lo.Committed.From == lo.Committed.Place.Position || !same(&r.cur.Place, &lo.Committed.Place) {
 		r.from = unplaced
 	}
@@ -320,7 +323,8 @@ func (r *modelReceiver) deliver(m *model) {
 		switch v {
 		case take:
 			if r.from == unplaced {
-				r.from, r.offset = r.cur.Position, int64(len(r.file))
+				digest := r.cur.Digest
+				r.from, r.offset, r.before = r.cur.Position, int64(len(r.file)), &digest
 			}
 			for p := msg.chunk.Position + skip; p < msg.chunk.End(); p++ {
 				r.file, r.at = append(r.file, m.data[p]), append(r.at, p)
@@ -347,13 +351,13 @@ func (r *modelReceiver) commit(m *model, i int) {
 	}
 	switch r.step {
 	case "":
-		m1 := mark{Place: r.cur.Place, From: r.from, Offset: r.offset, Size: int64(len(r.file)), Revision: r.rev,
+		m1 := mark{Place: r.cur.Place, From: r.from, Offset: r.offset, Before: r.before, Size: int64(len(r.file)), Revision: r.rev,
 			Base: base{r.rec.Place.Epoch, r.rec.Place.Position, r.rec.Place.Digest}}
 		if len(r.file) > 0 {
 			m1.File = "f"
 		}
 		if r.from == unplaced {
-			m1.From, m1.Offset = m1.Place.Position, m1.Size
+			m1.From, m1.Offset, m1.Before = m1.Place.Position, m1.Size, nil
 		}
 		if same(&m1.Place, &r.state.Committed.Place) && len(r.acks) == 0 {
 			return
@@ -443,6 +447,8 @@ func (m *model) turn(faults bool) {
 		r.begin(m, i, true)
 	case what < 89:
 		r.begin(m, i, false)
+	case what < 90:
+		r.putBack(m, false)
 	case what < 92:
 		r.frozen = 1 + m.rng.IntN(30)
 	case what < 95:
@@ -469,7 +475,7 @@ func (m *model) turn(faults bool) {
 func (m *model) check() {
 	m.sweep()
 	for p := uint64(0); p < m.confirmed; p++ {
-		if !slices.ContainsFunc(m.receivers, func(r *modelReceiver) bool { return slices.Contains(r.at, p) }) && !m.isAside(p) {
+		if !slices.ContainsFunc(m.receivers, func(r *modelReceiver) bool { return slices.Contains(r.at, p) || r.isBack(p) }) && !m.isAside(p) {
 			m.fail("position %d is confirmed, and in no file", p)
 			return
 		}
@@ -500,6 +506,10 @@ func (m *model) quiesce() {
 	for i, r := range m.receivers {
 		r.begin(m, i, false)
 	}
+	for _, r := range m.receivers {
+		r.putBack(m, true)
+	}
+	m.sweep()
 }
 
 func (m *model) verdict() {
@@ -515,9 +525,19 @@ func (m *model) verdict() {
 			have[p] = true
 		}
 	}
+	for _, r := range m.receivers {
+		for _, b := range r.backs {
+			if m.lossless {
+				m.fail("%s: %d-%d was put back, and the broker has lost nothing", r.name, b.From, b.To)
+			}
+			for p := b.From; p < b.To && b.Done; p++ {
+				have[p] = true
+			}
+		}
+	}
 	for p := range uint64(modelLength) {
-		if !have[p] && !m.isAside(p) {
-			m.fail("position %d is in no file", p)
+		if !have[p] {
+			m.fail("position %d is in no file, only set aside: %t", p, m.isAside(p))
 		}
 	}
 	if !m.lossless || m.rec == nil {
@@ -579,7 +599,7 @@ func TestModelOfOwnershipAndCommit(t *testing.T) {
 	if os.Getenv("LOGFORWARD_SEED") != "" {
 		schedules = 1
 	}
-	lossless, aside := 0, 0
+	lossless, aside, back := 0, 0, 0
 	for i := range schedules {
 		m := newModel(seed + uint64(i))
 		if broken := m.run(50 + int(m.rng.Uint64N(400))); broken != "" {
@@ -592,11 +612,14 @@ func TestModelOfOwnershipAndCommit(t *testing.T) {
 			lossless++
 		}
 		if m.aside {
-			t.Logf("LOGFORWARD_SEED=%d: what was confirmed lay only where it was set aside", seed+uint64(i))
+			t.Logf("LOGFORWARD_SEED=%d: what was confirmed lay only where it was set aside, until it was put back", seed+uint64(i))
 			aside++
 		}
+		if slices.ContainsFunc(m.receivers, func(r *modelReceiver) bool { return len(r.backs) > 0 }) {
+			back++
+		}
 	}
-	t.Logf("%d schedules, %d of them without a loss of the broker, %d with something that was only set aside", schedules, lossless, aside)
+	t.Logf("%d schedules, %d of them without a loss of the broker, %d with something that was only set aside, %d with something that was put back", schedules, lossless, aside, back)
 	if aside > 2+schedules/5000 {
 		t.Errorf("in %d of %d schedules something was only set aside", aside, schedules)
 	}

@@ -71,8 +71,11 @@ func Ledger(path string) ([]Entry, error) {
 		return nil, err
 	}
 	defer f.Close()
-	var entries []Entry
-	r := bufio.NewReader(f)
+	return readLedger(f, path)
+}
+
+func readLedger(from io.Reader, path string) (entries []Entry, err error) {
+	r := bufio.NewReader(from)
 	for n := 1; ; n++ {
 		b, err := r.ReadBytes('\n')
 		if err == io.EOF {

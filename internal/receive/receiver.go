@@ -62,7 +62,8 @@ type Config struct {
 	Registerer prometheus.Registerer
 	Now        func() time.Time // for tests
 
-	fault func(op string, done bool) error
+	fault     func(op string, done bool) error
+	leaveCuts bool // nothing is put back: for tests of what is kept
 }
 
 func (c *Config) setDefaults() error {

@@ -37,6 +37,10 @@ type span struct {
 	Behind uint64 `json:"behind,omitempty"`
 	// Since is when its first byte was committed.
 	Since time.Time `json:"since,omitzero"`
+	// Digest is the epoch's running digest before From; nil: an older version wrote it. It proves what was set aside and ends there.
+	Digest *chunk.Digest `json:"digest,omitempty"`
+	// Back: it was set aside, and put back since. It says nothing of what its receiver has prepared, nor of how old its state is.
+	Back bool `json:"back,omitempty"`
 }
 
 // extend brings the last range up to a mark of this receiver, or adds one.
@@ -44,9 +48,9 @@ func (r *record) extend(receiver string, m *mark, now time.Time) {
 	if m.File == "" || m.From == m.Place.Position {
 		return
 	}
-	s := span{Receiver: receiver, File: m.File, Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, Offset: m.Offset, Behind: m.Behind, Since: now.UTC()}
+	s := span{Receiver: receiver, File: m.File, Epoch: m.Place.Epoch, From: m.From, To: m.Place.Position, Offset: m.Offset, Behind: m.Behind, Since: now.UTC(), Digest: m.Before}
 	if n := len(r.Ranges); n > 0 {
-		if l := r.Ranges[n-1]; l.Receiver == receiver && l.Epoch == s.Epoch && l.From == s.From {
+		if l := r.Ranges[n-1]; l.Receiver == receiver && l.Epoch == s.Epoch && l.From == s.From && !l.Back {
 			ranges := append([]span(nil), r.Ranges...)
 			s.Since = l.Since
 			ranges[n-1] = s
@@ -62,7 +66,9 @@ func (r *record) extend(receiver string, m *mark, now time.Time) {
 func bounded(ranges []span) []span {
 	last := make(map[string]int)
 	for i, s := range ranges {
-		last[s.Receiver] = i
+		if !s.Back {
+			last[s.Receiver] = i
+		}
 	}
 	over := len(ranges) - maxRanges
 	if over <= 0 {
@@ -70,7 +76,7 @@ func bounded(ranges []span) []span {
 	}
 	kept := ranges[:0:0]
 	for i, s := range ranges {
-		if over > 0 && last[s.Receiver] != i {
+		if over > 0 && (s.Back || last[s.Receiver] != i) {
 			over--
 			continue
 		}
@@ -85,7 +91,7 @@ func (r *record) merge(more []span) {
 next:
 	for _, s := range more {
 		for i, old := range ranges {
-			if old.Receiver == s.Receiver && old.Epoch == s.Epoch && old.From == s.From {
+			if old.Receiver == s.Receiver && old.Epoch == s.Epoch && old.From == s.From && old.Back == s.Back {
 				if s.To > old.To {
 					ranges[i] = s
 				}
@@ -116,7 +122,7 @@ func (r *record) covers(receiver string, m *mark) bool {
 		return r.Place.Epoch == m.Place.Epoch && r.Place.Position >= m.Place.Position
 	}
 	for _, s := range r.Ranges {
-		if s.Receiver == receiver && s.Epoch == m.Place.Epoch && s.From == m.From && s.To >= m.Place.Position {
+		if s.Receiver == receiver && !s.Back && s.Epoch == m.Place.Epoch && s.From == m.From && s.To >= m.Place.Position {
 			return true
 		}
 	}
@@ -128,7 +134,7 @@ func (r *record) covers(receiver string, m *mark) bool {
 func (r *record) beyond(receiver string, lo *local) bool {
 	m := &lo.Committed
 	for _, s := range r.Ranges {
-		if s.Receiver != receiver || s.File == "" {
+		if s.Receiver != receiver || s.File == "" || s.Back {
 			continue
 		}
 		// A state that knows no place may be a new one, in the place of one that was lost: of that are the ranges.

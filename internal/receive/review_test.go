@@ -132,7 +132,7 @@ func TestLateRecordUpdateCantLandWhereItsBytesAreGone(t *testing.T) {
 }
 
 func TestCutTailIsSetAsideUntilARangeCoversIt(t *testing.T) {
-	s := newSite(t, nil)
+	s := newSite(t, func(c *Config) { c.leaveCuts = true })
 	n := s.node("web1", "syslog")
 	s.steady(n, "committed\n")
 	f := s.crashAt(opPrepare, true)

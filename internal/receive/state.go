@@ -28,9 +28,11 @@ type mark struct {
 	From   uint64      `json:"from,omitempty"`   // first position of this epoch's range in File
 	Offset int64       `json:"offset,omitempty"` // of From in File
 	Behind uint64      `json:"behind,omitempty"` // position behind the range's last gap; 0: there is none
-	Opened time.Time   `json:"opened,omitzero"`  // when File was begun
-	Ledger int64       `json:"ledger,omitempty"` // size of the ledger
-	Forked bool        `json:"forked,omitempty"` // nothing more is taken in this epoch
+	// Before is the running digest before From, where a range has begun; nil: an older version wrote it.
+	Before *chunk.Digest `json:"before,omitempty"`
+	Opened time.Time     `json:"opened,omitzero"`  // when File was begun
+	Ledger int64         `json:"ledger,omitempty"` // size of the ledger
+	Forked bool          `json:"forked,omitempty"` // nothing more is taken in this epoch
 	// Revision is what the record's update expected: a record beyond it that doesn't cover the mark never will.
 	Revision uint64 `json:"revision,omitempty"`
 	// Base is the record's place that the update was to replace: everything before it was committed.

@@ -75,6 +75,9 @@ func (r *Receiver) sweepOnce(ctx context.Context) error {
 		}
 	}
 	r.swept = true
+	if !r.config.leaveCuts {
+		all = append(all, r.putBackAll(ctx))
+	}
 	return errors.Join(append(all, r.dropCovered(ctx))...)
 }
 

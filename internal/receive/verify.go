@@ -211,9 +211,6 @@ func newVerifier(identity, log string) *verifier {
 	return &verifier{Verification: Verification{Identity: identity, Log: log}, known: make(map[place][]chunk.Digest), positions: make(map[uint64][]uint64), ends: make(map[string]uint64)}
 }
 
-// covered is a range of positions that something is known of.
-type covered struct{ epoch, from, to uint64 }
-
 // know takes a digest, if it is of the bytes before the position: behind a gap it isn't, and a receiver that was stopped may have bytes there.
 func (v *verifier) know(epoch, position uint64, p proof) {
 	at := place{epoch, position}
