@@ -120,16 +120,20 @@ func TestWhatIsNotProvedStaysAside(t *testing.T) {
 				rec.Ranges = append(rec.Ranges, span{Receiver: "r2", File: "x", Epoch: 1, From: rec.Place.Position, To: rec.Place.Position + 5})
 			})
 			s.startReceiver()
-			eventually(t, "set aside", func() (bool, string) { return len(cutFiles(t, s)) == 1, "" })
+			eventually(t, "set aside", func() (bool, string) {
+				cut := cutFiles(t, s)
+				return len(cut) == 1 && cut[0] != "", fmt.Sprintf("%q", cut)
+			})
 			for range 3 {
 				s.must(s.r.putBackAll(t.Context()))
 			}
 			if kept := cutFiles(t, s); len(kept) != 1 || kept[0] != "only copy\n" {
 				t.Errorf("set aside: %q", kept)
 			}
-			if got, _ := n.central(); string(got) != "one\n" {
-				t.Errorf("central: %q", got)
-			}
+			eventually(t, "cut", func() (bool, string) { // right behind setting it aside
+				got, err := n.central()
+				return string(got) == "one\n", fmt.Sprintf("%q %v", got, err)
+			})
 		})
 	}
 }

@@ -26,8 +26,10 @@ func Cat(w io.Writer, outputs []string, identity, log string) (missing int, err 
 		return missing, err
 	}
 	defer closePieces(pieces)
-	for _, p := range pieces {
-		err := p.copyTo(w)
+	var open central
+	defer open.close()
+	for i := range pieces {
+		err := open.copyTo(w, &pieces[i])
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotOurs) {
 			missing++
 			continue
@@ -59,23 +61,25 @@ func Holes(outputs []string, identity, log string) (holes []Part, expired int, e
 		return nil, 0, err
 	}
 	defer closePieces(pieces)
-	for i := range pieces {
-		p := &pieces[i]
-		if p.file == nil {
-			f, err := OpenCentral(p.Output, p.File)
+	for _, of := range byFile(pieces) {
+		there := true
+		if of[0].file == nil {
+			f, err := OpenCentral(of[0].Output, of[0].File)
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotOurs) {
-				gone, err := v.expired(pieces[i : i+1])
-				if err != nil {
+				if there, err = v.expired(of); err != nil {
 					return nil, 0, err
-				}
-				if !gone {
-					v.part(Damaged, &p.Extent, p.from, p.to, notThere)
 				}
 			} else if err == nil { // what can't be read is Cat's to say
 				f.Close()
 			}
 		}
-		v.cover(p.Epoch, p.from, p.to)
+		for i := range of {
+			p := &of[i]
+			if !there {
+				v.part(Damaged, &p.Extent, p.from, p.to, notThere)
+			}
+			v.cover(p.Epoch, p.from, p.to)
+		}
 	}
 	v.absent(absent)
 	v.holes()
@@ -126,6 +130,7 @@ func choose(extents []Extent, files []*os.File) (all []piece, missing int, err e
 		}
 		return cmp.Or(cmp.Compare(y.Epoch, x.Epoch), cmp.Compare(y.From, x.From))
 	})
+	epochs := make(map[uint64]*taken)
 	for _, i := range order {
 		x := extents[i]
 		if x.End < 0 {
@@ -135,10 +140,15 @@ func choose(extents []Extent, files []*os.File) (all []piece, missing int, err e
 			}
 		}
 		used := false
-		for _, free := range uncovered(all, x.Epoch, x.From, x.From+uint64(x.End-x.Offset)) {
-			all = append(all, piece{Extent: x, from: free[0], to: free[1], file: files[i]})
-			used = true
+		t := epochs[x.Epoch]
+		if t == nil {
+			t = new(taken)
+			epochs[x.Epoch] = t
 		}
+		t.add(x.From, x.From+uint64(x.End-x.Offset), func(from, to uint64) {
+			all = append(all, piece{Extent: x, from: from, to: to, file: files[i]})
+			used = true
+		})
 		if !used && files[i] != nil {
 			files[i].Close()
 		}
@@ -155,31 +165,6 @@ func sizeOf(f *os.File, atLeast int64) (int64, error) {
 		return 0, err
 	}
 	return max(st.Size(), atLeast), nil
-}
-
-// uncovered are the parts of a range that no piece has.
-func uncovered(all []piece, epoch, from, to uint64) [][2]uint64 {
-	left := [][2]uint64{{from, to}}
-	for _, p := range all {
-		if p.Epoch != epoch {
-			continue
-		}
-		var rest [][2]uint64
-		for _, l := range left {
-			if p.to <= l[0] || p.from >= l[1] {
-				rest = append(rest, l)
-				continue
-			}
-			if l[0] < p.from {
-				rest = append(rest, [2]uint64{l[0], p.from})
-			}
-			if p.to < l[1] {
-				rest = append(rest, [2]uint64{p.to, l[1]})
-			}
-		}
-		left = rest
-	}
-	return slices.DeleteFunc(left, func(l [2]uint64) bool { return l[0] >= l[1] })
 }
 
 // lookAt reads the ledgers, and opens the files of the extents that have no end. A receiver may close such a file meanwhile, and
@@ -212,8 +197,12 @@ func lookAt(outputs []string, identity, log string) ([]Extent, []*os.File, error
 			closeFiles(files)
 			return nil, nil, err
 		}
+		still := make(map[Extent]bool, len(again))
+		for _, x := range again {
+			still[x] = true
+		}
 		for i, x := range extents {
-			if files[i] != nil && !slices.Contains(again, x) {
+			if files[i] != nil && !still[x] {
 				sure = false
 			}
 		}
@@ -241,7 +230,43 @@ func closePieces(pieces []piece) {
 	}
 }
 
-func (p *piece) copyTo(w io.Writer) error {
+// central is the central file that was read last: its pieces follow each other, and there may be very many.
+type central struct {
+	output, name string
+	f            io.ReadCloser
+	at           int64
+}
+
+func (c *central) close() {
+	if c.f != nil {
+		c.f.Close()
+		c.f = nil
+	}
+}
+
+// seek goes to an offset of a file.
+func (c *central) seek(output, name string, at int64) error {
+	if c.f == nil || c.output != output || c.name != name || at < c.at {
+		c.close()
+		f, err := OpenCentral(output, name)
+		if err != nil {
+			return err
+		}
+		*c = central{output, name, f, 0}
+	}
+	if s, ok := c.f.(io.Seeker); ok {
+		if _, err := s.Seek(at, io.SeekStart); err != nil {
+			return err
+		}
+	} else if _, err := io.CopyN(io.Discard, c.f, at-c.at); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	c.at = at
+	return nil
+}
+
+// copyTo copies a piece.
+func (c *central) copyTo(w io.Writer, p *piece) error {
 	at := p.Offset + int64(p.from-p.From)
 	length := int64(p.to - p.from)
 	if p.file != nil {
@@ -251,19 +276,13 @@ func (p *piece) copyTo(w io.Writer) error {
 		}
 		return err
 	}
-	f, err := OpenCentral(p.Output, p.File)
-	if err != nil {
+	if err := c.seek(p.Output, p.File, at); err != nil {
 		return err
 	}
-	defer f.Close()
-	if s, ok := f.(io.Seeker); ok {
-		if _, err := s.Seek(at, io.SeekStart); err != nil {
-			return err
-		}
-	} else if _, err := io.CopyN(io.Discard, f, at); err != nil {
-		return fmt.Errorf("%s: %w", p.File, err)
-	}
-	if _, err := io.CopyN(w, f, length); err != nil {
+	n, err := io.CopyN(w, c.f, length)
+	c.at += n
+	if err != nil {
+		c.close()
 		return fmt.Errorf("%s ends before %d: %w", p.File, at+length, err)
 	}
 	return nil

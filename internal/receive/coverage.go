@@ -52,5 +52,49 @@ func (c coverage) without(epoch, from, to uint64) (left []covered) {
 	return left
 }
 
+// end is where the range ends that a position lies in; 0: it is in none.
+func (c coverage) end(epoch, position uint64) uint64 {
+	left := c.without(epoch, position, position+1)
+	if len(left) > 0 {
+		return 0
+	}
+	i, found := slices.BinarySearchFunc(c, covered{epoch, position, 0}, func(a, b covered) int {
+		return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.from, b.from))
+	})
+	if !found {
+		i--
+	}
+	return c[i].to
+}
+
 // has tells whether all of a range is in the set.
 func (c coverage) has(epoch, from, to uint64) bool { return len(c.without(epoch, from, to)) == 0 }
+
+// taken is the positions of an epoch that some piece has. Ranges are added in any order, and mostly in falling order ([choose]): so they are
+// kept in that, and most come to the end.
+type taken struct{ ranges []covered } // no two touch or overlap
+
+// add takes a range, and says which parts of it nobody had.
+func (t *taken) add(from, to uint64, free func(from, to uint64)) {
+	if from >= to {
+		return
+	}
+	// Those that touch or overlap it: [first, behind).
+	first, _ := slices.BinarySearchFunc(t.ranges, to, func(x covered, to uint64) int { return cmp.Compare(to, x.from) })
+	behind := first
+	at := to
+	low, high := from, to
+	for behind < len(t.ranges) && t.ranges[behind].to >= from {
+		x := t.ranges[behind]
+		if x.to < at {
+			free(x.to, at)
+		}
+		at = min(at, x.from)
+		low, high = min(low, x.from), max(high, x.to)
+		behind++
+	}
+	if from < at {
+		free(from, at)
+	}
+	t.ranges = slices.Replace(t.ranges, first, behind, covered{0, low, high})
+}

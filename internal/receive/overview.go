@@ -218,10 +218,16 @@ func (l *Located) AddLedgers(outputs []string, identity, log string) error {
 	if err != nil {
 		return err
 	}
+	known := make(map[place]bool, len(l.Locations)+len(extents))
+	for _, o := range l.Locations {
+		known[place{o.Epoch, o.From}] = true
+	}
 	for _, x := range extents {
-		if x.Gone || slices.ContainsFunc(l.Locations, func(o Location) bool { return o.Epoch == x.Epoch && o.From == x.From }) {
+		at := place{x.Epoch, x.From}
+		if x.Gone || known[at] {
 			continue
 		}
+		known[at] = true
 		to := x.From
 		if x.End >= 0 {
 			to += uint64(x.End - x.Offset)

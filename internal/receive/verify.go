@@ -185,9 +185,13 @@ const notThere = "the file isn't there, and retention didn't delete it"
 
 // absent says so of files without an end that aren't there, where nothing else has what they began with: they may have had bytes.
 func (v *verifier) absent(extents []Extent) {
+	if len(extents) == 0 {
+		return
+	}
+	all := newCoverage(slices.Clone(v.covered))
 	for i := range extents {
 		x := &extents[i]
-		if len(v.uncovered(covered{x.Epoch, x.From, x.From + 1})) > 0 {
+		if !all.has(x.Epoch, x.From, x.From+1) {
 			v.part(Unproved, x, x.From, x.From, notThere+"; how much it had the ledger doesn't know")
 		}
 	}
@@ -280,15 +284,16 @@ func (v *verifier) holes() {
 	if v.entries == 0 && len(v.covered) == 0 {
 		v.part(Unproved, &Extent{}, 0, 0, "the ledger is empty: was it overwritten?")
 	}
-	for _, c := range v.repairs {
-		for _, left := range v.uncovered(c) {
-			v.part(Unproved, &Extent{Epoch: c.epoch}, left.from, left.to, "the node was told that they are central, and then both record and receiver lost it")
-			v.cover(c.epoch, left.from, left.to)
+	if len(v.repairs) > 0 {
+		all := newCoverage(slices.Clone(v.covered))
+		for _, c := range newCoverage(v.repairs) {
+			for _, left := range all.without(c.epoch, c.from, c.to) {
+				v.part(Unproved, &Extent{Epoch: c.epoch}, left.from, left.to, "the node was told that they are central, and then both record and receiver lost it")
+				v.cover(c.epoch, left.from, left.to)
+			}
 		}
 	}
-	slices.SortFunc(v.covered, func(a, b covered) int {
-		return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.from, b.from))
-	})
+	slices.SortFunc(v.covered, compareCovered)
 	var epoch, at uint64
 	for _, c := range v.covered {
 		if c.epoch != epoch {
@@ -299,18 +304,6 @@ func (v *verifier) holes() {
 		}
 		at = max(at, c.to)
 	}
-}
-
-// uncovered are the parts of a range that nothing is known of.
-func (v *verifier) uncovered(c covered) (left []covered) {
-	var all []piece
-	for _, x := range v.covered {
-		all = append(all, piece{Extent: Extent{Epoch: x.epoch}, from: x.from, to: x.to})
-	}
-	for _, l := range uncovered(all, c.epoch, c.from, c.to) {
-		left = append(left, covered{c.epoch, l[0], l[1]})
-	}
-	return left
 }
 
 func (v *verifier) verdict() *Verification {

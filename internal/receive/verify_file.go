@@ -116,14 +116,10 @@ func (v *verifier) unread(err error, pieces []piece) error {
 
 // rest gives pieces a verdict where nothing was said of them yet.
 func (v *verifier) rest(pieces []piece, verdict, why string) {
+	said := newCoverage(slices.Clone(v.covered))
 	for i := range pieces {
 		p := &pieces[i]
-		from := p.from
-		for _, c := range v.covered {
-			if c.epoch == p.Epoch && c.from <= from && from < c.to {
-				from = c.to
-			}
-		}
+		from := max(p.from, said.end(p.Epoch, p.from))
 		if from < p.to || p.from == p.to {
 			v.part(verdict, &p.Extent, from, max(from, p.to), why)
 			v.cover(p.Epoch, from, p.to)
