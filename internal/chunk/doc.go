@@ -57,4 +57,11 @@
 // A node asks with [Hello] on <prefix>.sync.<identity>.hello and gets [Answer] on
 // its reply inbox. Receivers tell a node with [Control] messages on a subject
 // that both sides compute, on plain NATS <prefix>.control.<identity>. All three are JSON.
+//
+// Others than receivers may be able to publish there: on Choria every server may, to any reply subject. So a control message has the header
+//
+//	Lf-Mac  HMAC-SHA256 of the message's bytes with the Key of the node's hello as it stands there, 64 hex digits
+//
+// and a node obeys no other. One without it, or with a wrong one, is a hint that makes the node say hello, after some time and not often: whoever has not
+// heard the node's hello yet, such as a receiver that has just started or an older one, is understood all the same, by what a receiver answers.
 package chunk

@@ -72,10 +72,13 @@ func (o *Obeyed) Number() uint64 {
 // Hello is what a node says when it connects, and every 30 s or so. Without a reply subject it is a notice,
 // about the red button alone: it is sent when a pause takes effect or ends, and nobody answers.
 type Hello struct {
-	Instance string              `json:"instance"`         // random, one for each start of the process: two that alternate are clones
-	Layout   string              `json:"layout,omitempty"` // id of the layout in use
-	Pause    *Obeyed             `json:"pause,omitempty"`  // nil: no receiver has said anything of the red button yet
-	Logs     map[string]HelloLog `json:"logs,omitempty"`   // by the log's token
+	Instance string  `json:"instance"`         // random, one for each start of the process: two that alternate are clones
+	Layout   string  `json:"layout,omitempty"` // id of the layout in use
+	Pause    *Obeyed `json:"pause,omitempty"`  // nil: no receiver has said anything of the red button yet
+	// Key is what a control message must be authenticated with for the node to obey it. It is secret between the node and those who hear hellos,
+	// one for each start of the process. Empty: an older version, which obeys all.
+	Key  string              `json:"key,omitempty"`
+	Logs map[string]HelloLog `json:"logs,omitempty"` // by the log's token
 }
 
 // HelloLog is where a node stands with one log. Epoch 0: the node has no state of it.
@@ -187,8 +190,8 @@ func ParseHello(b []byte) (*Hello, error) {
 	if len(h.Logs) > MaxHelloLogs {
 		return nil, fmt.Errorf("hello: %d logs; at most %d", len(h.Logs), MaxHelloLogs)
 	}
-	if len(h.Instance) > 64 || len(h.Layout) > 64 {
-		return nil, errors.New("hello: instance or layout is longer than 64 bytes")
+	if len(h.Instance) > 64 || len(h.Layout) > 64 || len(h.Key) > maxKey {
+		return nil, errors.New("hello: instance, layout or key is longer than 64 bytes")
 	}
 	if o := h.Pause; o != nil && (o.Change > MaxPosition || o.Waiting < 0) {
 		return nil, fmt.Errorf("hello: change %d of the pause, %d bytes waiting can't be", o.Change, o.Waiting)

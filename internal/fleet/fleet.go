@@ -122,7 +122,7 @@ func (f *Fleet) hear(m *nats.Msg) {
 		f.config.Logger.Debug("a hello that is none", "identity", identity, "error", err)
 		return
 	}
-	f.roll.heard(identity, h.Pause, f.Now())
+	f.roll.heard(identity, h.Key, h.Pause, f.Now())
 }
 
 // Press sets a pause. Since is now by the broker's clock, and lasts is how long it holds; 0: until it is lifted.
@@ -224,11 +224,16 @@ func (f *Fleet) list(ctx context.Context) error {
 	return err
 }
 
-// tell publishes to a node what the button says of it. A lost message costs nothing: it is told again.
+// tell publishes to a node what the button says of it. A lost message costs nothing: it is told again. A node whose hello wasn't heard yet takes it for
+// a hint, and says hello, unless a receiver has told it meanwhile.
 func (f *Fleet) tell(b *broker.Button, identity string) {
 	message, err := json.Marshal(&chunk.Control{Pause: Tell(b, identity, f.Now())})
 	if err == nil {
-		err = f.nc.Publish(f.config.Broker.Identity.ControlSubject(chunk.Token(identity)), message)
+		m := &nats.Msg{Subject: f.config.Broker.Identity.ControlSubject(chunk.Token(identity)), Data: message}
+		if key := f.roll.keyOf(identity); key != "" {
+			m.Header = nats.Header{chunk.MACHeader: {chunk.MAC(key, message)}}
+		}
+		err = f.nc.PublishMsg(m)
 	}
 	if err != nil {
 		f.config.Logger.Debug("node not told", "identity", identity, "error", err)

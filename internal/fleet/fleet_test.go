@@ -324,7 +324,7 @@ func TestRollIsBounded(t *testing.T) {
 	for i := range maxNodes {
 		r.nodes[fmt.Sprint(i)] = nil
 	}
-	r.heard("one more", nil, time.Now())
+	r.heard("one more", "", nil, time.Now())
 	r.known("another", time.Now())
 	if len(r.nodes) != maxNodes {
 		t.Errorf("%d nodes", len(r.nodes))
@@ -341,7 +341,7 @@ func TestNodesAreToldAgainAtAGrowingDistance(t *testing.T) {
 	if got := due(); got != "" {
 		t.Errorf("at once again: %q", got)
 	}
-	r.heard("deaf", &chunk.Obeyed{Change: 5}, time.Now())
+	r.heard("deaf", "", &chunk.Obeyed{Change: 5}, time.Now())
 	if got := due(); got != "" {
 		t.Errorf("for each of its words: %q", got)
 	}

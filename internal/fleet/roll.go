@@ -60,6 +60,7 @@ type entry struct {
 	said  *chunk.Obeyed
 	told  time.Time // by this machine's monotonic clock
 	times int       // it was told without an answer
+	key   string    // of its last hello: what control messages to it are authenticated with
 }
 
 // roll is who is known, and what they said.
@@ -89,17 +90,30 @@ func (r *roll) known(identity string, committed time.Time) {
 }
 
 // heard enters what a node said at a time.
-func (r *roll) heard(identity string, said *chunk.Obeyed, at time.Time) {
+func (r *roll) heard(identity, key string, said *chunk.Obeyed, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.entryOf(identity)
 	if e == nil {
 		return
 	}
+	if e.key != key {
+		e.key, e.told = key, time.Time{} // what it was told before it can't have obeyed
+	}
 	e.seen, e.heard, e.times = at, true, 0
 	if said != nil {
 		e.said = said
 	}
+}
+
+// keyOf is the key of a node's last hello that was heard; empty: none was.
+func (r *roll) keyOf(identity string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.nodes[identity]; e != nil {
+		return e.key
+	}
+	return ""
 }
 
 // confirms tells whether what a node said is what the button wants of it. A later change than the button's is

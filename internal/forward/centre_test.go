@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ type centre struct {
 	server  *broker.Server
 	nc      *nats.Conn
 	layout  chunk.Layout
+	key     atomic.Value           // string: the node's, of its last hello
 	options jetstream.StreamConfig // what tests change of the streams
 
 	mu     sync.Mutex
@@ -331,7 +333,8 @@ func (c *centre) tell(control chunk.Control) {
 	if err != nil {
 		c.t.Error(err)
 	}
-	_ = c.nc.Publish(chunk.ControlSubject("logs", identity), b)
+	key, _ := c.key.Load().(string)
+	_ = c.nc.PublishMsg(&nats.Msg{Subject: chunk.ControlSubject("logs", identity), Data: b, Header: nats.Header{chunk.MACHeader: {chunk.MAC(key, b)}}})
 }
 
 func (c *centre) answer(m *nats.Msg) {
@@ -340,6 +343,7 @@ func (c *centre) answer(m *nats.Msg) {
 		c.t.Errorf("hello: %v", err)
 		return
 	}
+	c.key.Store(h.Key)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if m.Reply == "" {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"logforward/internal/beat"
+	"logforward/internal/chunk"
 	"logforward/internal/tail"
 
 	"golang.org/x/time/rate"
@@ -17,6 +18,7 @@ import (
 // Engine forwards a set of logs, which may change at any time.
 type Engine struct {
 	cfg            Config
+	key            string // for the hellos: what control messages are authenticated with
 	log            *slog.Logger
 	metrics        *metrics
 	saver          *saver
@@ -44,7 +46,7 @@ func New(c Config) *Engine {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Engine{
-		cfg: c, log: c.Logger, changed: make(chan struct{}, 1), opening: make(chan struct{}, openAtOnce),
+		cfg: c, key: chunk.NewKey(), log: c.Logger, changed: make(chan struct{}, 1), opening: make(chan struct{}, openAtOnce),
 		wanted: make(map[string]Log), paused: make(map[string]bool), links: make(map[string]*link),
 		runs: make(map[string]*forwarder), refused: make(map[string]Status),
 	}

@@ -143,7 +143,7 @@ func (l *link) dueNow() ([]string, time.Duration) {
 // hello asks for a batch of logs and gives each its part of the answer. The next
 // hello of each is put on the calendar before: an answer may ask for an earlier one.
 func (l *link) hello(ctx context.Context, tokens []string) bool {
-	h := chunk.Hello{Instance: l.instance, Pause: l.obeyedNow(), Logs: make(map[string]chunk.HelloLog, len(tokens))}
+	h := chunk.Hello{Instance: l.instance, Key: l.key, Pause: l.obeyedNow(), Logs: make(map[string]chunk.HelloLog, len(tokens))}
 	fifth := l.limits.SyncInterval / 5
 	again := time.Now().Add(l.limits.SyncInterval - fifth + rand.N(2*fifth+1))
 	asked := make(map[string]*forwarder, len(tokens))

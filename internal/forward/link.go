@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type link struct {
 	now         func() time.Time
 	log         *slog.Logger
 	instance    string // of the hello; random
+	key         string // what receivers authenticate their control messages with; the process's
 	window      *window
 	wake        chan struct{} // of the hello loop
 	turned      chan struct{} // the red button was
@@ -50,6 +52,7 @@ type link struct {
 	maxPayload int
 	button     *held         // the red button, as last told; nil: never
 	obeyed     *chunk.Obeyed // what of it has taken effect
+	hinted     time.Time     // until then no further hint is taken
 	due        map[string]time.Time
 	seen       time.Time // of the last answer
 }
@@ -57,7 +60,7 @@ type link struct {
 func newLink(e *Engine, name string, d Destination) *link {
 	return &link{
 		name: name, identity: e.cfg.Identity, destination: d, limits: &e.cfg.Limits, state: e.cfg.State,
-		now: e.cfg.Now, log: e.log.With("destination", name), instance: nuid.Next(),
+		now: e.cfg.Now, log: e.log.With("destination", name), instance: nuid.Next(), key: e.key,
 		window: newWindow(e.cfg.Limits.Window), wake: make(chan struct{}, 1), turned: make(chan struct{}, 1), pressed: e.cfg.Pressed, seed: maphash.MakeSeed(),
 		forwarders: make(map[string]*forwarder), due: make(map[string]time.Time),
 	}
@@ -293,7 +296,53 @@ func (l *link) control(m *nats.Msg) {
 		l.log.Warn("a control message can't be read", "error", err)
 		return
 	}
+	if !chunk.Genuine(l.key, m.Data, m.Header.Get(chunk.MACHeader)) {
+		l.hint(c)
+		return
+	}
 	l.controlled(c)
+}
+
+const (
+	// hintPause is how long at least a node waits with its hello where somebody speaks of the red button who hasn't heard it yet, and hintSpread how much
+	// longer at most. The receivers read the button once a second and then tell all whom they have heard: the others are few.
+	hintPause  = 1200 * time.Millisecond
+	hintSpread = 1500 * time.Millisecond
+	// hintRest is how long no further hint is taken.
+	hintRest = 5 * time.Second
+)
+
+// hint takes a control message that isn't authenticated: anybody may have sent it. It says nothing, but that it may be worth asking.
+// That is done after a random time, for it may have been said to a whole fleet, and not often.
+func (l *link) hint(c *chunk.Control) {
+	now := time.Now()
+	wait := rand.N(hintSpread)
+	l.mu.Lock()
+	if p := c.Pause; p != nil {
+		if l.button != nil && p.Change <= l.button.Change {
+			l.mu.Unlock()
+			l.turn() // it is known: whoever asks gets notice of what is obeyed
+			return
+		}
+		wait += hintPause
+	}
+	if now.Before(l.hinted) {
+		l.mu.Unlock()
+		return
+	}
+	l.hinted = now.Add(wait + hintRest)
+	l.mu.Unlock()
+	time.AfterFunc(wait, func() {
+		l.mu.Lock()
+		known := c.Pause != nil && l.button != nil && c.Pause.Change <= l.button.Change
+		if known {
+			l.hinted = time.Time{} // a receiver has said so meanwhile
+		}
+		l.mu.Unlock()
+		if !known {
+			l.helloAll()
+		}
+	})
 }
 
 func (l *link) controlled(c *chunk.Control) {

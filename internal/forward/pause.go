@@ -205,7 +205,7 @@ func (l *link) notice(o *chunk.Obeyed) {
 	if nc == nil || !up {
 		return
 	}
-	h := &chunk.Hello{Instance: l.instance, Pause: o}
+	h := &chunk.Hello{Instance: l.instance, Key: l.key, Pause: o}
 	if err := nc.Publish(chunk.SyncSubject(l.destination.Prefix, l.identity), marshal(h)); err != nil {
 		l.log.Debug("notice of the fleet's pause not sent", "error", err)
 	}

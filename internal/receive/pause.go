@@ -31,12 +31,18 @@ type button struct {
 	known      *broker.Button // as read since the receiver runs; nil: not yet
 	remembered broker.Button  // the latest ever known, also by earlier runs
 	looked     time.Time      // when the last look that succeeded was begun
-	met        map[string]time.Time
+	met        map[string]met
+}
+
+// met is a node that has said hello.
+type met struct {
+	at  time.Time
+	key string // of its last hello that was heard here; empty: none, or it gave none
 }
 
 // rememberButton takes the button from the state. Nodes are told nothing of it before the broker was asked.
 func (r *Receiver) rememberButton() {
-	r.button.looking, r.button.met = make(chan struct{}, 1), make(map[string]time.Time)
+	r.button.looking, r.button.met = make(chan struct{}, 1), make(map[string]met)
 	if _, err := r.state.getMeta(metaButton, &r.button.remembered); err != nil {
 		r.logger.Error("the remembered red button can't be read; what the broker says holds", "error", err)
 	}
@@ -171,19 +177,26 @@ func (r *Receiver) tellPause(ctx context.Context) {
 	}
 }
 
-// meet keeps in mind that a node is connected.
-func (r *Receiver) meet(identity string) {
+// meet keeps in mind that a node is connected, and the key of its control messages.
+func (r *Receiver) meet(identity, key string) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	met := r.button.met
-	if _, known := met[identity]; !known && len(met) >= maxMet {
-		maps.DeleteFunc(met, func(_ string, at time.Time) bool { return now.Sub(at) > metFor })
-		if len(met) >= maxMet {
+	all := r.button.met
+	if _, known := all[identity]; !known && len(all) >= maxMet {
+		maps.DeleteFunc(all, func(_ string, m met) bool { return now.Sub(m.at) > metFor })
+		if len(all) >= maxMet {
 			return
 		}
 	}
-	met[identity] = now
+	all[identity] = met{now, key}
+}
+
+// keyOf is the key of a node's control messages; empty: it isn't known here.
+func (r *Receiver) keyOf(identity string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.button.met[identity].key
 }
 
 // answerPause is what a hello is answered about the red button. A receiver that knows less of it than

@@ -250,20 +250,20 @@ func TestNoticesAreRememberedWithinBounds(t *testing.T) {
 	})
 	s.r.mu.Lock()
 	for i := range maxMet {
-		s.r.button.met[fmt.Sprint("n", i)] = time.Now()
+		s.r.button.met[fmt.Sprint("n", i)] = met{at: time.Now()}
 	}
 	full := len(s.r.button.met)
 	s.r.mu.Unlock()
-	s.r.meet("one too many")
+	s.r.meet("one too many", "")
 	if n := len(s.r.button.met); n != full {
 		t.Errorf("%d nodes kept", n)
 	}
 	s.r.mu.Lock()
 	for k := range s.r.button.met {
-		s.r.button.met[k] = time.Now().Add(-2 * metFor)
+		s.r.button.met[k] = met{at: time.Now().Add(-2 * metFor)}
 	}
 	s.r.mu.Unlock()
-	s.r.meet("one")
+	s.r.meet("one", "")
 	if n := len(s.r.button.met); n != 1 {
 		t.Errorf("%d nodes kept, all but one of long ago", n)
 	}

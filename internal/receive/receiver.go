@@ -477,7 +477,11 @@ func (r *Receiver) openRecords(ctx context.Context) (*broker.Records, error) {
 func (r *Receiver) tell(identity string, c *chunk.Control) {
 	b, err := json.Marshal(c)
 	if err == nil {
-		err = r.nc.Publish(r.identity.ControlSubject(chunk.Token(identity)), b)
+		m := &nats.Msg{Subject: r.identity.ControlSubject(chunk.Token(identity)), Data: b}
+		if key := r.keyOf(identity); key != "" { // else the node takes it for a hint
+			m.Header = nats.Header{chunk.MACHeader: {chunk.MAC(key, b)}}
+		}
+		err = r.nc.PublishMsg(m)
 	}
 	if err != nil {
 		r.logger.Warn("control message not sent; the next sync says the same", "identity", identity, "error", err)

@@ -133,7 +133,9 @@ func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg, direct bool) err
 	r.mu.Unlock()
 	if serving && !here && !direct && m.Reply != "" {
 		if owner := r.owner(n); owner != "" && owner != r.config.Name {
-			r.meet(identity)
+			if h, err := chunk.ParseHello(m.Data); err == nil {
+				r.meet(identity, h.Key)
+			}
 			return r.nc.PublishRequest(directSubject(r.config.Prefix, identity, owner), m.Reply, m.Data)
 		}
 	}
@@ -142,7 +144,7 @@ func (r *Receiver) answerSync(ctx context.Context, m *nats.Msg, direct bool) err
 		return err
 	}
 	r.metrics.syncs.Inc()
-	r.meet(identity)
+	r.meet(identity, hello.Key)
 	if m.Reply == "" {
 		return nil // a notice, for whoever works the red button
 	}

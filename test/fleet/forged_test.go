@@ -13,8 +13,8 @@ import (
 )
 
 // Choria lets every server publish to everybody's reply subjects, and so to where a node hears its
-// receivers. What one node tells another there must neither lose nor double a byte. A pause is
-// believed, for it loses nothing, but no longer than until the next answer of a receiver.
+// receivers. What one node tells another there must neither lose nor double a byte, nor stop it: it isn't
+// authenticated with the key of the other's hello, which only receivers hear.
 func TestANodeCannotSteerAnother(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, site.Tokens, 2)
@@ -33,7 +33,7 @@ func TestANodeCannotSteerAnother(t *testing.T) {
 		{Resend: []chunk.Resend{{Log: app, Epoch: status.Epoch, From: 0, Round: 0}, {Log: app, Epoch: status.Epoch, From: 1 << 60, Round: 0}}},
 		{Fork: []chunk.Fork{{Log: app, Epoch: status.Epoch - 1, Known: 1 << 60}}},
 		{Layout: &chunk.Layout{ID: "forged", Prefix: "stolen", Partitions: 1}},
-		{Pause: &chunk.Pause{Change: 1 << 60, Since: time.Now(), By: "nobody"}},
+		{Pause: &chunk.Pause{Change: 1 << 50, Since: time.Now(), By: "nobody"}},
 		{Hello: true},
 	} {
 		b, err := json.Marshal(forged)
@@ -41,6 +41,11 @@ func TestANodeCannotSteerAnother(t *testing.T) {
 		f.must(nc.Publish(subject, b))
 		f.must(nc.FlushWithContext(f.ctx))
 		f.moved(victim, "app")
+		s, err := victim.Status(f.ctx)
+		f.must(err)
+		if s.Pause != nil {
+			t.Errorf("it obeys %+v", forged)
+		}
 	}
 	w.finish("app")
 	if now := f.status(victim); now.Epoch != status.Epoch || now.Gaps != 0 {
