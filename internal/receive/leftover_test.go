@@ -177,3 +177,59 @@ func TestChangedReplicasAreRemembered(t *testing.T) {
 		return known.Layout == layout, fmt.Sprintf("%+v", known)
 	})
 }
+
+// A stream without a leader looks as one that isn't there. A node that can't publish by its old layout for half a minute takes the new one, though the old
+// stream holds chunks of it that nobody has committed, and sends them again, cut in other places. When the old stream comes back its chunks are moved, in
+// whatever order: nothing is lost, doubled or stuck.
+func TestNodeThatLeavesTheOldLayoutEarly(t *testing.T) {
+	t.Parallel()
+	for _, change := range []struct{ from, to int }{{3, 2}, {2, 3}} { // web4 is of partition 2 of 3, and 0 of 2
+		for _, first := range []string{"old", "new", "both"} {
+			t.Run(fmt.Sprintf("%d to %d partitions, %s first", change.from, change.to, first), func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t, nil)
+				s.setup(change.from)
+				n := s.node("web4", "syslog")
+				s.startReceiver()
+				n.sendTo(change.from, n.make("committed\n"))
+				n.waitConfirmed()
+				s.must(s.stopReceiver())
+				s.setup(change.to)
+				position, digest, offset, written := n.position, n.digest, n.offset, n.written
+				old := []*chunk.Chunk{n.make("one\n"), n.make("two, "), n.make("three\n")}
+				n.position, n.digest, n.offset, n.written = position, digest, offset, written
+				n.round++
+				again := []*chunk.Chunk{n.make("one\ntwo"), n.make(", three\nfour\n"), n.make("five\n")}
+				switch first {
+				case "old":
+					n.sendTo(change.from, old...)
+					s.startReceiver()
+					n.place(t, n.here())
+					n.sendTo(change.to, again...)
+				case "new":
+					s.startReceiver()
+					n.sendTo(change.to, again...)
+					n.waitConfirmed()
+					n.sendTo(change.from, old...)
+				case "both":
+					n.sendTo(change.from, old[0], old[1])
+					n.sendTo(change.to, again...)
+					n.sendTo(change.from, old[2])
+					s.startReceiver()
+				}
+				n.waitConfirmed()
+				n.sendTo(change.to, n.make("and on\n"))
+				n.waitConfirmed()
+				n.same()
+				eventually(t, "empty streams", func() (bool, string) {
+					left := s.left(0)
+					if change.from == 2 { // else the leftover is deleted
+						left += s.left(2)
+					}
+					return left == 0, fmt.Sprint(left)
+				})
+				n.same()
+			})
+		}
+	}
+}
