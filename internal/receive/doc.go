@@ -43,6 +43,8 @@
 //	fails in a compare-and-set         ends the term; the lease decides: taken once more, by compare-and-set, or lost
 //	sees a hole                        reads the record again, before it asks the node
 //	has a chunk of another partition   publishes it to that partition's stream, and acknowledges it here when it is stored there
+//	finds that what it cut is proved   puts it back into a closed file of its own, which the record and its ledger then name
+//	to be the log's, and nowhere else
 //	would call a log unknown           asks the bucket, which must be marked complete: by then each receiver that was ever seen has given what it knows
 //
 // Below the output no link is followed. A file that somebody else removed, moved or
