@@ -332,11 +332,20 @@ func (n *asideNote) digests(p *asidePiece, proofs []Proof) (map[uint64]chunk.Dig
 
 // finishBack carries one part through the steps, from where it is.
 func (r *Receiver) finishBack(ctx context.Context, records *broker.Records, n *asideNote, b *putBack) error {
-	if b.Prepared && checkName(r.config.Output, b.File, nil, int64(b.To-b.From)) != nil && !exists(filepath.Join(r.config.Output, b.File)) {
-		if is, err := r.state.isClosed(b.File); err != nil || is {
-			return err // committed; what became of it since isn't for here
+	if b.Prepared {
+		is, err := r.state.isClosed(b.File)
+		if err != nil {
+			return err
 		}
-		b.Prepared = false // somebody took it away
+		if is { // committed; what became of it since isn't for here
+			b.Done = true
+			return n.write()
+		}
+		if err := checkName(r.config.Output, b.File, nil, int64(b.To-b.From)); errors.Is(err, errDamagedFile) {
+			b.Prepared = false // somebody took it away
+		} else if err != nil {
+			return err
+		}
 	}
 	if !b.Prepared {
 		if err := r.disk.do(opBackWrite, func() error { return r.writeBack(n, b) }); err != nil {
