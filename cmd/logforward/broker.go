@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 
 	"github.com/choria-io/fisk"
 	"golang.org/x/sync/errgroup"
@@ -34,9 +33,7 @@ NATS or Choria broker that they have.
 		if err != nil {
 			return misconfigured(err)
 		}
-		if os.Getenv("GOMEMLIMIT") == "" { // it keeps what it has just stored, and would let as much garbage come together
-			defer limitMemory(128 << 20)()
-		}
+		defer brokerMemory()()
 		s, err := broker.Serve(ctx, o)
 		if err != nil {
 			return err

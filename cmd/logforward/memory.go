@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	measured "runtime/metrics"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // limitMemory sets the memory limit to least, or to what lives and half as much again where that is more: below a limit that what lives
@@ -53,6 +55,41 @@ func muchMemory() (end func()) {
 		runtime.KeepAlive(held)
 	}
 }
+
+// brokerMemory suits a broker. What it caches of its streams it holds weakly once it is written: each collection drops it, and what a receiver reads or acknowledges next
+// is read from the disk once more. So collections are made rarer, by ballast, and the limit leaves room for a receiver's commit of payloads at full speed. GOGC and
+// GOMEMLIMIT in the environment win. end is to be called when the work is done.
+func brokerMemory() (end func()) {
+	hugePages()
+	var held []byte
+	stop := func() {}
+	if os.Getenv("GOGC") == "" {
+		held = make([]byte, brokerBallast)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" { // it keeps what it has just stored, and would let as much garbage come together
+		stop = limitMemory(192 << 20)
+	}
+	return func() {
+		stop()
+		runtime.KeepAlive(held)
+	}
+}
+
+// brokerBallast is less than a receiver's, for more lives beside it.
+const brokerBallast = 16 << 20
+
+// hugePages has the kernel back the heap with huge pages where it grows next, if the system gives them to who asks (most do): a buffer for a payload is then one fault
+// instead of more than a hundred, each of which costs a virtual machine as much as copying what it gives. The runtime doesn't ask. The memory is advised and given back
+// untouched; the advice stays with the addresses, of which the heap takes the lowest free ones first.
+func hugePages() {
+	b := make([]byte, hugely)
+	_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // where there are none it is as before
+	runtime.KeepAlive(b)
+	debug.FreeOSMemory()
+}
+
+// hugely is as much as the heap of a broker at full speed takes.
+const hugely = 256 << 20
 
 // steadyHeap sets how much may be allocated until the next collection, after each one, until stop is called.
 func steadyHeap() (stop func()) {

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // What lives must leave the collector room below the limit, and when it is gone the limit is the old one.
@@ -81,4 +86,55 @@ func TestHeapGrowsWithWhatLives(t *testing.T) {
 			t.Errorf("%d MiB live beside the ballast: %d MiB of room, want %d", c.live, got, c.room)
 		}
 	}
+}
+
+// The advice must still be there when the heap takes the addresses again, or it was in vain; and to give it must not cost the memory.
+func TestTheHeapGrowsIntoHugePages(t *testing.T) {
+	if _, err := os.Stat("/sys/kernel/mm/transparent_hugepage"); err != nil {
+		t.Skip("this kernel has no huge pages for who asks: ", err)
+	}
+	before := residentNow(t)
+	hugePages()
+	if more := residentNow(t) - before; more > hugely/4 {
+		t.Errorf("%d bytes more are resident", more)
+	}
+	b := make([]byte, hugely/2) // more than what other tests have left free
+	if !advised(t, uintptr(unsafe.Pointer(&b[len(b)/2]))) {
+		t.Error("what the heap takes next isn't advised")
+	}
+	runtime.KeepAlive(b)
+}
+
+// advised tells whether the mapping of an address is to have huge pages (proc_pid_smaps(5): hg).
+func advised(t *testing.T, address uintptr) bool {
+	t.Helper()
+	f, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	here := false
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var from, to uintptr
+		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x ", &from, &to); n == 2 {
+			here = from <= address && address < to
+		} else if flags, ok := strings.CutPrefix(lines.Text(), "VmFlags:"); ok && here {
+			return strings.Contains(flags+" ", " hg ")
+		}
+	}
+	t.Fatal("the address is in no mapping")
+	return false
+}
+
+func residentNow(t *testing.T) (bytes int64) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size, resident int64
+	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+		t.Fatal(err)
+	}
+	return resident * int64(os.Getpagesize())
 }
