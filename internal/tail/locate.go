@@ -154,7 +154,7 @@ func (l *Log) fits(c *candidate, g *generation) bool {
 	case c.hasAge(s):
 	case very && g.offset <= headMax: // made later, in the place of the one that was deleted
 		return false
-	case !very && known < headMax && (c.path == l.cfg.Path || !g.cut && !l.wasCut(s) && (c.kind == "" && !c.strict && c.at.dev == g.dev || !l.tells(c, g))):
+	case !very && known < headMax && (c.path == l.cfg.Path || !g.cut && !l.wasCut(s) && (!l.tells(c, g) || !c.strict && c.kind == "" && c.at.dev == g.dev && !l.packedAfter(c))):
 		return false // rather a later one than a form of g's, where g's own file wasn't truncated; if it is one, that comes twice
 	}
 	return g.verify == nil || g.verify(func(p []byte, off int64) (int, error) { return readAt(c.content, p, off) })
@@ -194,6 +194,14 @@ func (l *Log) tells(c *candidate, g *generation) bool {
 		n := s.Head.Length
 		return n > 0 && n <= len(begin) && sumOf(begin[:n]) != s.Head.sum()
 	})
+}
+
+// packedAfter says that there is a compressed file that is newer than c: what became of one that c is a copy of, perhaps.
+func (l *Log) packedAfter(c *candidate) bool {
+	list, err := l.candidates(nil)
+	base := filepath.Base(l.cfg.Path)
+	rising := isRising(list, base)
+	return err == nil && slices.ContainsFunc(list, func(p *candidate) bool { return p.kind != "" && precedes(c, p, base, rising) })
 }
 
 // refilled says that f, which is g's file and still begins as what is known of it, was copied and truncated meanwhile, and that what was written to
