@@ -21,7 +21,7 @@ import (
 var looks = [3]struct {
 	after time.Duration
 	most  int
-}{{2 * time.Second, 0}, {10 * time.Second, 12 << 20}, {time.Minute, 16 << 20}}
+}{{1500 * time.Millisecond, 0}, {1500 * time.Millisecond, 0}, {time.Minute, 16 << 20}}
 
 // grown is how many bytes of memory of its own a process has more than after the last collection where another one is worth its while.
 const grown = 1 << 20
