@@ -46,8 +46,10 @@ func TestFleetPauseStopsAndNodesConfirm(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "* paused since") || !strings.Contains(out, ": storage is full") || !strings.Contains(out, "2h0m0s more") || !strings.Contains(out, "1 of 1 nodes have confirmed, 1 of them are paused") {
 		t.Errorf("pause: %d %s %s", code, out, errText)
 	}
-	eventually(t, "the node's audit log says who has paused it, and why", func() bool { 
-		said := func(left string) bool { return s.audited(`"action":"pause"`, `"reason":"storage is full"`, `"for":"`+left) }
+	eventually(t, "the node's audit log says who has paused it, and why", func() bool {
+		said := func(left string) bool {
+			return s.audited(`"action":"pause"`, `"reason":"storage is full"`, `"for":"`+left)
+		}
 		return said("2h") || said("1h59m") // what was left of it when the node heard of it
 	})
 	s.append("app.log", "two\n")
