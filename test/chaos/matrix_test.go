@@ -21,7 +21,7 @@ func TestMatrixPage(t *testing.T) {
 		{fault: kill, seed: 1, tally: tally{Bytes: 5 << 20}, recovery: time.Second, effects: effects{Took: 4, Of: 4, Seen: "the process is gone, by signal 9"}},
 		{fault: kill, seed: 2, tally: tally{Bytes: 3 << 20}, recovery: 2 * time.Second, effects: effects{Took: 3, Of: 4, Seen: "the process is gone, by signal 9", Unseen: "kill-node"}},
 		{fault: power, seed: 1, tally: tally{Bytes: 1 << 20, Gaps: 2, Lost: 300, Unsized: 1, Causes: map[string]int{"truncated": 1, "changed since it was read": 1}}, effects: effects{Of: 3, Unseen: "power-node"}},
-		{fault: power, seed: 2, err: broken(checkOnce, "verify calls it damaged: /tmp/h/chaos-123/receiver1/received/web1/app1.log | a pipe"), effects: effects{Of: 3, Unseen: "power-node"}},
+		{fault: power, seed: 2, err: broken(checkOnce, "verify calls it damaged: /tmp/chaos-123/receiver1/received/web1/app1.log | a pipe"), effects: effects{Of: 3, Unseen: "power-node"}},
 		{fault: rewritten, seed: 1, tally: tally{Bytes: 1 << 20, Unseen: 77, Doubled: 99}, effects: effects{Took: 1, Of: 1, Seen: "9 bytes of the file are other ones"}},
 		{fault: combined, seed: 1, tally: tally{Bytes: 1 << 20}, effects: effects{Took: 5, Of: 6, Seen: "the process is in state T", Unseen: "wipe-receiver"}},
 		{fault: byName(all, "stop-node"), seed: 1, machine: errors.New("no room")},
