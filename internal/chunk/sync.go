@@ -75,8 +75,8 @@ type Hello struct {
 	Instance string  `json:"instance"`         // random, one for each start of the process: two that alternate are clones
 	Layout   string  `json:"layout,omitempty"` // id of the layout in use
 	Pause    *Obeyed `json:"pause,omitempty"`  // nil: no receiver has said anything of the red button yet
-	// Key is what a control message must be authenticated with for the node to obey it. It is secret between the node and those who hear hellos,
-	// one for each start of the process. Empty: an older version, which obeys all.
+	// Key is what a control message must be authenticated with for the node to obey it. It is secret between the node and those who hear its hellos at
+	// one broker, another for each start of the process. Empty: an older version, which obeys all.
 	Key  string              `json:"key,omitempty"`
 	Logs map[string]HelloLog `json:"logs,omitempty"` // by the log's token
 }

@@ -18,7 +18,7 @@ import (
 // Engine forwards a set of logs, which may change at any time.
 type Engine struct {
 	cfg            Config
-	key            string // for the hellos: what control messages are authenticated with
+	key            string // secret of the process, see keyAt
 	log            *slog.Logger
 	metrics        *metrics
 	saver          *saver

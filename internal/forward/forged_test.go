@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"logforward/internal/broker"
 	"logforward/internal/chunk"
 
 	"github.com/nats-io/nats.go"
@@ -64,4 +65,19 @@ func TestForgedControlIsNoReceiversWord(t *testing.T) {
 		}
 	})
 	c.with(func() { c.silent = false })
+}
+
+// Who hears hellos at one broker must not know the key that counts at another, and the destinations of one broker have one subject for control messages.
+func TestKeyIsOneBrokers(t *testing.T) {
+	at := func(urls ...string) string { return keyAt("secret", Destination{Broker: broker.Options{URLs: urls}}) }
+	if a, b := at("nats://a", "nats://b"), at("nats://b", "nats://a"); a != b {
+		t.Errorf("one broker, two keys: %s %s", a, b)
+	}
+	if a, b := at("nats://a"), at("nats://b"); a == b {
+		t.Errorf("two brokers, one key: %s", a)
+	}
+	h := chunk.Hello{Instance: "i", Key: at("nats://a")}
+	if _, err := chunk.ParseHello(marshal(&h)); err != nil || h.Key == "secret" {
+		t.Errorf("key %q: %v", h.Key, err)
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +32,7 @@ type link struct {
 	now         func() time.Time
 	log         *slog.Logger
 	instance    string // of the hello; random
-	key         string // what receivers authenticate their control messages with; the process's
+	key         string // what receivers authenticate their control messages with; see keyAt
 	window      *window
 	wake        chan struct{} // of the hello loop
 	turned      chan struct{} // the red button was
@@ -57,10 +59,16 @@ type link struct {
 	seen       time.Time // of the last answer
 }
 
+// keyAt is the key of the hellos at a destination's broker. Destinations at one broker share it, for a node has one subject for control messages there;
+// others don't, so that who hears hellos at one broker can't steer what goes to another.
+func keyAt(secret string, d Destination) string {
+	return chunk.MAC(secret, []byte(strings.Join(slices.Sorted(slices.Values(d.Broker.URLs)), " ")))
+}
+
 func newLink(e *Engine, name string, d Destination) *link {
 	return &link{
 		name: name, identity: e.cfg.Identity, destination: d, limits: &e.cfg.Limits, state: e.cfg.State,
-		now: e.cfg.Now, log: e.log.With("destination", name), instance: nuid.Next(), key: e.key,
+		now: e.cfg.Now, log: e.log.With("destination", name), instance: nuid.Next(), key: keyAt(e.key, d),
 		window: newWindow(e.cfg.Limits.Window), wake: make(chan struct{}, 1), turned: make(chan struct{}, 1), pressed: e.cfg.Pressed, seed: maphash.MakeSeed(),
 		forwarders: make(map[string]*forwarder), due: make(map[string]time.Time),
 	}
