@@ -55,6 +55,7 @@ type link struct {
 	button     *held         // the red button, as last told; nil: never
 	obeyed     *chunk.Obeyed // what of it has taken effect
 	hinted     time.Time     // until then no further hint is taken
+	asking     *time.Timer   // of the last hint; nil: none was taken
 	due        map[string]time.Time
 	seen       time.Time // of the last answer
 }
@@ -338,9 +339,9 @@ func (l *link) hint(c *chunk.Control) {
 		l.mu.Unlock()
 		return
 	}
+	defer l.mu.Unlock()
 	l.hinted = now.Add(wait + hintRest)
-	l.mu.Unlock()
-	time.AfterFunc(wait, func() {
+	l.asking = time.AfterFunc(wait, func() {
 		l.mu.Lock()
 		known := c.Pause != nil && l.button != nil && c.Pause.Change <= l.button.Change
 		if known {
@@ -393,6 +394,11 @@ func (l *link) kick() {
 // close ends the connection after the forwarders are gone.
 func (l *link) close() error {
 	l.stopping()
+	l.mu.Lock()
+	if l.asking != nil {
+		l.asking.Stop()
+	}
+	l.mu.Unlock()
 	err := l.hangUp() // first, so that nothing waits for the network
 	l.stopped.Wait()
 	return errors.Join(err, l.hangUp())
