@@ -149,7 +149,7 @@ func (l *Log) fits(c *candidate, g *generation) bool {
 	switch very := c.kind == "" && c.at.same(g.dev, g.ino); {
 	case very && g.cut:
 		return false
-	case !very && known < headMax && c.older(g.stamp): // what is known of g was written later
+	case c.kind != "" && known < headMax && c.older(g.stamp): // what is known of g was written later; a file that isn't compressed may have come back from a snapshot
 		return false
 	case c.hasAge(s):
 	case very && g.offset <= headMax: // made later, in the place of the one that was deleted
