@@ -59,7 +59,7 @@ daemon if --for says nothing else, with the file and the environment of now. Sec
 		return wrong
 	})
 	c.Arg("regex", "Show those whose name or help matches").StringVar(&match)
-	c.Flag("for", "The command whose settings are in force").Default(settings.Forward).EnumVar(&command, settings.Forward, settings.Receive, settings.Broker, settings.Setup, settings.Run, settings.Client, settings.Ensure, settings.Reader, settings.Fleet, settings.Verify)
+	c.Flag("for", "The command whose settings are in force").Default(settings.Forward).EnumVar(&command, settings.Forward, settings.Receive, settings.Broker, settings.Setup, settings.Run, settings.Client, settings.Ensure, settings.Reader, settings.Fleet, settings.Verify, settings.Aside)
 	c.Flag("config", "File with settings, one key = value a line").PlaceHolder("FILE").StringVar(&file)
 	c.Flag("markdown", "Write the whole reference as Markdown: docs/settings.md").UnNegatableBoolVar(&markdown)
 }

@@ -104,7 +104,6 @@ func splitLog(s string) (identity, log string, err error) {
 }
 
 func ledgerRow(e receive.Entry) []string {
-	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	file := e.File
 	if e.Name != "" && e.Name != e.File {
 		file += " -> " + e.Name
@@ -122,7 +121,7 @@ func ledgerRow(e receive.Entry) []string {
 	}
 	to := ""
 	if e.To > 0 { // a range has no end before its file has one
-		to = number(e.To)
+		to = decimal(e.To)
 	}
-	return []string{e.Time.UTC().Format(time.RFC3339), e.Event, number(e.Epoch), number(e.From), to, file, cause}
+	return []string{e.Time.UTC().Format(time.RFC3339), e.Event, decimal(e.Epoch), decimal(e.From), to, file, cause}
 }

@@ -154,7 +154,6 @@ func (p *program) showVerified(all []*receive.Verification, record bool) error {
 	damaged, unread, unproved := 0, 0, int64(0)
 	rows := [][]string{{"LOG", "VERDICT", "INTACT", "UNPROVED", "DAMAGED", "EXPIRED", "GAPS", "LOST"}}
 	parts := [][]string{{"LOG", "VERDICT", "EPOCH", "FROM", "TO", "FILE", "WHY"}}
-	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	for _, v := range all {
 		name := v.Identity + "/" + v.Log
 		unproved += v.Unproved
@@ -171,7 +170,7 @@ func (p *program) showVerified(all []*receive.Verification, record bool) error {
 				if file != "" {
 					file = path.Join(x.Output, file)
 				}
-				parts = append(parts, []string{name, x.Verdict, number(x.Epoch), number(x.From), number(x.To), file, x.Why})
+				parts = append(parts, []string{name, x.Verdict, decimal(x.Epoch), decimal(x.From), decimal(x.To), file, x.Why})
 			}
 		}
 	}

@@ -9,7 +9,7 @@ type metrics struct {
 	quarantined, quarantineDropped                  prometheus.Counter
 	commits, syncs, syncsDropped, expired, squeezed prometheus.Counter
 	commitSeconds                                   prometheus.Histogram
-	stalled, hung, working, partitions              prometheus.Gauge
+	stalled, hung, working, partitions, aside       prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -46,6 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.hung = gauge("disk_hung", "1 while an operation on the disk hasn't come back for longer than disk_timeout, and the receiver's heart stands still.")
 	m.working = gauge("working_partitions", "Partitions that this receiver works.")
 	m.partitions = gauge("partitions", "Partitions of the layout: all receivers together work as many where all is well.")
+	m.aside = gauge("set_aside_bytes", "Bytes that are set aside, for nobody could know whether they were committed, until they are central.")
 	all = append(all, m.commitSeconds)
 	if reg != nil {
 		for _, c := range all {

@@ -78,7 +78,9 @@ func (r *Receiver) sweepOnce(ctx context.Context) error {
 	if !r.config.leaveCuts {
 		all = append(all, r.putBackAll(ctx))
 	}
-	return errors.Join(append(all, r.dropCovered(ctx))...)
+	all = append(all, r.dropCovered(ctx))
+	r.measureAside()
+	return errors.Join(all...)
 }
 
 // compress replaces a closed file by a compressed one. Until the new one is synced and the state knows of

@@ -19,7 +19,7 @@ func DefaultFile(command string) string {
 	switch command {
 	case Forward, Client, Ensure:
 		return "/etc/choria/plugin.d/logforward.cfg"
-	case Receive, Reader, Setup, Fleet, Verify:
+	case Receive, Reader, Setup, Fleet, Verify, Aside:
 		return "/etc/logforward/receive.cfg"
 	case Broker:
 		return "/etc/logforward/broker.cfg"

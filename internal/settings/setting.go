@@ -12,6 +12,7 @@ const (
 	Client  = "client" // start, stop, pause, resume, status, list, check: they need the socket alone
 	Reader  = "reader" // cat, ledger: they need the output alone
 	Ensure  = "ensure" // ensure: what the daemon is found and started by
+	Aside   = "aside"  // aside: the receiver's state alone
 	Verify  = "verify" // verify: output, and the connection to the centre
 	Fleet   = "fleet"  // fleet and tap: they need the connection to the centre alone
 )
@@ -89,7 +90,7 @@ func All() []Setting {
 		{Name: "receiver", Type: Text, Commands: []string{Receive}, Help: "This receiver's name, unique among receivers and kept for good; empty: the host's name."},
 		{Name: "output", Type: Path, Default: "/var/log/logforward", Commands: []string{Receive}, Help: "Directory of the central files."},
 		{Name: "output", Type: List, Default: "/var/log/logforward", Commands: []string{Reader, Verify}, Help: "Directories of the central files, one or those of several receivers."},
-		{Name: "state", Type: Path, Default: "/var/lib/logforward/receive", Commands: []string{Receive}, Help: "Directory of the receiver's own state; one process at a time uses it."},
+		{Name: "state", Type: Path, Default: "/var/lib/logforward/receive", Commands: []string{Receive, Aside}, Help: "Directory of the receiver's own state; one process at a time uses it."},
 		{Name: "file_pattern", Type: Text, Default: "{identity}/{log}.log", Commands: []string{Receive}, Help: "Names of central files below the output, with strftime conversions (UTC); a new name begins a new file."},
 		{Name: "file_mode", Type: Mode, Default: "0640", Commands: []string{Receive}, Help: "Mode of central files."},
 		{Name: "dir_mode", Type: Mode, Default: "0750", Commands: []string{Receive}, Help: "Mode of central directories."},

@@ -39,6 +39,7 @@ const healthy = `load 1m
   logforward_receive_disk_hung{instance="r1",job="receive"} 0x60
   logforward_receive_stalled_partitions{instance="r1",job="receive"} 0x60
   logforward_receive_quarantined_messages_total{instance="r1",job="receive"} 7x60
+  logforward_receive_set_aside_bytes{instance="r1",job="receive"} 0x30 5x5 0x25
   logforward_receive_commit_seconds_bucket{instance="r1",job="receive",le="4.096"} 0+60x60
   logforward_receive_commit_seconds_bucket{instance="r1",job="receive",le="8.192"} 0+60x60
   logforward_receive_commit_seconds_bucket{instance="r1",job="receive",le="+Inf"} 0+60x60
@@ -59,6 +60,7 @@ var faults = map[string][]string{
 	"LogforwardDiskHung":      {`logforward_receive_disk_hung{instance="r1",job="receive"} 1x60`},
 	"LogforwardDiskFull":      {`logforward_receive_stalled_partitions{instance="r1",job="receive"} 1x60`},
 	"LogforwardQuarantine":    {`logforward_receive_quarantined_messages_total{instance="r1",job="receive"} 7x55 8x5`},
+	"LogforwardSetAside":      {`logforward_receive_set_aside_bytes{instance="r1",job="receive"} 5x60`},
 	"LogforwardSlowCommits":   {`logforward_receive_commit_seconds_bucket{instance="r1",job="receive",le="4.096"} 0x60`},
 }
 
