@@ -393,6 +393,7 @@ func (l *Log) search(since, next *generation, until time.Time, except *candidate
 			g = &generation{dev: c.at.dev, ino: c.at.ino, path: c.path, content: c.content, changed: c.at.changed}
 		}
 		g.settled = c.kind != ""
+		g.doubtful = c.kind == "" && g.size < telling
 		g.birth = since.birth // it may be a copy: its own is no sign of the age
 		found = append(found, g)
 		l.cfg.Logger.Info("found a file that was rotated away unseen", "file", c.path, "size", c.at.size)

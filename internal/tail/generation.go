@@ -54,6 +54,9 @@ type generation struct {
 	cause   string  // why
 	deleted bool
 	links   uint64
+	// It was found with so little in it that it may be a copy that is being made: see skipCopy. Nothing of it was handed out.
+	doubtful bool
+	noted    int64 // offset when its copies were noted
 
 	noticed   time.Time // when the path was seen to lead elsewhere, or the file was seen to grow
 	changed   time.Time // by the file system's clock

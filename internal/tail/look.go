@@ -383,6 +383,7 @@ func (l *Log) account(g *generation) {
 	l.cfg.Logger.Warn("a deleted file is let go, the budget for them is used up",
 		"file", g.path, "generation", g.id, "unread_bytes", max(0, g.size-g.offset), "unconfirmed_bytes", g.offset-from)
 	g.gone, g.cause, g.drained, g.live = true, why, true, false
+	l.noteCopies(g)
 	g.close()
 }
 
@@ -412,6 +413,9 @@ func (l *Log) tidy() {
 		if l.over(g, now) {
 			l.forget(g)
 			continue
+		}
+		if g.noted == 0 { // now, and once more when it is let go: somebody may write to it for days
+			l.noteCopies(g)
 		}
 		kept = append(kept, g)
 	}
@@ -448,6 +452,7 @@ func (l *Log) over(g *generation, now time.Time) bool {
 
 func (l *Log) forget(g *generation) {
 	l.learn(g) // it may have been moved on since it was rotated
+	l.noteCopies(g)
 	l.letGo(g)
 	for i := range l.segments {
 		if l.segments[i].gen == g {
@@ -470,6 +475,9 @@ func (l *Log) keep(s GenerationState) {
 	if s.Head.Length == 0 {
 		return // nothing to recognise it by
 	}
+	l.finished = slices.DeleteFunc(l.finished, func(f GenerationState) bool {
+		return f.ID == s.ID && f.Dev == s.Dev && f.Ino == s.Ino && f.Head == s.Head && f.Check == s.Check && f.Offset == s.Offset
+	})
 	l.finished = append(l.finished, s)
 	if len(l.finished) > finishedMax {
 		// The one that was written to longest ago: many can be done with at once, and what is looked for is newer than the live file was.

@@ -122,6 +122,9 @@ func (l *Log) choose() *generation {
 	}
 	now := l.cfg.Now()
 	for _, g := range l.gens {
+		if g.doubtful && g.unread() && !l.skipCopy(g) {
+			return nil
+		}
 		if g.loss != nil || g.unread() {
 			return g
 		}

@@ -137,7 +137,9 @@ func (l *Log) State() State {
 		s.Segments = append(s.Segments, segmentState(&p.segment))
 	}
 	for _, g := range l.gens {
-		s.Generations = append(s.Generations, stateOf(g))
+		if !g.doubtful { // it is found anew, if it is no copy
+			s.Generations = append(s.Generations, stateOf(g))
+		}
 	}
 	s.Finished = append(s.Finished, l.finished...)
 	s.Since = l.since
