@@ -3,6 +3,8 @@ package tail
 import (
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // skipCopy settles what a file is that was found with next to nothing in it, and has grown since. As long as all in it is the beginning of another
@@ -48,9 +50,12 @@ func (l *Log) noteCopies(g *generation) {
 	}
 	g.noted = g.offset
 	for _, c := range list {
-		if !isRotation(filepath.Base(c.path), filepath.Base(l.cfg.Path)) || c.older(g.birth) || c.kind != "" && c.hasAge(stateOf(g)) ||
+		if !isRotation(filepath.Base(c.path), filepath.Base(l.cfg.Path)) || c.older(g.birth) ||
 			slices.ContainsFunc(l.gens, func(o *generation) bool { return o.content != nil && !o.doubtful && c.at.same(o.dev, o.ino) }) {
-			continue // older, or the whole of it, which is known by its length, or one that is read
+			continue // older, or one that is read
+		}
+		if c.kind != "" && c.hasAge(stateOf(g)) || c.kind == "" && g.stamp.Before(birthOf(unix.AT_FDCWD, c.path, 0)) {
+			continue // made when the file had all its bytes: a whole copy is known by its length
 		}
 		if ok, err := c.open(l.cfg.Allowed); !ok || err != nil {
 			continue

@@ -201,9 +201,13 @@ func (h *alike) act() {
 		to := h.log.Released() + uint64(h.rnd.Int63n(int64(h.log.Head()-h.log.Released()+1)))
 		h.say("seek to %d", to)
 		h.must(h.log.Seek(to))
-	case n < 91:
+	case n < 90:
 		h.say("restart")
 		h.restart()
+	case n < 91:
+		if h.own() {
+			h.renameCopy()
+		}
 	case n < 96:
 		h.away(false)
 	default:

@@ -102,8 +102,10 @@ func (h *history) act() {
 		h.finish("caught up")
 	case n < 74:
 		h.renameRotation()
-	case n < 79:
+	case n < 77:
 		h.copyTruncate()
+	case n < 79:
+		h.renameCopy()
 	case n < 82:
 		h.finish("before truncation")
 		h.release() // else what was handed out is gone
