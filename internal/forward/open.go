@@ -23,7 +23,7 @@ func (f *forwarder) tailConfig() tail.Config {
 	return tail.Config{
 		Name: f.want.Name, Path: f.want.Path, Start: f.want.Start, Since: f.want.Since, Quiet: c.Limits.Quiet, Linger: c.Limits.LateWrites,
 		Allowed: f.allowed(), Watcher: f.engine.watcher, Budget: f.engine.budget, Logger: f.link.log, Now: c.Now,
-		Olddirs: c.Olddirs,
+		Olddirs: c.Olddirs, StateFile: f.engine.cfg.State.file(),
 	}
 }
 
@@ -86,7 +86,7 @@ func (f *forwarder) move(here *record, from string) (*record, error) {
 	}
 	t := tail.New(tail.Config{
 		Name: f.want.Name, Path: f.want.Path, Start: f.want.Start, Since: f.want.Since, Allowed: f.allowed(),
-		Logger: f.link.log, Now: f.engine.cfg.Now, Olddirs: f.engine.cfg.Olddirs,
+		Logger: f.link.log, Now: f.engine.cfg.Now, Olddirs: f.engine.cfg.Olddirs, StateFile: f.engine.cfg.State.file(),
 	})
 	if err := t.Open(there.Tail); err != nil {
 		_ = t.Close()

@@ -70,6 +70,9 @@ func OpenState(dir string, logger *slog.Logger) (*State, error) {
 	return s, nil
 }
 
+// file is the path of the database.
+func (s *State) file() string { return filepath.Join(s.dir, stateFile) }
+
 // takeLock uses a file of its own, because bbolt's lock goes with the database file,
 // which is replaced when it is corrupt. The kernel drops it with the process.
 func (s *State) takeLock() error {
@@ -101,7 +104,7 @@ func (s *State) takeLock() error {
 
 // open opens the database and reads all of it once, so that a corrupt page is found now.
 func (s *State) open() error {
-	path := filepath.Join(s.dir, stateFile)
+	path := s.file()
 	db, err := openWhole(path)
 	if err == nil {
 		s.db = db
@@ -221,7 +224,7 @@ func (s *State) run(transaction func() error) error {
 	if s.closed {
 		return errors.New("state is closed")
 	}
-	path := filepath.Join(s.dir, stateFile)
+	path := s.file()
 	if s.db != nil {
 		err := guard(transaction)
 		if !corruption(err) {

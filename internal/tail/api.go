@@ -32,8 +32,11 @@ type Config struct {
 	// Olddirs returns the directories that rotation is configured to move the files of a log into; nil: none is known but
 	// where they are seen to go.
 	Olddirs func(path string) []string
-	Logger  *slog.Logger
-	Now     func() time.Time // for tests; default time.Now
+	// StateFile is the path of the file that the caller keeps State in: where that and the log's directory are copies, as a backup brings them
+	// back, the live file is taken for one, too. Empty: not known.
+	StateFile string
+	Logger    *slog.Logger
+	Now       func() time.Time // for tests; default time.Now
 }
 
 // Piece is what comes next in a log: bytes, or a loss.

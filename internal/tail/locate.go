@@ -2,6 +2,7 @@ package tail
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -154,6 +155,7 @@ func (l *Log) fits(c *candidate, g *generation) bool {
 	case c.hasAge(s):
 	case very && g.offset <= headMax: // made later, in the place of the one that was deleted
 		return false
+	case l.restored(c, g):
 	case !very && known < headMax && (c.path == l.cfg.Path || !g.cut && !l.wasCut(s) && (!l.tells(c, g) || !c.strict && c.kind == "" && c.at.dev == g.dev && !l.packedAfter(c))):
 		return false // rather a later one than a form of g's, where g's own file wasn't truncated; if it is one, that comes twice
 	}
@@ -163,37 +165,45 @@ func (l *Log) fits(c *candidate, g *generation) bool {
 // tells says that what is known of g, with which c begins, is more than how each of the log's files begins: others are there, and none begins so.
 // Where there are none nothing shows that.
 func (l *Log) tells(c *candidate, g *generation) bool {
+	same, differ, _ := l.beginAlike(c, g) // what can't be opened now says nothing
+	return !same && differ
+}
+
+// beginAlike says whether other files of the log than c begin with all that is known of g, as c does, and else whether any is known that doesn't.
+// With an error not all were looked at.
+func (l *Log) beginAlike(c *candidate, g *generation) (same, differ bool, err error) {
 	list, err := l.candidates(nil)
 	if err != nil {
-		return false
+		return false, false, err
 	}
 	live := &candidate{path: l.cfg.Path}
 	defer live.close()
 	begin, other := make([]byte, g.known()), make([]byte, g.known())
-	if n, _ := readAt(c.content, begin, 0); n < len(begin) {
-		return false
+	if n, err := readAt(c.content, begin, 0); n < len(begin) {
+		return false, false, cmp.Or(err, io.ErrUnexpectedEOF)
 	}
 	_, bare := packing(c.path)
-	differ := false
+	var unsure error
 	for _, o := range append(list, live) {
-		if _, b := packing(o.path); o != live && (b == bare || o.at.same(c.at.dev, c.at.ino)) {
-			continue // another form of c itself
+		if _, b := packing(o.path); o.path == c.path || o != live && (b == bare && c.path != live.path || o.at.same(c.at.dev, c.at.ino)) {
+			continue // c itself, or another form of it
 		}
 		if ok, err := o.open(l.cfg.Allowed.Also(nil)); !ok || err != nil {
+			unsure = errors.Join(unsure, err)
 			continue
 		}
 		n, _ := readAt(o.content, other, 0)
-		same := bytes.Equal(other[:n], begin[:n])
+		equal := bytes.Equal(other[:n], begin[:n])
 		o.close()
-		if same && n == len(begin) {
-			return false
+		if equal && n == len(begin) {
+			return true, false, nil
 		}
-		differ = differ || !same
+		differ = differ || !equal
 	}
-	return differ || slices.ContainsFunc(l.finished, func(s GenerationState) bool {
+	return false, differ || slices.ContainsFunc(l.finished, func(s GenerationState) bool {
 		n := s.Head.Length
 		return n > 0 && n <= len(begin) && sumOf(begin[:n]) != s.Head.sum()
-	})
+	}), unsure
 }
 
 // packedAfter says that there is a compressed file that is newer than c: what became of one that c is a copy of, perhaps.
@@ -308,6 +318,9 @@ func (l *Log) found(g *generation, c *candidate, now time.Time) error {
 	if g.live {
 		g.settled, g.drained = false, false
 		g.mtime = c.at.mtime
+		if l.copies(g.path) {
+			l.passRestored(g)
+		}
 		i := slices.Index(l.gens, g)
 		l.gens = append(append(l.gens[:i:i], l.gens[i+1:]...), g)
 	}

@@ -38,6 +38,7 @@ type Log struct {
 	since    Since             // of the newest generation that was let go
 	dirs     []string          // others that files were seen to be rotated into, the last first
 	shifts   Shifts
+	made     Made      // what the state was last saved beside
 	missing  bool      // gens of an earlier run are still to be found
 	begun    bool      // the start rule was applied
 	scanned  time.Time // the directory's time when, with no file under the path, it was searched

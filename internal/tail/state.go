@@ -27,6 +27,7 @@ type State struct {
 	Finished    []GenerationState `json:"finished,omitempty"`
 	Older       []OlderFile       `json:"older,omitempty"`
 	Since       Since             `json:"since,omitzero"`
+	Made        Made              `json:"made,omitzero"`  // what it was saved beside
 	Dirs        []string          `json:"dirs,omitempty"` // others that files were seen to be rotated into
 	Shifts      Shifts            `json:"shifts,omitzero"`
 	Serial      uint64            `json:"serial,omitempty"`
@@ -143,6 +144,13 @@ func (l *Log) State() State {
 	}
 	s.Finished = append(s.Finished, l.finished...)
 	s.Since = l.since
+	if !l.missing { // else what the files are searched by would be gone with the next start
+		l.made = Made{}
+		if g := l.live(); g != nil {
+			l.made = l.madeBeside(g.path)
+		}
+	}
+	s.Made = l.made
 	s.Older = append(s.Older, l.older...)
 	s.Dirs, s.Shifts = slices.Clone(l.dirs), l.shifts
 	return s
@@ -232,7 +240,7 @@ func (l *Log) restore(s State) error {
 	l.gens, l.segments = gens, segments
 	l.finished = append(l.finished, s.Finished[max(0, len(s.Finished)-finishedMax):]...)
 	l.older = append(l.older, s.Older[:min(len(s.Older), olderMax)]...)
-	l.since = s.Since
+	l.since, l.made = s.Since, s.Made
 	l.dirs, l.shifts = slices.Clone(s.Dirs), s.Shifts
 	l.released, l.next, l.head = s.Released, s.Released, position
 	l.serial, l.begun = min(s.Serial, positionMax), s.Begun || len(gens) > 0
