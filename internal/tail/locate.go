@@ -153,9 +153,9 @@ func (l *Log) fits(c *candidate, g *generation) bool {
 	case c.kind != "" && known < headMax && c.older(g.stamp): // what is known of g was written later; a file that isn't compressed may have come back from a snapshot
 		return false
 	case c.hasAge(s):
+	case l.restored(c, g):
 	case very && g.offset <= headMax: // made later, in the place of the one that was deleted
 		return false
-	case l.restored(c, g):
 	case !very && known < headMax && (c.path == l.cfg.Path || !g.cut && !l.wasCut(s) && (!l.tells(c, g) || !c.strict && c.kind == "" && c.at.dev == g.dev && !l.packedAfter(c))):
 		return false // rather a later one than a form of g's, where g's own file wasn't truncated; if it is one, that comes twice
 	}

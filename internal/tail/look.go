@@ -432,7 +432,8 @@ func (l *Log) over(g *generation, now time.Time) bool {
 	}
 	switch {
 	case g.gone:
-		return true
+		// Until a file is followed: that may take several looks, and what was written anew to this one's is told by it, see lost.
+		return l.live() != nil
 	case g.settled, now.Sub(g.drainedAt) >= l.cfg.Linger:
 	case g.deleted && !g.written():
 		// Nobody else can find it any more, and nobody can write to it: holding it would only fill the disk.

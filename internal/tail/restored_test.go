@@ -67,11 +67,14 @@ func TestFileRestoredWithItsStateIsReadOn(t *testing.T) {
 		other      string // what another file of the log begins with
 		state, dir bool   // is a copy
 		begun      bool   // the file isn't the restored one, it was made anew since
+		reused     bool   // the copy has the inode that the file had, by chance
 		gap        bool
 	}{
 		{name: "both are copies", known: lines("a", 8), state: true, dir: true},
 		{name: "both are copies, an older file begins otherwise", known: lines("a", 8), other: lines("b", 8), state: true, dir: true},
 		{name: "both are copies, an older file begins alike and has lines of its own", known: header + lines("a", 3), other: header + lines("b", 8), state: true, dir: true},
+		{name: "both are copies, and the inode is used again", known: lines("a", 8), state: true, dir: true, reused: true},
+		{name: "only the directory is, and the inode is used again", known: lines("a", 8), dir: true, reused: true, gap: true},
 		{name: "only the directory is", known: lines("a", 8), dir: true, gap: true},
 		{name: "only the state is", known: lines("a", 8), state: true, gap: true},
 		{name: "neither is", known: lines("a", 8), gap: true},
@@ -109,6 +112,12 @@ func TestFileRestoredWithItsStateIsReadOn(t *testing.T) {
 			r.write("app.log", "written since\n")
 			content, err := os.ReadFile(r.path)
 			r.must(err)
+			if c.reused {
+				at, err := statPath(r.path)
+				r.must(err)
+				g := &r.state.Generations[len(r.state.Generations)-1]
+				g.Dev, g.Ino = at.dev, at.ino
+			}
 			r.open().drain()
 			if c.gap {
 				r.wantLosses(1)
