@@ -77,6 +77,9 @@ var errShort = errors.New("file is shorter than what was read from it")
 type file struct {
 	fd   int
 	real string // real path when it was opened
+	raw  info   // what stat said last
+	said int64  // up to here bytes were told of, or read
+	room *room  // at its end; nil: there is none
 }
 
 // openFile opens path for reading if it leads to a permitted regular file.
@@ -123,7 +126,8 @@ func openFile(path string, allowed Allowed) (*file, info, error) {
 		unix.Close(fd)
 		return nil, info{}, fmt.Errorf("open %s: another file than the one that was checked: %w", path, ErrNotAllowed)
 	}
-	return &file{fd: fd, real: real}, now, nil
+	f := &file{fd: fd, real: real}
+	return f, f.measure(now), nil
 }
 
 // reopen opens what fd refers to once more, for reading. On a network file
@@ -226,7 +230,7 @@ func (f *file) stat() (info, error) {
 	if err != nil {
 		return info{}, &fs.PathError{Op: "stat", Path: f.real, Err: err}
 	}
-	return i, nil
+	return f.measure(i), nil
 }
 
 func (f *file) descriptor() int { return f.fd }
@@ -268,7 +272,7 @@ func (f *file) read(before, p []byte, off int64) (int, error) {
 	if got < len(before) {
 		return 0, errShort
 	}
-	return got - len(before), nil
+	return f.take(p[:got-len(before)], off), nil
 }
 
 // readAt reads len(p) bytes at off, or what there is of them.

@@ -52,6 +52,9 @@ func (l *Log) look() {
 			}
 		}
 		l.account(g)
+		if f, ok := g.content.(*file); ok && f.room != nil {
+			l.signalAfter(roomLook)
+		}
 	}
 	l.tidy()
 	l.watch.set(l.gens, l.cfg.Linger)
@@ -89,6 +92,9 @@ func (l *Log) follow(now time.Time) {
 	switch {
 	case err == nil && live != nil && at.same(live.dev, live.ino):
 		l.pathErr = nil
+		if f, ok := live.content.(*file); ok {
+			at = f.measure(at)
+		}
 		if l.statAt != nil {
 			at = l.statAt(live, at)
 		}

@@ -23,9 +23,9 @@ const pollDefault = time.Second
 // say the same, and a file that is written to without a break needn't wake its log for each line.
 const gather = time.Millisecond
 
-// relaxed is how many polls pass between two looks at a file for which inotify
-// works: local, no link, nothing open besides. Then the look is only there in case. Where that is so of
-// all files and directories, these looks are made at once, and no poll is between them.
+// relaxed is how many polls pass between two looks at a path for which inotify
+// works: local, no link, nothing open besides. Then the look is only there in case, and the polls between ask the open file alone. Where that is so of
+// all files and directories, these looks are made at once.
 const relaxed = beat.AtRest
 
 // WatcherConfig describes a [Watcher]. The zero value works.
@@ -73,18 +73,20 @@ type watch struct {
 	last info
 	err  error
 	link bool      // to something that isn't there
+	live *unnamed  // the descriptor of the one that it leads to; nil: none is open
 	old  []unnamed // descriptors of files that the path no longer leads to
 	due  time.Time // when a finished generation's time is over
 	real string
 }
 
-// unnamed is a file that has no path to ask. The log may close the descriptor
+// unnamed is a file that is asked by its descriptor. The log may close the descriptor
 // before it says so here: then the sweep asks about nothing, or about another file, and
 // the worst that follows is a wake for nothing.
 type unnamed struct {
 	fd    int
 	size  int64
 	links uint64
+	mtime time.Time // of the live one
 }
 
 // NewWatcher returns a watcher that isn't open yet.
@@ -179,7 +181,7 @@ func (w *Watcher) remove(e *watch) {
 	w.leave(e.path, e)
 	e.mu.Lock()
 	real := e.real
-	e.old, e.real = nil, ""
+	e.live, e.old, e.real = nil, nil, ""
 	e.mu.Unlock()
 	if real != "" {
 		w.leave(real, e)
@@ -292,26 +294,6 @@ func (w *Watcher) wakeAll() {
 	}
 }
 
-func (w *Watcher) poll() {
-	t := beat.NewTicker(w.cfg.Beat, w.cfg.Poll)
-	defer t.Stop()
-	for restful := false; ; {
-		select {
-		case <-w.stop:
-			return
-		case <-w.hurry:
-			restful = false
-		case <-t.C:
-			restful = w.sweep(restful)
-		}
-		if restful {
-			t.Reset(relaxed * w.cfg.Poll)
-		} else {
-			t.Reset(w.cfg.Poll)
-		}
-	}
-}
-
 // hasten has everything polled that inotify doesn't tell of, from the next poll on.
 func (w *Watcher) hasten() {
 	select {
@@ -372,6 +354,8 @@ func (w *Watcher) sweep(all bool) (restful bool) {
 				e.wake()
 			}
 			calm = e.relaxed.Load() && e.simple()
+		} else if e.glance() {
+			e.wake()
 		}
 		restful = restful && calm
 	}
@@ -421,7 +405,7 @@ func (e *watch) set(gens []*generation, linger time.Duration) {
 		return
 	}
 	e.mu.Lock()
-	e.old = e.old[:0]
+	e.live, e.old = nil, e.old[:0]
 	e.due = time.Time{}
 	real := ""
 	for _, g := range gens {
@@ -429,12 +413,15 @@ func (e *watch) set(gens []*generation, linger time.Duration) {
 			if real = g.path; real == e.path {
 				real = ""
 			}
+			if f, ok := g.content.(*file); ok {
+				e.live = &unnamed{f.fd, f.raw.size, f.raw.links, f.raw.mtime}
+			}
 			continue
 		}
 		if g.content == nil || g.settled {
 			continue
 		}
-		e.old = append(e.old, unnamed{g.content.descriptor(), g.size, g.links})
+		e.old = append(e.old, unnamed{fd: g.content.descriptor(), size: g.size, links: g.links})
 		if g.drained {
 			if end := g.drainedAt.Add(linger); e.due.IsZero() || end.Before(e.due) {
 				e.due = end
