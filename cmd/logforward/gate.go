@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -30,6 +31,8 @@ type gate struct {
 	beat  *beat.Beat // when policy and audit log are looked at
 	// watcher tells of changes in the directory of the policy's file; nil: it is looked at each second.
 	watcher *tail.Watcher
+	rest    time.Duration // between two looks where events tell of all changes; 0: some seconds
+	looked  func()        // called after each look, for tests; nil: nobody asks
 	log     *slog.Logger
 	counts  *prometheus.CounterVec // decisions; nil: nobody counts
 
@@ -220,9 +223,12 @@ func (g *gate) watch(ctx context.Context) error {
 			}
 		}
 		if rest { // a line of counted refusals needn't come to the second
-			tick.Reset(beat.AtRest * watchEvery)
+			tick.Reset(cmp.Or(g.rest, beat.AtRest*watchEvery))
 		} else {
 			tick.Reset(watchEvery)
+		}
+		if g.looked != nil {
+			g.looked()
 		}
 		select {
 		case <-ctx.Done():

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,6 +33,8 @@ type wishes struct {
 	beat   *beat.Beat // when the directory is looked at
 	// watcher tells of changes in it; nil: it is looked at each second.
 	watcher *tail.Watcher
+	rest    time.Duration   // between two looks where events tell of all changes; 0: some seconds
+	looked  func(rest bool) // called each time that it begins to wait, for tests; nil: nobody asks
 	log     *slog.Logger
 	seen    time.Time       // the directory's last change that was looked at
 	said    map[string]bool // problems that the log has already
@@ -63,10 +66,14 @@ func (w *wishes) run(ctx context.Context) error {
 			w.look(ctx)
 		case <-changed: // by the next tick it is written
 		}
-		if dir.Sure() && w.rests() {
-			tick.Reset(beat.AtRest * wishesEvery)
+		rest := dir.Sure() && w.rests()
+		if rest {
+			tick.Reset(cmp.Or(w.rest, beat.AtRest*wishesEvery))
 		} else {
 			tick.Reset(wishesEvery)
+		}
+		if w.looked != nil {
+			w.looked(rest)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func TestParseHelloRefusesWhatCantBe(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"empty": "", "no JSON": "x", "no object": "[]", "too many logs": string(tooMany), "too long": `{"instance":"` + strings.Repeat("x", MaxControl) + `"}`,
-		"instance": `{"instance":"` + strings.Repeat("x", 65) + `"}`, "layout": `{"layout":"` + strings.Repeat("x", 65) + `"}`,
+		"instance": `{"instance":"` + strings.Repeat("x", 65) + `"}`, "key": `{"key":"` + strings.Repeat("x", maxKey+1) + `"}`, "layout": `{"layout":"` + strings.Repeat("x", 65) + `"}`,
 		"path": `{"logs":{"..=2F":{}}}`, "dots": `{"logs":{"=2E=2E":{}}}`, "empty log": `{"logs":{"":{}}}`,
 		"epoch": `{"logs":{"a":{"epoch":9223372036854775808}}}`, "predecessor": `{"logs":{"a":{"epoch":1,"predecessor":2}}}`, "negative": `{"logs":{"a":{"stored":-1}}}`,
 		"confirmed": `{"logs":{"a":{"stored":1,"confirmed":2}}}`, "stored": `{"logs":{"a":{"stored":9223372036854775808}}}`,

@@ -108,6 +108,15 @@ func (s *site) node(identity string, waiting int64) *node {
 			s.t.Errorf("%s: %s, %v", identity, m.Data, err)
 			return
 		}
+		mac := m.Header.Get(chunk.MACHeader)
+		if mac == "" { // nobody here has heard its key: it says hello
+			n.say(nil)
+			return
+		}
+		if !chunk.Genuine(n.key(), m.Data, mac) {
+			s.t.Errorf("%s: %s isn't authenticated", identity, m.Data)
+			return
+		}
 		n.mu.Lock()
 		n.told = append(n.told, *c.Pause)
 		o := n.obey(*c.Pause)
@@ -121,8 +130,10 @@ func (s *site) node(identity string, waiting int64) *node {
 	return n
 }
 
+func (n *node) key() string { return "key of " + n.identity }
+
 func (n *node) say(o *chunk.Obeyed) {
-	b, err := json.Marshal(chunk.Hello{Instance: n.identity, Pause: o})
+	b, err := json.Marshal(chunk.Hello{Instance: n.identity, Key: n.key(), Pause: o})
 	if err == nil {
 		err = n.nc.Publish(chunk.SyncSubject(n.s.prefix, n.identity), b)
 	}

@@ -66,7 +66,8 @@ type Config struct {
 	Connected func() map[string]bool
 	Logger    *slog.Logger
 	Now       func() time.Time // for tests
-	Poll      time.Duration    // files and times are looked at this often; default 1 s. Where Watcher tells of all changes it is [beat.AtRest] times that
+	Poll      time.Duration    // files and times are looked at this often; default 1 s
+	Rest      time.Duration    // the same, where Watcher tells of all changes; default [beat.AtRest] times Poll
 	Watcher   *tail.Watcher    // tells of changes in the directories of definitions and globs; nil: they are polled
 	Beat      *beat.Beat       // whose moments these are; nil: it has timers of its own
 	PID       int              // for status
@@ -112,6 +113,9 @@ func New(c Config) *Node {
 	}
 	if c.Poll <= 0 {
 		c.Poll = time.Second
+	}
+	if c.Rest <= 0 {
+		c.Rest = beat.AtRest * c.Poll
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -115,6 +115,7 @@ type bench struct {
 	own   []Own
 	watch *tail.Watcher
 	poll  time.Duration    // default 20 ms
+	rest  time.Duration    // default 15 times that
 	clock func() time.Time // default: now
 }
 
@@ -158,7 +159,7 @@ func (b *bench) open() *Node {
 		clock = func() time.Time { return b.now }
 	}
 	b.node = New(Config{Identity: "n1", Definitions: b.dir, Allowed: allowed, Destinations: b.dest, Engine: b.wheel, State: b.store,
-		Now: clock, Authorize: b.auth, File: b.files, Own: b.own, Poll: cmp.Or(b.poll, 20*time.Millisecond), Watcher: b.watch})
+		Now: clock, Authorize: b.auth, File: b.files, Own: b.own, Poll: cmp.Or(b.poll, 20*time.Millisecond), Rest: b.rest, Watcher: b.watch})
 	if err := b.node.Open(b.t.Context()); err != nil {
 		b.t.Fatal(err)
 	}

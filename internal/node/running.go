@@ -46,7 +46,7 @@ func (n *Node) enforce(ctx context.Context) {
 		if len(n.standings()) > 0 {
 			tick.Reset(2 * n.config.Poll)
 		} else { // nobody has started anything
-			tick.Reset(2 * beat.AtRest * n.config.Poll)
+			tick.Reset(2 * n.config.Rest)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func (n *Node) watch(ctx context.Context) {
 	for {
 		rest, until := n.rests(definitions)
 		if rest {
-			ticker.Reset(beat.AtRest * n.config.Poll)
+			ticker.Reset(n.config.Rest)
 		} else {
 			ticker.Reset(n.config.Poll)
 		}
@@ -88,7 +88,7 @@ func (n *Node) soon(until time.Time) (wait time.Duration, ok bool) {
 	if unsettled {
 		wait, ok = settle, true
 	}
-	if left := until.Sub(n.config.Now()) + time.Millisecond; !until.IsZero() && left < beat.AtRest*n.config.Poll && (!ok || left < wait) {
+	if left := until.Sub(n.config.Now()) + time.Millisecond; !until.IsZero() && left < n.config.Rest && (!ok || left < wait) {
 		wait, ok = max(left, time.Millisecond), true
 	}
 	return wait, ok

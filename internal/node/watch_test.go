@@ -195,6 +195,76 @@ func TestNodeRestsOnlyWhereEventsCome(t *testing.T) {
 	rests("without inotify", false)
 }
 
+// A node at rest, which looks once an hour, hears of each change all the same: of definitions, of globs' files, of the directories that both lie in, also when those
+// come, go or are replaced, and of what operators say.
+func TestNodeAtRestHearsOfEachChange(t *testing.T) {
+	b := watchedBench(t, tail.WatcherConfig{Poll: 20 * time.Millisecond})
+	b.rest, b.clock = time.Hour, time.Now
+	sub := filepath.Join(b.logs, "sub")
+	one := func(name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(sub, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	one("g1.log")
+	b.define("g.yaml", "log: g\npath: LOGS/sub/g*.log\ndestination: central\n")
+	n := b.open()
+	b.run()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	definitions := n.definitions()
+	defer definitions.Close()
+	atRest := func() {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			if rest, _ := n.rests(definitions); rest && len(n.edited)+len(n.survey.fresh)+len(n.survey.stirred) == 0 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("the node doesn't rest")
+			}
+		}
+		time.Sleep(100 * time.Millisecond) // its last poll
+	}
+	for _, step := range []struct {
+		what string
+		do   func()
+		want []string
+	}{
+		{"a glob's new file", func() { one("g2.log") }, []string{"g.g1.log g1.log end", "g.g2.log g2.log beginning"}},
+		{"a glob's directory is replaced", func() {
+			must(os.Rename(sub, sub+".old"))
+			must(os.Mkdir(sub, 0o755))
+			one("g1.log")
+			one("g2.log")
+			one("g3.log")
+		}, []string{"g.g1.log g1.log end", "g.g2.log g2.log beginning", "g.g3.log g3.log beginning"}},
+		{"a new definition", func() { b.define("b.yaml", "log: b\npath: "+b.file("b.log")+"\ndestination: central\n") }, []string{"b b.log end", "g.g1.log g1.log end", "g.g2.log g2.log beginning", "g.g3.log g3.log beginning"}},
+		{"a definition that another takes the place of", func() {
+			b.define("b.new", "log: b\npath: "+b.file("c.log")+"\ndestination: central\n")
+			must(os.Rename(filepath.Join(b.dir, "b.new"), filepath.Join(b.dir, "b.yaml")))
+		}, []string{"b c.log end", "g.g1.log g1.log end", "g.g2.log g2.log beginning", "g.g3.log g3.log beginning"}},
+		{"an operator's stop", func() { b.must(n.Stop(t.Context(), alice(), control.StopRequest{Log: "b", Reason: "test"})) }, []string{"g.g1.log g1.log end", "g.g2.log g2.log beginning", "g.g3.log g3.log beginning"}},
+		{"another directory of definitions", func() {
+			must(os.Rename(b.dir, b.dir+".old"))
+			must(os.Mkdir(b.dir, 0o755))
+			b.define("d.yaml", "log: d\npath: "+b.file("d.log")+"\ndestination: central\n")
+		}, []string{"d d.log end"}},
+	} {
+		atRest()
+		step.do()
+		b.eventually(step.what, step.want...)
+	}
+}
+
 // Without inotify, and without anybody who watches, each poll looks.
 func TestNodeDoesNotRestWithoutInotify(t *testing.T) {
 	for name, watcher := range map[string]*tail.Watcher{"no inotify": tail.NewWatcher(tail.WatcherConfig{Poll: -1, NoInotify: true}), "no watcher": nil} {

@@ -38,9 +38,12 @@ func (s *site) release() broker.Button {
 	return b
 }
 
+// key is what control messages to it are authenticated with.
+func (n *node) key() string { return "the key of " + n.identity }
+
 // asks says hello as a node that obeys change, and gives what it is answered about the button.
 func (n *node) asks(change uint64) (*chunk.Answer, error) {
-	h := chunk.Hello{Instance: "x", Logs: map[string]chunk.HelloLog{chunk.Token(n.log): {}}}
+	h := chunk.Hello{Instance: "x", Key: n.key(), Logs: map[string]chunk.HelloLog{chunk.Token(n.log): {}}}
 	if change > 0 {
 		h.Pause = &chunk.Obeyed{Change: change}
 	}
@@ -81,6 +84,7 @@ func TestHelloForFleetWidePause(t *testing.T) {
 }
 
 // The red button is told to the nodes that are known, by their logs or by their hellos, and not only at their next sync.
+// It is authenticated with the key of the last hello, or the node would have to ask first.
 func TestPauseIsToldAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
@@ -90,7 +94,7 @@ func TestPauseIsToldAtOnce(t *testing.T) {
 		pauses := make(chan *chunk.Pause, 100)
 		told[identity] = pauses
 		sub, err := s.nc.Subscribe(chunk.ControlSubject("logs", identity), func(m *nats.Msg) {
-			if c, err := chunk.ParseControl(m.Data); err == nil && c.Pause != nil {
+			if c, err := chunk.ParseControl(m.Data); err == nil && c.Pause != nil && chunk.Genuine("the key of "+identity, m.Data, m.Header.Get(chunk.MACHeader)) {
 				pauses <- c.Pause
 			}
 		})
@@ -100,7 +104,9 @@ func TestPauseIsToldAtOnce(t *testing.T) {
 	n := s.node("web1", "syslog")
 	n.send(n.make("known\n"))
 	n.waitConfirmed()
-	s.node("new1", "empty").answered("anything", func(*chunk.Pause) bool { return true })
+	for _, n := range []*node{n, s.node("new1", "empty")} {
+		n.answered("anything", func(*chunk.Pause) bool { return true })
+	}
 	next := func(identity string, change uint64, holds bool) {
 		t.Helper()
 		for {

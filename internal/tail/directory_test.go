@@ -98,6 +98,7 @@ func TestDirectoryTellsOfEachChange(t *testing.T) {
 			settled(t, w, d, true)
 			drain(w, names)
 		}
+		drain(w, w.hurry)
 		replace()
 		deadline := time.Now().Add(time.Minute)
 		for w.isWatched(path) {
@@ -106,6 +107,7 @@ func TestDirectoryTellsOfEachChange(t *testing.T) {
 				t.Fatal("it is still watched")
 			}
 		}
+		hastened(t, w, "the directory went")
 		settled(t, w, d, true) // that it isn't there is watched as well
 		if _, err := os.Stat(path); err == nil {
 			t.Fatal("it is there")
@@ -118,10 +120,12 @@ func TestDirectoryTellsOfEachChange(t *testing.T) {
 	drain(w, names)
 	must(os.Mkdir(filepath.Join(dir, "a"), 0o755))
 	told(t, names, "a part of the way")
+	hastened(t, w, "a part of the way")
 	settled(t, w, d, true)
 	drain(w, names)
 	must(os.Mkdir(path, 0o755))
 	told(t, names, "the directory came")
+	hastened(t, w, "the directory came")
 	settled(t, w, d, true)
 	must(os.WriteFile(file, []byte("three"), 0o644))
 	told(t, names, "a file in the new one")
@@ -141,6 +145,18 @@ func drain(w *Watcher, c chan struct{}) {
 	defer w.mu.Unlock()
 	for len(c) > 0 {
 		<-c
+	}
+}
+
+// hastened tells whether the poll is to look soon, and forgets it.
+func hastened(t *testing.T, w *Watcher, what string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case <-w.hurry:
+	default:
+		t.Fatalf("the poll doesn't look soon: %s", what)
 	}
 }
 
