@@ -2,6 +2,7 @@ package forward
 
 import (
 	"bytes"
+	"hash/maphash"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -117,4 +118,63 @@ func TestForwardQuietLogSleepsThroughHellos(t *testing.T) {
 	more := []byte("after\n")
 	n.append("app", more)
 	n.delivered("app", append(bytes.Clone(want), more...))
+}
+
+// An answer is left unread only where it says of logs and layout what left all of them asleep, and nothing has woken one since.
+func TestOnlyTheSameAnswerAgainIsLeftUnread(t *testing.T) {
+	l := hinted()
+	l.seed = maphash.MakeSeed()
+	reply := func(change func(*chunk.Answer, *chunk.AnswerLog)) []byte {
+		a := chunk.Answer{Ready: true, Receiver: "r1", Time: time.Now(), Layout: &chunk.Layout{ID: "l", Prefix: "logs", Partitions: 1}}
+		one := chunk.AnswerLog{Known: true, Place: chunk.Place{Epoch: 7, Position: 100, Digest: 5}}
+		if change != nil {
+			change(&a, &one)
+		}
+		a.Logs = map[string]chunk.AnswerLog{"app": one}
+		return marshal(&a)
+	}
+	f := &forwarder{mail: mailbox{wake: make(chan struct{}, 1)}}
+	asked := map[string]*forwarder{"app": f}
+	if _, known := l.again(reply(nil), asked); known != 0 {
+		t.Error("a log that is awake, and its answer is left unread")
+	}
+	if !f.mail.sleep(rest{epoch: 7, position: 100, digest: 5, layout: "l"}) {
+		t.Fatal("it doesn't sleep")
+	}
+	if _, known := l.again(reply(nil), asked); known != 0 {
+		t.Error("a first answer is left unread")
+	}
+	first, err := chunk.ParseAnswer(reply(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := first.Logs["app"]
+	if f.mail.disturb(&chunk.HelloLog{Epoch: 7}, first.Layout, &one, l.fingerprint(reply(nil))) {
+		t.Fatal("the answer disturbs")
+	}
+	for name, c := range map[string]struct {
+		change func(*chunk.Answer, *chunk.AnswerLog)
+		unread bool
+	}{
+		"the same": {nil, true},
+		"by another receiver, later": {func(a *chunk.Answer, _ *chunk.AnswerLog) {
+			a.Receiver, a.Time, a.Pause = "r2", time.Now().Add(time.Hour), &chunk.Pause{Change: 3}
+		}, true},
+		"a fork":           {func(_ *chunk.Answer, l *chunk.AnswerLog) { l.Fork = true }, false},
+		"send again":       {func(_ *chunk.Answer, l *chunk.AnswerLog) { l.Resend = &chunk.Resend{Log: "app", Epoch: 7} }, false},
+		"more":             {func(_ *chunk.Answer, l *chunk.AnswerLog) { l.Position++ }, false},
+		"another digest":   {func(_ *chunk.Answer, l *chunk.AnswerLog) { l.Digest++ }, false},
+		"another layout":   {func(a *chunk.Answer, _ *chunk.AnswerLog) { a.Layout.ID = "m" }, false},
+		"no layout":        {func(a *chunk.Answer, _ *chunk.AnswerLog) { a.Layout = nil }, false},
+		"not ready to say": {func(a *chunk.Answer, _ *chunk.AnswerLog) { a.Ready = false }, false},
+	} {
+		a, known := l.again(reply(c.change), asked)
+		if (known != 0) != c.unread || c.unread && (a == nil || name != "the same" && a.Pause == nil) {
+			t.Errorf("%s: left unread %t, %+v", name, known != 0, a)
+		}
+	}
+	f.mail.put(nil, func() {})
+	if _, known := l.again(reply(nil), asked); known != 0 {
+		t.Error("it has mail, and its answer is left unread")
+	}
 }

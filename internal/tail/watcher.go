@@ -24,7 +24,7 @@ const pollDefault = time.Second
 const gather = time.Millisecond
 
 // relaxed is how many polls pass between two looks at a path for which inotify
-// works: local, no link, nothing open besides. Then the look is only there in case, and the polls between ask the open file alone. Where that is so of
+// works: local, no link, nothing open besides. Then the look is only there in case, and what lies between asks the open file alone, see glance. Where that is so of
 // all files and directories, these looks are made at once.
 const relaxed = beat.AtRest
 
@@ -334,14 +334,9 @@ func (w *Watcher) sweep(all bool) (restful bool) {
 	for _, d := range w.dirs {
 		restful = restful && d.sure
 	}
-	if w.order == nil {
-		for e := range w.logs {
-			w.order = append(w.order, e)
-		}
-	}
 	now := time.Now()
 	w.drop(now)
-	order := w.order
+	order := w.ordered()
 	for _, e := range order {
 		d := w.dirs[e.dir]
 		e.relaxed.Store(d != nil && d.watched && d.local || d != nil && d.sure)
