@@ -95,6 +95,11 @@ func TestDirectoryTellsOfEachChange(t *testing.T) {
 	} {
 		if i > 0 {
 			must(os.MkdirAll(path, 0o755))
+			for deadline := time.Now().Add(time.Minute); !w.isWatched(path); w.Sweep() {
+				if time.Now().After(deadline) {
+					t.Fatal("the directory that came isn't watched")
+				}
+			}
 			settled(t, w, d, true)
 			drain(w, names)
 		}

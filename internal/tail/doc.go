@@ -15,6 +15,7 @@
 // that was rotated away longer than Config.Linger ago, and for an unseen file
 // whose clock says that it is older than the last one that was followed, and for one that was deleted before anybody looked,
 // unless numbers in names tell.
+// A file that ends in a hole, which its writer fills later, is as long as it is filled.
 // Where it is unclear whether a small file (below 64 bytes) is a copy of another it is sent
 // again: twice is better than not at all.
 //

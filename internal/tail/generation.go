@@ -187,6 +187,21 @@ func (g *generation) quiet(now time.Time, wait time.Duration) (bool, time.Durati
 // contentMatches compares c with a fingerprint and with what stood in front of
 // offset, given as bytes or as their sum. It is false where c is shorter.
 func contentMatches(c content, head sum, before []byte, check sum, offset int64) (bool, error) {
+	f, ok := c.(*file)
+	if !ok || f.room == nil || f.room.filled >= offset || f.raw.size < offset {
+		return matches(c, head, before, check, offset)
+	}
+	// What was handed out of this very file counts, though it reads as room by now.
+	was := *f.room
+	f.room.filled = offset
+	same, err := matches(c, head, before, check, offset)
+	if !same {
+		*f.room = was
+	}
+	return same, err
+}
+
+func matches(c content, head sum, before []byte, check sum, offset int64) (bool, error) {
 	buf := make([]byte, max(head.length, beforeMax))
 	n, err := readAt(c, buf[:head.length], 0)
 	if err != nil && err != io.EOF {

@@ -236,6 +236,49 @@ func TestNULsThatWereWrittenAreNoRoom(t *testing.T) {
 	r.wantLosses(0)
 }
 
+// NULs that were handed out and are a hole by now, for a version without rooms handed them out or somebody has dug it, stay handed out.
+func TestRoomThatWasHandedOutStaysSo(t *testing.T) {
+	for name, do := range map[string]func(r *rig){
+		"after a restart": func(r *rig) { r.save(); r.crash(); r.dig(); r.open() },
+		"seen again":      func(r *rig) { r.dig(); r.must(r.log.changed(r.log.live())) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t).open()
+			was := "one\n" + string(make([]byte, 16*page-4))
+			r.write("app.log", was)
+			r.drain()
+			r.want(was)
+			r.release()
+			do(r)
+			r.drain()
+			r.want(was)
+			r.wantLosses(0)
+			r.hollow("app.log", 16*page)
+			m := r.mapped("app.log")
+			copy(m[len(was):], "two\n")
+			r.must(unix.Munmap(m))
+			r.log.signal()
+			r.drain()
+			r.want(was + "two\n")
+			r.wantLosses(0)
+		})
+	}
+}
+
+// dig makes a hole of the file's end.
+func (r *rig) dig() {
+	r.t.Helper()
+	f, err := os.OpenFile(r.path, os.O_RDWR, 0)
+	r.must(err)
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, page, 15*page); err != nil {
+		r.t.Skip(err)
+	}
+	if !endsInRoom(int(f.Fd()), 16*page) {
+		r.t.Skip("no holes here")
+	}
+}
+
 func TestWrittenEndsBeforeNULsThatMayBeRoom(t *testing.T) {
 	for in, want := range map[string]int{
 		"": 0, "abc": 3, "\x00": 0, "abc\x00": 3, "a\x00b\x00c": 5, "a\x00\x00\x00b": 5, "a\x00\x00\x00\x00b": 1, "\x00\x00\x00\x00b": 0, "\x00b": 2, "a\x00b\x00\x00": 3,

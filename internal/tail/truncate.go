@@ -47,6 +47,12 @@ func (l *Log) changed(g *generation) error {
 		_ = fresh.close()
 		return fmt.Errorf("confirm truncation: %w", err)
 	}
+	if same && fresh.room != nil {
+		if at, err = fresh.stat(); err != nil {
+			_ = fresh.close()
+			return fmt.Errorf("confirm truncation: %w", err)
+		}
+	}
 	if same && at.size < g.size && g.live {
 		var copied bool
 		if copied, err = l.copied(g); err != nil {
