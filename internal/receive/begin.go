@@ -123,7 +123,7 @@ func (p *partition) bringTogether(term context.Context, owner bool) error {
 		return fmt.Errorf("write the state: %w", err)
 	}
 	for _, l := range p.logs {
-		if err := p.reopen(l); err != nil {
+		if err := p.reopen(l, owner); err != nil {
 			return fmt.Errorf("%s/%s: %w", l.identity, l.name, err)
 		}
 	}
@@ -176,8 +176,8 @@ func (p *partition) retire(l *log) error {
 	return nil
 }
 
-// reopen cuts a log's files back to what is committed and goes on with them.
-func (p *partition) reopen(l *log) error {
+// reopen cuts a log's files back to what is committed and goes on with them. owner: the partition is about to be worked, and the log with it committed.
+func (p *partition) reopen(l *log, owner bool) error {
 	lo := &l.local
 	m := &lo.Committed
 	if c := lo.Closing; c != nil {
@@ -210,6 +210,9 @@ func (p *partition) reopen(l *log) error {
 			l.file, l.from, l.offset, l.behind, l.before = f, m.From, m.Offset, m.Behind, m.Before
 			if !same(&l.cur.Place, &m.Place) || m.From == m.Place.Position { // the ledger doesn't tell of the range yet
 				l.from = unplaced
+				if owner && m.From != m.Place.Position { // others have gone on, perhaps from somewhere else: the digest here is to be known
+					l.note(m.end(p.r.now()))
+				}
 			}
 		}
 	}

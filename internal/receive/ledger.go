@@ -11,7 +11,7 @@ import (
 // Events of a ledger.
 const (
 	EventRange  = "range"  // from here on, positions lie in File at Offset
-	EventEnd    = "end"    // the range before ends in File, at Offset: another epoch goes on there
+	EventEnd    = "end"    // the range before ends in File, at Offset: another epoch or another range goes on there; without File: the epoch ended, wherever that is
 	EventClose  = "close"  // a file is complete, and has its final name
 	EventGap    = "gap"    // a range is lost
 	EventAnew   = "anew"   // the running digest begins anew: the node lost bytes that it had sent, and that are here

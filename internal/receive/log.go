@@ -85,6 +85,12 @@ func (l *log) mark() mark {
 	return m
 }
 
+// end is the ledger's line for a range that ends at a mark.
+func (m *mark) end(now time.Time) Entry {
+	digest := m.Place.Digest
+	return Entry{Time: now, Event: EventEnd, Epoch: m.Place.Epoch, To: m.Place.Position, File: m.File, Offset: m.Size, Digest: &digest}
+}
+
 // delivery is one message on its way through the loop.
 type delivery struct {
 	subject chunk.Subject
@@ -139,8 +145,12 @@ func (p *partition) take(l *log, ch *chunk.Chunk, skip uint64) error {
 	ended, before := l.cur.Digest, l.cur.Digest
 	if newEpoch {
 		before = 0
-		if l.from != unplaced {
-			l.note(Entry{Time: now, Event: EventEnd, Epoch: l.cur.Epoch, To: l.cur.Position, File: l.file.name, Offset: start, Digest: &ended})
+		switch end := (Entry{Time: now, Event: EventEnd, Epoch: l.cur.Epoch, To: l.cur.Position, Digest: &ended}); {
+		case l.from != unplaced:
+			end.File, end.Offset = l.file.name, start
+			l.note(end)
+		case l.cur.Position > 0: // in another's file, and nobody else may say so
+			l.note(end)
 		}
 		l.note(Entry{Time: now, Event: EventEpoch, Epoch: ch.Epoch, Predecessor: ch.Predecessor})
 	}
@@ -320,6 +330,9 @@ func (p *partition) witness(l *log, h chunk.HelloLog) {
 	}
 	l.note(Entry{Time: p.r.now(), Event: EventRepair, Epoch: h.Epoch, Predecessor: h.Predecessor, From: from, To: h.Confirmed,
 		Cause: "the node was told that these are central; record and local state had lost it"})
+	if digest := l.cur.Digest; l.from != unplaced {
+		l.note(Entry{Time: p.r.now(), Event: EventEnd, Epoch: l.cur.Epoch, To: l.cur.Position, File: l.file.name, Offset: l.file.size, Digest: &digest})
+	}
 	l.cur = newCursor(told)
 	l.from = unplaced
 	p.touch(l)

@@ -258,8 +258,12 @@ func (v *verifier) readGaps(outputs []string) error {
 			for i := range entries {
 				e := &entries[i]
 				c := covered{e.Epoch, e.From, e.To}
-				if e.Event == EventDamage {
+				switch e.Event {
+				case EventDamage:
 					v.cover(e.Epoch, e.To, e.To) // so much was committed: what isn't there before it is missing
+				case EventEnd:
+					v.cover(e.Epoch, e.To, e.To)
+					v.know(e.Epoch, e.To, proofOf(e.Digest))
 				}
 				if e.Event != EventGap && e.Event != EventRepair || e.To <= e.From || seen[c] {
 					continue

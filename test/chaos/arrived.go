@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"logforward/internal/control"
 	"logforward/internal/receive"
@@ -80,6 +81,18 @@ func (s *system) files() error {
 		}
 	}
 	return nil
+}
+
+// cutBack waits until files finds nothing more. A receiver that was killed or stopped leaves what it hadn't committed at the end of its files, whoever took over
+// has the same bytes in its own, and the first one can't know how much to cut before it has the broker again: that may be later than all has arrived.
+// What is still there after most is a violation, whatever the reason.
+func cutBack(most time.Duration, files func() error) error {
+	err := wait(most, files)
+	var v *violation
+	if err != nil && !errors.As(err, &v) {
+		err = broken(checkOnce, "%v", err)
+	}
+	return err
 }
 
 // sizeOf is how many bytes the files of a log have, unpacked.

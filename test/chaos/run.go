@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -126,6 +127,12 @@ func play(f *fault, seed uint64, o options) (res *result) {
 		res.err = broken(checkLag, "everything had arrived, and then: %v", err)
 		return res
 	}
+	if s.whole(f) {
+		if res.err = cutBack(cmp.Or(o.patience, patience), s.files); res.err != nil {
+			return res
+		}
+		s.event("no central file holds more than the ledgers tell of")
+	}
 	res.err = s.down(f)
 	res.strange = s.strange(f.forks)
 	if res.err == nil && len(res.strange) > 0 {
@@ -191,11 +198,14 @@ func (s *system) down(f *fault) error {
 	if len(s.bad) > 0 {
 		return broken(checkEnd, "%v", errors.Join(s.bad...))
 	}
-	if _, err := s.arrived(f); err != nil || f.leftover || s.many {
+	if _, err := s.arrived(f); err != nil || !s.whole(f) {
 		return err
 	}
 	return s.files()
 }
+
+// whole tells whether the central files must hold nothing beside what the ledgers tell of.
+func (s *system) whole(f *fault) bool { return !f.leftover && !s.many }
 
 // reproduce is the command that does the same again.
 func (r *result) reproduce() string {
