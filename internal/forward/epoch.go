@@ -13,10 +13,11 @@ import (
 type fork struct {
 	due      bool
 	why      string
-	round    uint64    // since then: an answer to an earlier hello doesn't tell what was taken before the fork
-	answered bool      // the centre has said where it stands since
-	deadline time.Time // not waited for longer
-	after    time.Time // the next one may begin: two clones could else outbid one another for ever
+	round    uint64       // since then: an answer to an earlier hello doesn't tell what was taken before the fork
+	answered bool         // the centre has said where it stands since
+	place    *chunk.Place // where it stands by its last answer, with other bytes before it than this node's at these positions; nil: not there
+	deadline time.Time    // not waited for longer
+	after    time.Time    // the next one may begin: two clones could else outbid one another for ever
 	last     time.Time
 	wait     backoff
 }
@@ -84,20 +85,45 @@ func (f *forwarder) forking(now time.Time) time.Duration {
 	return 0
 }
 
+// reordered opens the log where the centre stands, if its bytes are these files', though not at these positions: what was sent and not yet confirmed when the state
+// was lost may be read again in another order, for a late write to a rotated file comes when it is seen. To number all of that anew would double it. nil: they aren't.
+func (f *forwarder) reordered() (*tail.Log, error) {
+	if f.fork.place == nil {
+		return nil, nil
+	}
+	fresh, err := f.find(f.fork.place)
+	if errors.Is(err, tail.ErrGone) || errors.Is(err, errUnproved) {
+		return nil, nil
+	}
+	return fresh, err
+}
+
 // epochAfter is greater than known, whatever the clock says.
 func (f *forwarder) epochAfter(known uint64) uint64 {
 	return min(max(uint64(max(f.engine.cfg.Now().UnixMicro(), 1)), known+1), chunk.MaxPosition)
 }
 
-// newEpoch numbers anew what isn't confirmed.
+// newEpoch numbers anew what isn't confirmed, or what comes behind the centre's place.
 func (f *forwarder) newEpoch() error {
 	at := f.flight.start
 	if err := f.tail.Seek(at); err != nil {
 		return err
 	}
+	fresh, err := f.reordered()
+	if err != nil {
+		return err
+	}
+	if fresh != nil {
+		if err := f.tail.Close(); err != nil {
+			f.log.Warn("close", "error", err)
+		}
+		f.tail, at = fresh, f.fork.place.Position
+		f.log.Warn("the centre has the same bytes in another order; the new epoch begins behind them", "position", at)
+	}
 	if err := f.tail.Rebase(at); err != nil {
 		return err
 	}
+	f.fork.place = nil
 	f.forget()
 	pred := max(f.rec.Epoch, f.rec.Known)
 	f.rec.Epoch, f.rec.Predecessor = f.epochAfter(pred), pred

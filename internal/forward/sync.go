@@ -115,7 +115,7 @@ func (f *forwarder) onAnswer(was chunk.HelloLog, layout *chunk.Layout, a chunk.A
 	if a.Known {
 		f.rec.Known = max(f.rec.Known, a.Epoch)
 	}
-	f.fork.answered = was.Round >= f.fork.round
+	f.fork.answered, f.fork.place = was.Round >= f.fork.round, nil
 	switch {
 	case a.Known && a.Epoch > f.rec.Epoch:
 		f.forked(a.Epoch, fmt.Sprintf("the centre knows epoch %d, this node is in %d", a.Epoch, f.rec.Epoch))
@@ -166,8 +166,7 @@ func (f *forwarder) compare(now time.Time) time.Duration {
 	p := f.place
 	if p.Position > f.flight.end() && p.Position > f.rec.Reserved {
 		f.place = nil
-		f.forked(0, fmt.Sprintf("the centre has bytes up to position %d, this node never went beyond %d", p.Position, f.rec.Reserved))
-		return f.forking(now)
+		return f.differs(p, now, fmt.Sprintf("the centre has bytes up to position %d, this node never went beyond %d", p.Position, f.rec.Reserved))
 	}
 	missing, err := f.reach(p.Position)
 	if f.tail == nil {
@@ -186,8 +185,7 @@ func (f *forwarder) compare(now time.Time) time.Duration {
 	}
 	f.place = nil
 	if missing {
-		f.forked(0, fmt.Sprintf("the centre has bytes up to position %d, the file here ends at %d", p.Position, f.flight.end()))
-		return f.forking(now)
+		return f.differs(p, now, fmt.Sprintf("the centre has bytes up to position %d, the file here ends at %d", p.Position, f.flight.end()))
 	}
 	f.fileErr = nil
 	d, ok := f.digestAt(p.Position)
@@ -199,13 +197,21 @@ func (f *forwarder) compare(now time.Time) time.Duration {
 		f.log.Warn("files of an earlier run are gone, and the centre has all that was sent of them: no gap is needed", "from", f.flight.start, "position", p.Position)
 		f.central(p.Position, p.Digest)
 	case ok:
-		f.forked(0, fmt.Sprintf("the centre's digest at position %d is %s, this node's is %s", p.Position, p.Digest, d))
-		return f.forking(now)
+		return f.differs(p, now, fmt.Sprintf("the centre's digest at position %d is %s, this node's is %s", p.Position, p.Digest, d))
 	}
 	// Else the place lies within what is lost here: the gap goes out, and the receiver
 	// takes of it what it hasn't got.
 	f.synced = true
 	return 0
+}
+
+// differs wants a new epoch, because the centre's place isn't this node's.
+func (f *forwarder) differs(p *place, now time.Time, why string) time.Duration {
+	f.forked(0, why)
+	if f.fork.due {
+		f.fork.place = &p.Place
+	}
+	return f.forking(now)
 }
 
 // errNotFound: a file of an earlier run isn't there, before the centre's place.

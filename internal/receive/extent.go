@@ -151,7 +151,7 @@ func extents(entries []Entry) []Extent {
 				all[j].File = e.Name
 				if n == len(list)-1 {
 					all[j].End = e.Size
-					if e.Digest != nil && all[j].endsAt(e.Epoch, e.To, e.Size) { // else an end may have said it
+					if all[j].endsAt(e.Epoch, e.To, e.Size) {
 						all[j].after = proofOf(e.Digest)
 					}
 				}

@@ -48,7 +48,11 @@ func (r *Receiver) setNote(err error) {
 func (r *Receiver) readLayout(ctx context.Context) (broker.Layout, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	layout, err := r.askLayout(ctx)
+	var layout broker.Layout
+	err := broker.Insist(ctx, func(ctx context.Context) (err error) { // a request that comes while a cluster has no leader is never answered
+		layout, err = r.askLayout(ctx)
+		return err
+	})
 	var old remembered
 	known, err2 := r.state.getMeta("layout", &old)
 	if err2 != nil {

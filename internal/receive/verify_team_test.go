@@ -54,6 +54,9 @@ func TestVerifyProvesAnEpochThatEndsWithAnotherReceiver(t *testing.T) {
 	n.waitConfirmed()
 	n.same()
 	n.verify(Intact)
+	if v, err := Verify(t.Context(), []string{r2.config.Output}, n.identity, n.log, nil); err != nil || v.Damaged != int64(len("of the first epoch\n")) {
+		t.Errorf("without the first receiver's directory: %+v, %v", v, err)
+	}
 	s.again(r2)
 	n.send(n.make("of the first receiver again\n"))
 	n.waitConfirmed()
