@@ -85,19 +85,6 @@ func (f *forwarder) forking(now time.Time) time.Duration {
 	return 0
 }
 
-// reordered opens the log where the centre stands, if its bytes are these files', though not at these positions: what was sent and not yet confirmed when the state
-// was lost may be read again in another order, for a late write to a rotated file comes when it is seen. To number all of that anew would double it. nil: they aren't.
-func (f *forwarder) reordered() (*tail.Log, error) {
-	if f.fork.place == nil {
-		return nil, nil
-	}
-	fresh, err := f.find(f.fork.place)
-	if errors.Is(err, tail.ErrGone) || errors.Is(err, errUnproved) {
-		return nil, nil
-	}
-	return fresh, err
-}
-
 // epochAfter is greater than known, whatever the clock says.
 func (f *forwarder) epochAfter(known uint64) uint64 {
 	return min(max(uint64(max(f.engine.cfg.Now().UnixMicro(), 1)), known+1), chunk.MaxPosition)

@@ -166,7 +166,8 @@ func (f *forwarder) compare(now time.Time) time.Duration {
 	p := f.place
 	if p.Position > f.flight.end() && p.Position > f.rec.Reserved {
 		f.place = nil
-		return f.differs(p, now, fmt.Sprintf("the centre has bytes up to position %d, this node never went beyond %d", p.Position, f.rec.Reserved))
+		f.forked(0, fmt.Sprintf("the centre has bytes up to position %d, this node never went beyond %d", p.Position, f.rec.Reserved))
+		return f.forking(now)
 	}
 	missing, err := f.reach(p.Position)
 	if f.tail == nil {
@@ -185,7 +186,8 @@ func (f *forwarder) compare(now time.Time) time.Duration {
 	}
 	f.place = nil
 	if missing {
-		return f.differs(p, now, fmt.Sprintf("the centre has bytes up to position %d, the file here ends at %d", p.Position, f.flight.end()))
+		f.forked(0, fmt.Sprintf("the centre has bytes up to position %d, the file here ends at %d", p.Position, f.flight.end()))
+		return f.forking(now)
 	}
 	f.fileErr = nil
 	d, ok := f.digestAt(p.Position)
@@ -197,21 +199,16 @@ func (f *forwarder) compare(now time.Time) time.Duration {
 		f.log.Warn("files of an earlier run are gone, and the centre has all that was sent of them: no gap is needed", "from", f.flight.start, "position", p.Position)
 		f.central(p.Position, p.Digest)
 	case ok:
-		return f.differs(p, now, fmt.Sprintf("the centre's digest at position %d is %s, this node's is %s", p.Position, p.Digest, d))
+		f.forked(0, fmt.Sprintf("the centre's digest at position %d is %s, this node's is %s", p.Position, p.Digest, d))
+		if f.fork.due {
+			f.fork.place = &p.Place
+		}
+		return f.forking(now)
 	}
 	// Else the place lies within what is lost here: the gap goes out, and the receiver
 	// takes of it what it hasn't got.
 	f.synced = true
 	return 0
-}
-
-// differs wants a new epoch, because the centre's place isn't this node's.
-func (f *forwarder) differs(p *place, now time.Time, why string) time.Duration {
-	f.forked(0, why)
-	if f.fork.due {
-		f.fork.place = &p.Place
-	}
-	return f.forking(now)
 }
 
 // errNotFound: a file of an earlier run isn't there, before the centre's place.

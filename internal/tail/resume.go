@@ -3,6 +3,7 @@ package tail
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 )
 
@@ -22,6 +23,25 @@ func (l *Log) Sources() []Source {
 		}
 	}
 	return list
+}
+
+// ReadSource fills p with a generation's bytes from an offset on, wherever reading stands. The error wraps [ErrGone] where it isn't one of [Log.Sources], or ends before.
+func (l *Log) ReadSource(id string, p []byte, off int64) error {
+	if err := l.usable("read"); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(l.gens, func(g *generation) bool { return g.id == id })
+	if i < 0 || l.gens[i].gone || l.gens[i].content == nil {
+		return fmt.Errorf("read generation %s: %w", id, ErrGone)
+	}
+	n, err := readAt(l.gens[i].content, p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == io.EOF {
+		err = ErrGone
+	}
+	return fmt.Errorf("read generation %s, %d of %d bytes at %d: %w", id, n, len(p), off, err)
 }
 
 // Resume opens a log whose state was lost, from what the centre knows: its last
