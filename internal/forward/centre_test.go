@@ -63,6 +63,7 @@ type got struct {
 	data   []byte // over all epochs
 	begin  []int  // where in data each epoch begins
 	learnt chunk.Place
+	next   chunk.Tail // a later start for the tail, as receivers keep one
 	gaps   []chunk.Chunk
 	forks  int
 	epochs []uint64
@@ -269,7 +270,7 @@ func (c *centre) judge(token string, g *got, ch *chunk.Chunk, control *chunk.Con
 			hole(0)
 			return
 		}
-		g.Place = chunk.Place{Epoch: ch.Epoch, Predecessor: ch.Predecessor, Sources: g.Sources}
+		g.Place, g.next = chunk.Place{Epoch: ch.Epoch, Predecessor: ch.Predecessor, Sources: g.Sources}, chunk.Tail{}
 		g.fork, g.resend = false, nil
 		g.epochs = append(g.epochs, ch.Epoch)
 		g.begin = append(g.begin, len(g.data))
@@ -310,10 +311,12 @@ func (c *centre) judge(token string, g *got, ch *chunk.Chunk, control *chunk.Con
 		}
 		g.Position, g.Digest = ch.End(), chunk.AfterGap(ch.End())
 		g.Tail = chunk.Tail{From: g.Position, Digest: g.Digest}
+		g.next = g.Tail
 		return
 	}
 	if n := len(g.Sources); n == 0 || g.Sources[n-1].File != ch.File || g.Sources[n-1].Offset != ch.Offset+int64(skip) {
 		g.Tail = chunk.Tail{From: g.Position, Digest: g.Digest}
+		g.next = g.Tail
 	}
 	var sources []chunk.Source
 	for _, s := range g.Sources {
@@ -326,6 +329,9 @@ func (c *centre) judge(token string, g *got, ch *chunk.Chunk, control *chunk.Con
 		g.data = append(g.data, ch.Data[skip:]...)
 	}
 	g.Position, g.Digest = ch.End(), ch.DigestAfter()
+	if g.Position-g.next.From >= 64<<10 {
+		g.Tail, g.next = g.next, chunk.Tail{From: g.Position, Digest: g.Digest}
+	}
 }
 
 func (c *centre) tell(control chunk.Control) {

@@ -71,6 +71,7 @@ func TestForwardAnotherOrderAfterALostStateDoublesNothing(t *testing.T) {
 func TestForwardForkBeforeTheSameBytesLeavesNothingOut(t *testing.T) {
 	c := newCentre(t)
 	n := newNode(t, c)
+	n.change = func(cfg *Config) { cfg.Limits.ChunkSize = 4 << 10 }
 	r := seeded(t)
 	first, alike := lines(r, 100), lines(r, 3000)
 	second, other := append([]byte("of one life\n"), alike...), append([]byte("of another\n\n"), alike...)
