@@ -44,14 +44,32 @@ func (s *system) lagOf(node string) error {
 
 // centre reads what is central of a log.
 func (s *system) centre(w *stream) (*central, []string, error) {
-	return readCentre(s.outputs(), s.identity(w.node), w.log)
+	return readCentre(s.outputs(), s.identity(w.node), w.log, false)
+}
+
+// remains reads what is left of a log where something was removed from the centre, and what of it is named as damaged.
+func (s *system) remains(w *stream) (*central, error) {
+	c, _, err := readCentre(s.outputs(), s.identity(w.node), w.log, true)
+	return c, err
 }
 
 // arrived compares all logs.
 func (s *system) arrived(f *fault) (tally, error) {
 	var sum tally
 	for _, w := range s.streams {
+		if f.removes && len(s.elsewhere) > 0 { // with what was moved away nothing is missing
+			c, _, err := readCentre(append(s.outputs(), s.elsewhere...), s.identity(w.node), w.log, false)
+			if err == nil {
+				_, err = judge(w.account(f), c)
+			}
+			if err != nil {
+				return sum, fmt.Errorf("%s/%s, with %v: %w", s.identity(w.node), w.log, s.elsewhere, err)
+			}
+		}
 		c, _, err := s.centre(w)
+		if f.removes {
+			c, err = s.remains(w)
+		}
 		if err != nil {
 			return sum, fmt.Errorf("%s/%s: %w", s.identity(w.node), w.log, err)
 		}
@@ -132,19 +150,23 @@ func sizeOf(outputs []string, identity, log string) (total int64, err error) {
 }
 
 // strange are the lines of all ledgers that tell of something which no promise covers. A fork is strange but where one should be found.
-func (s *system) strange(forks bool) (all []string) {
+func (s *system) strange(f *fault) (all []string) {
 	for _, w := range s.streams {
-		_, strange, err := s.centre(w)
+		_, strange, err := readCentre(s.outputs(), s.identity(w.node), w.log, f.removes)
 		if err != nil {
 			all = append(all, err.Error())
 		}
 		if v, err := receive.Verify(context.Background(), s.outputs(), s.identity(w.node), w.log, nil); err != nil && !errors.Is(err, receive.ErrNoLedger) {
 			all = append(all, err.Error())
+		} else if err == nil && f.removes {
+			if c, err := s.remains(w); err != nil || c.damaged() != v.Damaged {
+				strange = append(strange, fmt.Sprintf("cat misses %d bytes, and verify calls %d damaged: %v", c.damaged(), v.Damaged, err))
+			}
 		} else if err == nil && v.Verdict == receive.Damaged {
 			strange = append(strange, fmt.Sprintf("verify calls it damaged: %+v", v.Parts))
 		}
 		for _, x := range strange {
-			if forks && strings.HasPrefix(x, receive.EventFork+" ") {
+			if f.forks && strings.HasPrefix(x, receive.EventFork+" ") || f.removes && strings.HasPrefix(x, receive.EventDamage+" ") {
 				continue
 			}
 			all = append(all, fmt.Sprintf("%s/%s: %s", s.identity(w.node), w.log, x))
@@ -154,8 +176,8 @@ func (s *system) strange(forks bool) (all []string) {
 }
 
 // readCentre puts a log together: its bytes, and where its gaps lie in them. strange are lines of its ledgers that tell of
-// forks and damage.
-func readCentre(outputs []string, identity, log string) (c *central, strange []string, err error) {
+// forks and damage. removed: some of it may have been removed, and what is named as damaged counts as a hole.
+func readCentre(outputs []string, identity, log string, removed bool) (c *central, strange []string, err error) {
 	var buf bytes.Buffer
 	missing, err := receive.Cat(&buf, outputs, identity, log)
 	if errors.Is(err, receive.ErrNoLedger) {
@@ -164,7 +186,7 @@ func readCentre(outputs []string, identity, log string) (c *central, strange []s
 	if err != nil {
 		return nil, nil, err
 	}
-	if missing > 0 {
+	if missing > 0 && !removed {
 		return nil, nil, broken(checkGap, "%d central files that the ledger names are missing", missing)
 	}
 	c = &central{data: buf.Bytes()}
@@ -180,6 +202,12 @@ func readCentre(outputs []string, identity, log string) (c *central, strange []s
 				continue // renamed at this moment: the sum tells
 			}
 			x.End = st.Size()
+		} else if removed {
+			f, err := receive.OpenCentral(x.Output, x.File)
+			if err != nil {
+				continue
+			}
+			f.Close()
 		}
 		have[x.Epoch] = append(have[x.Epoch], [2]uint64{x.From, x.From + uint64(x.End-x.Offset)})
 	}
@@ -206,10 +234,21 @@ func readCentre(outputs []string, identity, log string) (c *central, strange []s
 						continue // of a receiver that was stopped before it knew that another had gone on
 					}
 					seen[at] = true
-					c.holes = append(c.holes, hole{before(have, e.Epoch, e.From), *e.Bytes, e.Exact, e.Cause})
+					c.holes = append(c.holes, hole{before(have, e.Epoch, e.From), *e.Bytes, e.Exact, e.Cause, false})
 				case receive.EventFork, receive.EventDamage:
 					strange = append(strange, fmt.Sprintf("%s of %d to %d: %s", e.Event, e.From, e.To, e.Cause))
 				}
+			}
+		}
+	}
+	if removed {
+		parts, _, err := receive.Holes(outputs, identity, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, p := range parts {
+			if p.To > p.From { // else nobody knows whether there was anything
+				c.holes = append(c.holes, hole{before(have, p.Epoch, p.From), int64(p.To - p.From), true, p.Why, true})
 			}
 		}
 	}
@@ -218,6 +257,19 @@ func readCentre(outputs []string, identity, log string) (c *central, strange []s
 	}
 	slices.SortStableFunc(c.holes, func(a, b hole) int { return a.at - b.at })
 	return c, strange, nil
+}
+
+// damaged is how many bytes are named as damaged.
+func (c *central) damaged() (n int64) {
+	if c == nil {
+		return 0
+	}
+	for _, h := range c.holes {
+		if h.gone {
+			n += h.bytes
+		}
+	}
+	return n
 }
 
 // before is how many bytes lie before a position, in all ranges together.

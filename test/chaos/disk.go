@@ -78,6 +78,23 @@ func (v *volume) unmount() error {
 	return nil
 }
 
+// detach takes the file system from its directory while files are open there, as umount --lazy does. attach puts it back.
+func (v *volume) detach() (attach func() error, err error) {
+	held, err := os.Open(v.dir) // or it would be gone with the last of these
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Unmount(v.dir, unix.MNT_DETACH); err != nil {
+		held.Close()
+		return nil, fmt.Errorf("unmount %s: %w", v.dir, err)
+	}
+	return func() error {
+		defer held.Close()
+		_, err := command("mount", "-o", "errors=remount-ro", "/dev/"+v.device, v.dir)
+		return err
+	}, nil
+}
+
 // cutPower makes the disk be as it would be after a power failure now. Nobody can use it until it is mounted again.
 func (v *volume) cutPower() error {
 	f, err := os.Open(v.dir)

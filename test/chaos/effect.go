@@ -348,47 +348,6 @@ func (s *system) leasesMove(names ...string) effect {
 	}
 }
 
-// leaders are those of all streams; empty: none.
-func (s *system) leaders() map[string]string {
-	all := map[string]string{}
-	_ = s.administer(func(ctx context.Context, js jetstream.JetStream) error {
-		list := js.ListStreams(ctx)
-		for i := range list.Info() {
-			all[i.Config.Name] = ""
-			if i.Cluster != nil {
-				all[i.Config.Name] = i.Cluster.Leader
-			}
-		}
-		return list.Err()
-	})
-	return all
-}
-
-// leading picks a server that leads a stream, if one can be told.
-func (s *system) leading(r *rand.Rand) string {
-	name := pick(r, s.serverNames())
-	list := slices.DeleteFunc(slices.Sorted(maps.Values(s.leaders())), func(n string) bool { return !slices.Contains(s.serverNames(), n) })
-	if list = slices.Compact(list); len(list) > 0 {
-		name = list[r.IntN(len(list))]
-	}
-	return name
-}
-
-// leadersChange is the effect that a stream has another leader.
-func (s *system) leadersChange() effect {
-	before := s.leaders()
-	return func() string {
-		n := 0
-		now := s.leaders()
-		for stream, l := range before {
-			if now[stream] != "" && now[stream] != l {
-				n++
-			}
-		}
-		return numbered("%d streams have another leader", n)
-	}
-}
-
 // ownTime is the effect that a process's own clock shows the step.
 func (s *system) ownTime(name string, by time.Duration) effect {
 	b := make([]byte, 8)

@@ -19,6 +19,7 @@ type fault struct {
 	forks    bool     // a fork is what should be found here
 	doubles  bool     // bytes may come twice
 	leftover bool     // a receiver that lost its state leaves the uncommitted end of a file where it is
+	removes  bool     // what was central is removed, and named as damaged
 	least    bool     // gaps of which the ledger isn't sure are at least as big as it says
 	rounds   int      // how often, in one run
 	pace     time.Duration
@@ -38,7 +39,7 @@ func pick(r *rand.Rand, names []string) string { return names[r.IntN(len(names))
 // faults are all there are, in the order of the matrix.
 func faults() []*fault {
 	var all []*fault
-	for _, list := range [][]*fault{processFaults(), powerFaults(), stateFaults(), networkFaults(), diskFaults(), limitFaults(), clockFaults(), fileFaults(),
+	for _, list := range [][]*fault{processFaults(), powerFaults(), stateFaults(), networkFaults(), diskFaults(), outputFaults(), limitFaults(), clockFaults(), fileFaults(),
 		rotationFaults(), loadFaults(), teamFaults(), choriaFaults()} {
 		all = append(all, list...)
 	}

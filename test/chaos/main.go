@@ -307,7 +307,7 @@ func newAbilities() *abilities {
 // lacks tells why a fault can't be injected; empty: it can.
 func (a *abilities) lacks(f *fault) string {
 	switch {
-	case len(f.topology.volumes) > 0 && a.volumes != "":
+	case (len(f.topology.volumes) > 0 || f.topology.apart) && a.volumes != "":
 		return a.volumes
 	case f.topology.namespace && a.namespaces != "":
 		return a.namespaces

@@ -41,6 +41,7 @@ type account struct {
 	doubtful []span   // in order, not overlapping
 	gone     []span   // were there to be read, and aren't: missing with a gap
 	causes   []string // of gaps that are true
+	removed  int      // so much may have been removed at the centre
 	doubles  bool     // what was sent before may come again
 	least    bool     // where the ledger isn't sure of a gap's size, it is at least that
 }
@@ -51,6 +52,7 @@ type hole struct {
 	bytes int64 // -1: unknown
 	exact bool
 	cause string
+	gone  bool // no gap: it was central, and is named as damaged
 }
 
 // central is what the centre has of a log.
@@ -66,12 +68,14 @@ type tally struct {
 	Lost    int64          `json:"lost,omitempty"`    // bytes that these stand for
 	Unsized int            `json:"unsized"`           // gaps among them whose size the node couldn't know, or not exactly
 	Unseen  int64          `json:"unseen,omitempty"`  // doubtful bytes that are neither at the centre nor in the ledger
+	Removed int64          `json:"removed,omitempty"` // bytes that were central, were removed there, and are named as damaged
 	Doubled int64          `json:"doubled,omitempty"` // bytes that are there again, where that is no promise
 	Causes  map[string]int `json:"causes,omitempty"`
 }
 
 func (t *tally) add(o *tally) {
 	t.Bytes, t.Gaps, t.Lost, t.Unsized, t.Unseen, t.Doubled = t.Bytes+o.Bytes, t.Gaps+o.Gaps, t.Lost+o.Lost, t.Unsized+o.Unsized, t.Unseen+o.Unseen, t.Doubled+o.Doubled
+	t.Removed += o.Removed
 	for c, n := range o.Causes {
 		if t.Causes == nil {
 			t.Causes = map[string]int{}
@@ -224,6 +228,15 @@ func (m *matcher) again(end, n int) bool {
 
 // hole goes over a gap of the ledger.
 func (m *matcher) hole(h hole) error {
+	if h.gone {
+		if to := int64(m.i) + h.bytes; m.search || to > int64(m.a.removed) {
+			return broken(checkGap, "%d bytes behind byte %d are said to be damaged (%s); what was written from %d on was never removed", h.bytes, m.i, h.cause, m.a.removed)
+		}
+		m.i += int(h.bytes)
+		m.sized = m.j
+		m.t.Removed += h.bytes
+		return nil
+	}
 	if !slices.ContainsFunc(m.a.causes, func(c string) bool { return strings.HasPrefix(h.cause, c) }) {
 		return broken(checkGap, "a gap of %d bytes behind byte %d, because %q; what could be lost here, if anything: %q", h.bytes, m.i, h.cause, m.a.causes)
 	}

@@ -22,7 +22,8 @@ func TestOracle(t *testing.T) {
 	cat := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	cut := []string{"truncated"}
 	gone := func(from, to int) []span { return []span{{from: from * size, to: to * size}} }
-	lost := func(at, n int, exact bool, cause string) []hole { return []hole{{at * size, int64(n), exact, cause}} }
+	lost := func(at, n int, exact bool, cause string) []hole { return []hole{{at * size, int64(n), exact, cause, false}} }
+	removed := func(at, n int) []hole { return []hole{{at * size, int64(n * size), true, "the file isn't there", true}} }
 	for _, c := range []struct {
 		name  string
 		a     account
@@ -37,6 +38,10 @@ func TestOracle(t *testing.T) {
 		{"others' bytes", account{written: all}, central{data: cat(join(0, 20), []byte("of somebody else, and long enough\n"), join(20, 40))}, checkOnce},
 		{"a byte changed", account{written: all}, central{data: cat(join(0, 20), bytes.ToUpper(lines[20]), join(21, 40))}, checkOnce},
 		{"two lines swapped", account{written: all}, central{data: cat(join(0, 20), lines[22], lines[23], lines[20], lines[21], join(24, 40))}, checkOrder},
+		{"removed, and named", account{written: all, removed: 30 * size}, central{data: cat(join(0, 10), join(20, 40)), holes: removed(10, 10)}, ""},
+		{"removed, and named too large", account{written: all, removed: 30 * size}, central{data: cat(join(0, 10), join(20, 40)), holes: removed(10, 11)}, checkGap},
+		{"removed, and not named", account{written: all, removed: 30 * size}, central{data: cat(join(0, 10), join(20, 40))}, checkGap},
+		{"named, and never removed", account{written: all, removed: 15 * size}, central{data: cat(join(0, 10), join(20, 40)), holes: removed(10, 10)}, checkGap},
 		{"lines twice, where that may be", account{written: all, doubles: true}, central{data: cat(join(0, 20), join(15, 40))}, ""},
 		{"lost, where lines may come twice", account{written: all, doubles: true}, central{data: cat(join(0, 20), join(23, 40))}, checkGap},
 		{"lost", account{written: all}, central{data: cat(join(0, 20), join(23, 40))}, checkGap},

@@ -32,6 +32,7 @@ type stream struct {
 	number      int
 	written     []byte
 	doubtful    []span
+	removed     int                   // what was written before may have been central, and been removed there
 	gone        []span                // what a node that had seen it couldn't read any more
 	generations []*generation         // the last is the one that is written
 	trouble     map[syscall.Errno]int // writes that failed, by why
@@ -63,7 +64,7 @@ func (s *stream) account(f *fault) *account {
 	defer s.mu.Unlock()
 	doubtful := slices.Clone(s.doubtful)
 	slices.SortFunc(doubtful, func(a, b span) int { return a.from - b.from })
-	return &account{written: s.written[:len(s.written):len(s.written)], doubtful: doubtful, gone: slices.Clone(s.gone), causes: f.causes, doubles: f.doubles, least: f.least}
+	return &account{written: s.written[:len(s.written):len(s.written)], doubtful: doubtful, gone: slices.Clone(s.gone), causes: f.causes, removed: s.removed, doubles: f.doubles, least: f.least}
 }
 
 // open begins with the file that is there, or a new one. mu is held.

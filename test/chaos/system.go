@@ -30,6 +30,7 @@ type topology struct {
 	still     bool // writers don't rotate
 	shared    bool // receivers write to one directory
 	volumes   []string
+	apart     bool     // what receivers receive lies on a file system of its own
 	clock     bool     // each process has a clock of its own, that can be stepped
 	namespace bool     // nodes run in a user namespace, with inotify limits of their own
 	choria    bool     // the broker is Choria's, and everybody has a token of its own
@@ -55,6 +56,8 @@ type system struct {
 	clocks     map[string]*os.File
 	links      map[string][]*proc.Link // of each receiver and node, to each server
 	streams    []*stream
+	elsewhere  []string          // directories that have what was moved out of an output
+	binds      []string          // mounted
 	control    []*control.Client // of each node
 	partitions int               // at the beginning
 	report     func(line string)
@@ -100,6 +103,11 @@ func newSystem(t topology, dir, binary string, seed uint64, report func(string))
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return s, err
 		}
+		if t.apart && kind == "receiver" {
+			if err := s.separate(name); err != nil {
+				return s, err
+			}
+		}
 		if t.clock {
 			f, err := os.Create(s.path(name + ".clock"))
 			if err != nil {
@@ -117,6 +125,24 @@ func newSystem(t topology, dir, binary string, seed uint64, report func(string))
 		}
 	}
 	return s, nil
+}
+
+// separate gives a receiver's output a file system of its own. What lies below it, while it isn't mounted, is elsewhere.
+func (s *system) separate(name string) error {
+	below := s.path(name + ".below")
+	if err := os.MkdirAll(below, 0o755); err != nil {
+		return err
+	}
+	if _, err := command("mount", "--bind", s.path(name), below); err != nil {
+		return err
+	}
+	s.binds = append(s.binds, below)
+	s.elsewhere = append(s.elsewhere, filepath.Join(below, "received"))
+	v, err := newVolume(s.output(name), 192<<20)
+	if err == nil {
+		s.volumes[name+"/received"] = v
+	}
+	return err
 }
 
 func names(kind string, n int) (list []string) {
@@ -177,7 +203,7 @@ func (s *system) layServers() error {
 	for i, name := range s.serverNames() {
 		err := s.write(name+".conf", fmt.Sprintf("server_name: %s\nlisten: %q\nlog_file: %q", name, s.address(i), s.path(name+".log")),
 			fmt.Sprintf("jetstream { store_dir: %q, max_file_store: 10GB, max_memory_store: 1GB }", s.path(name+"/store")),
-			fmt.Sprintf("cluster { name: chaos, listen: \"%s:%d\", no_advertise: true, routes: [ %s ] }", s.host, 6222+i, strings.Join(routes, ", ")))
+			fmt.Sprintf("cluster { name: chaos, listen: \"%s:%d\", no_advertise: true, routes: [ %s ] }", s.host, 6222+i, strings.Join(routes, ", ")), accounts)
 		if err != nil {
 			return err
 		}
@@ -562,6 +588,10 @@ func (s *system) close() {
 	}
 	for _, v := range s.volumes {
 		s.failed(v.unmount())
+	}
+	for _, dir := range s.binds {
+		_, err := command("umount", dir)
+		s.failed(err)
 	}
 	if s.choria != nil {
 		s.failed(s.choria.site.Close())

@@ -221,6 +221,18 @@ func (k *Link) Shuffle(most time.Duration) {
 	k.shuffle = most
 }
 
+// Connections is how many connections through it reach the target now.
+func (k *Link) Connections() (n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, client := range k.conns {
+		if !client {
+			n++
+		}
+	}
+	return n
+}
+
 // Effects is what it did so far.
 func (k *Link) Effects() Effects {
 	k.mu.Lock()

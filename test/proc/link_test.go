@@ -63,8 +63,8 @@ func TestLinkCountsWhatItDoes(t *testing.T) {
 		t.Errorf("%s: %+v", what, k.Effects())
 	}
 	echo()
-	if e := k.Effects(); e != (Effects{}) {
-		t.Errorf("undisturbed: %+v", e)
+	if e := k.Effects(); e != (Effects{}) || k.Connections() != 1 {
+		t.Errorf("undisturbed: %+v, %d connections", e, k.Connections())
 	}
 	k.Delay(20 * time.Millisecond)
 	echo()
@@ -79,7 +79,7 @@ func TestLinkCountsWhatItDoes(t *testing.T) {
 	until("held", func(e Effects) bool { return e.Held == 4 })
 	k.Cut(true)
 	k.Mute(false, false)
-	until("lost", func(e Effects) bool { return e.Broken == 1 && e.Lost == 4 })
+	until("lost", func(e Effects) bool { return e.Broken == 1 && e.Lost == 4 && k.Connections() == 0 })
 	refused := dial()
 	if _, err := refused.Read(make([]byte, 1)); err == nil {
 		t.Error("a link that is cut lets through")
