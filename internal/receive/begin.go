@@ -90,7 +90,11 @@ func (p *partition) bringTogether(term context.Context, owner bool) error {
 	for _, err := range bad {
 		p.r.logger.Error("entry of the state can't be read; the log goes on from its record, in a new file", "error", err)
 	}
-	changed, done := make(map[string]*local), make(map[string]*closed)
+	output, err := p.r.nameOutput()
+	if err != nil {
+		return err
+	}
+	changed, done, displaced := make(map[string]*local), make(map[string]*closed), 0
 	for k, lo := range locals {
 		identity, name, err := splitKey(k)
 		if err != nil {
@@ -108,6 +112,20 @@ func (p *partition) bringTogether(term context.Context, owner bool) error {
 			changed[k] = &l.local
 			continue
 		}
+		if l.local.elsewhere(output) {
+			if !owner { // who begins the partition next says what isn't here
+				delete(p.logs, k)
+				continue
+			}
+			p.displaced(l, output, done)
+			displaced++
+			changed[k] = &l.local
+			continue
+		}
+		if l.local.Output == "" {
+			l.local.Output = output
+			changed[k] = &l.local
+		}
 		if p.suspect[k] {
 			if err := p.retire(l); err != nil {
 				return err
@@ -116,6 +134,9 @@ func (p *partition) bringTogether(term context.Context, owner bool) error {
 		if lo.Prepared != nil || lo.Opening != "" || l.local.Closing != nil {
 			changed[k] = &l.local
 		}
+	}
+	if displaced > 0 {
+		p.r.logger.Error("files of logs aren't below the output directory any more; they go on in new ones", "partition", p.n, "logs", displaced, "error", errOtherOutput)
 	}
 	// What the records decided goes to the state before any file is cut: a crash in between only
 	// repeats this.

@@ -39,16 +39,16 @@ func (r *Receiver) claimPlainNames() error {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := r.takePlainNames(); err != nil {
+		if err := r.leave(plainNames, r.config.Name); err != nil {
 			return err
 		}
 	}
 }
 
-// takePlainNames makes the file, whole or not at all: it is linked when it is written. That somebody was faster is no error.
-func (r *Receiver) takePlainNames() error {
-	path := filepath.Join(r.config.Output, plainNames)
-	text := []byte(r.config.Name + "\n")
+// leave makes a file right below the output, whole or not at all: it is linked when it is written. That somebody was faster is no error.
+func (r *Receiver) leave(name, line string) error {
+	path := filepath.Join(r.config.Output, name)
+	text := []byte(line + "\n")
 	own := fmt.Sprintf("%s@%s%s", path, r.naming.receiver, unfinished)
 	if err := os.WriteFile(own, text, r.config.FileMode); err != nil {
 		return err

@@ -277,7 +277,7 @@ func (r *Receiver) syncBatch(b *batch) error {
 	}
 	switch {
 	case n == 0:
-	case (all || n > fewFiles) && r.syncfs != nil:
+	case (all || n > fewFiles) && r.syncfs != nil && r.syncfs.has(r.config.Output):
 		if err := r.syncfs.sync(); err != nil {
 			return err
 		}

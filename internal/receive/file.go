@@ -362,9 +362,13 @@ func (o *openFiles) append(f *file, data []byte) error {
 	if err != nil {
 		return err
 	}
-	// Truncated meanwhile? Writing at our end would fill what is missing with zeros.
-	if err := checkSize(h, f.size); err != nil {
-		return fmt.Errorf("central file %s: %w", f.name, err)
+	// Truncated meanwhile? Writing at our end would fill what is missing with zeros. And one that is longer may be another one with the same name.
+	var st unix.Stat_t
+	if err := unix.Fstat(int(h.Fd()), &st); err != nil {
+		return fmt.Errorf("look at %s: %w", f.name, err)
+	}
+	if st.Size != f.size {
+		return fmt.Errorf("central file %s: %d bytes, and not %d: %w", f.name, st.Size, f.size, errDamagedFile)
 	}
 	if err := o.disk.append(h, data, f.size); err != nil {
 		// What was written of it goes away, should the file be closed at its old size. If that

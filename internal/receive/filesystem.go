@@ -89,6 +89,12 @@ func (s *fileSystem) sync() error {
 	return mine.err
 }
 
+// has tells whether a directory is on this file system: it may have become another one.
+func (s *fileSystem) has(dir string) bool {
+	var here, there unix.Stat_t
+	return unix.Fstat(int(s.f.Fd()), &here) == nil && unix.Stat(dir, &there) == nil && here.Dev == there.Dev
+}
+
 // failed is how often it has failed until now.
 func (s *fileSystem) failed() uint64 {
 	if s == nil {

@@ -42,6 +42,9 @@ func (p *partition) idleLine(n line) error {
 	if lo.Prepared != nil || lo.Closing != nil {
 		return errors.New("the log isn't settled yet")
 	}
+	if output, err := p.r.outputName(); err != nil || lo.elsewhere(output) {
+		return errors.Join(errOtherOutput, err)
+	}
 	b, err := n.entry.line()
 	if err != nil {
 		return err

@@ -89,12 +89,20 @@ func (p *partition) startNaming() {
 
 // nameFiles finds free names, writes them to the state, and makes the files.
 func (r *Receiver) nameFiles(batch []*newNames, now time.Time) (err error) {
+	output, err := r.nameOutput()
+	if err != nil {
+		return err
+	}
 	if err := r.claimPlainNames(); err != nil {
 		return err
 	}
 	locals := make(map[string]*local, len(batch))
 	for _, n := range batch {
 		l := n.log // identity and name never change
+		if n.local.elsewhere(output) {
+			return errOtherOutput
+		}
+		n.local.Output = output
 		if n.data != nil {
 			if n.data.name, err = r.free(r.naming.variants(l.identity, l.name, now)); err != nil {
 				return err
@@ -154,7 +162,7 @@ func (r *Receiver) create(name string) (*os.File, error) {
 // afterNaming gives the logs their files. Where that failed (a full disk, say) they are tried again.
 func (p *partition) afterNaming(n named) error {
 	p.naming = false
-	if errors.Is(n.err, errStopped) {
+	if errors.Is(n.err, errStopped) || errors.Is(n.err, errOtherOutput) {
 		return n.err
 	}
 	for _, names := range n.names {
@@ -164,7 +172,7 @@ func (p *partition) afterNaming(n named) error {
 			p.stall(l, n.err)
 			continue
 		}
-		l.local.Opening, l.local.LedgerFile = names.local.Opening, names.local.LedgerFile
+		l.local.Opening, l.local.LedgerFile, l.local.Output = names.local.Opening, names.local.LedgerFile, names.local.Output
 		if names.data != nil {
 			l.file, l.from = names.data, unplaced
 			p.open.adopt(l.file, names.dataFile)

@@ -139,8 +139,9 @@ type Receiver struct {
 
 	button  button
 	listing listing
-	claim   sync.Mutex // guards claimed and naming.suffixed
+	claim   sync.Mutex // guards claimed, output and naming.suffixed
 	claimed bool
+	output  string              // name of the output that claimed is about
 	moves   *semaphore.Weighted // bytes on the way to another stream
 
 	mu       sync.Mutex

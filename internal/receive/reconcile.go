@@ -146,7 +146,7 @@ func (lo *local) commit(m *mark, key string, done map[string]*closed) {
 // closed ends a file's closing: the ledger tells of it.
 func (lo *local) closed(key string, done map[string]*closed) {
 	if c := lo.Closing; c != nil {
-		done[c.To] = &closed{Key: key, Size: c.Size, Time: c.Time, Epoch: c.Epoch, To: c.Pos}
+		done[c.To] = &closed{Key: key, Size: c.Size, Time: c.Time, Epoch: c.Epoch, To: c.Pos, Output: lo.Output}
 		lo.Closing = nil
 	}
 }

@@ -50,7 +50,7 @@ func (n *node) events(event string) (found []Entry) {
 func (s *site) files() (names []string) {
 	s.t.Helper()
 	s.must(filepath.WalkDir(s.config.Output, func(p string, d os.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && !strings.Contains(p, "@ledger") && d.Name() != plainNames {
+		if err == nil && !d.IsDir() && !strings.Contains(p, "@ledger") && d.Name() != plainNames && d.Name() != outputMark {
 			name, _ := filepath.Rel(s.config.Output, p)
 			names = append(names, name)
 		}

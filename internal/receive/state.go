@@ -56,6 +56,8 @@ type local struct {
 	// Opening is a data file that was begun, and that nothing was committed to yet.
 	Opening    string `json:"opening,omitempty"`
 	LedgerFile string `json:"ledger_file,omitempty"`
+	// Output names the output that all these files are below; empty: an older version wrote it.
+	Output string `json:"output,omitempty"`
 	// Ranges are the record's, where they name other receivers: a wiped bucket gets them back.
 	Ranges []span `json:"ranges,omitempty"`
 }
@@ -80,6 +82,7 @@ type closed struct {
 	Epoch      uint64    `json:"epoch"`
 	To         uint64    `json:"to"`
 	Compressed string    `json:"compressed,omitempty"` // name once compressed
+	Output     string    `json:"output,omitempty"`     // that it is below; empty: not known
 
 	since time.Time // Time, but never after that of a file which came behind it in its log
 }

@@ -56,6 +56,12 @@ func (r *Receiver) sweepOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	output, err := r.outputName()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// What is below another output waits until that is back.
+	maps.DeleteFunc(files, func(_ string, c *closed) bool { return c.Output != "" && c.Output != output })
 	names := oldestFirst(files, r.now())
 	names, err = r.expire(ctx, names, files)
 	all := []error{err} // one file's trouble isn't the others'
