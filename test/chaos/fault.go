@@ -39,8 +39,8 @@ func pick(r *rand.Rand, names []string) string { return names[r.IntN(len(names))
 // faults are all there are, in the order of the matrix.
 func faults() []*fault {
 	var all []*fault
-	for _, list := range [][]*fault{processFaults(), powerFaults(), stateFaults(), networkFaults(), diskFaults(), outputFaults(), limitFaults(), clockFaults(), fileFaults(),
-		rotationFaults(), loadFaults(), teamFaults(), choriaFaults()} {
+	for _, list := range [][]*fault{processFaults(), powerFaults(), stateFaults(), networkFaults(), routeFaults(), diskFaults(), quotaFaults(), outputFaults(), limitFaults(), clockFaults(), fileFaults(),
+		globFaults(), rotationFaults(), loadFaults(), teamFaults(), choriaFaults()} {
 		all = append(all, list...)
 	}
 	return append(all, combinations(all)...)

@@ -94,8 +94,19 @@ func watches(s *system, r *rand.Rand) effect {
 	return e
 }
 
-// overflow lets more happen to a node's logs, while it stands still, than inotify keeps for it, and then rotates them, which it isn't told of any more.
+// overflow rotates logs when inotify keeps no more for a node that stands still.
 func overflow(s *system, r *rand.Rand) effect {
+	return s.overflows(r, false, func(_ string, streams []*stream) (err error) {
+		for _, w := range streams {
+			err = errors.Join(err, w.rotate(true), w.append(w.some(1+r.IntN(20))))
+		}
+		return err
+	})
+}
+
+// overflows lets more happen to a node's logs, while it stands still, than inotify keeps for it, and then something that it isn't told of any more. known: it has
+// seen all files before.
+func (s *system) overflows(r *rand.Rand, known bool, then func(name string, streams []*stream) error) effect {
 	name := pick(r, s.nodeNames())
 	defer s.hold(name)()
 	b, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
@@ -114,18 +125,24 @@ func overflow(s *system, r *rand.Rand) effect {
 	if _, err := unix.InotifyAddWatch(twin, s.path(name+"/logs"), unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_FROM|unix.IN_MOVED_TO); s.failed(err) {
 		return nothing
 	}
-	e := s.halt(name)
-	streams, release := s.holdWriters(name)
+	var streams []*stream
+	release := func() {}
+	e := nothing
+	if known {
+		streams, release = s.holdWriters(name)
+		s.failed(wait(patience, func() error { return s.lagOf(name) }))
+		e = s.halt(name)
+	} else {
+		e = s.halt(name)
+		streams, release = s.holdWriters(name)
+	}
 	for i := range most + 500 { // not one file alone: the kernel makes one of events that say the same
 		w := streams[i%len(streams)]
 		if s.failed(w.append(w.some(1))) {
 			break
 		}
 	}
-	for _, w := range streams {
-		s.failed(w.rotate(true))
-		s.failed(w.append(w.some(1 + r.IntN(20))))
-	}
+	s.failed(then(name, streams))
 	release()
 	s.event("%d events and more wait for %s", most, name)
 	buf, overflown := make([]byte, 64<<10), ""
@@ -168,5 +185,6 @@ func limitFaults() (all []*fault) {
 	t := single
 	t.namespace = true
 	return append(all, &fault{name: "inotify-node", group: "limits", about: "a node starts where it can make no inotify watches, or no instance, and its logs rotate", topology: t, rounds: 3, do: watches},
-		&fault{name: "inotify-overflow", group: "limits", about: "more happens to a frozen node's logs than inotify keeps for it, and then they rotate", topology: single, rounds: 2, do: overflow})
+		&fault{name: "inotify-overflow", group: "limits", about: "more happens to a frozen node's logs than inotify keeps for it, and then they rotate", topology: single, rounds: 2, do: overflow},
+		&fault{name: "inotify-overflow-moved", group: "limits", about: "the same, and then their directory is moved away, and another one is in its place", topology: single, rounds: 2, do: overflowMoved, alone: true})
 }

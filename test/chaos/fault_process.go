@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"syscall"
 	"time"
+
+	"logforward/internal/receive"
 )
 
 var kinds = []string{"node", "receiver", "broker"}
@@ -117,6 +120,53 @@ func stepClock(kind string) func(s *system, r *rand.Rand) effect {
 	}
 }
 
+// stepBack sets the receiver's clock back while its files are closed, which are named by the time.
+func stepBack(s *system, r *rand.Rand) effect {
+	name := pick(r, s.receiverNames())
+	defer s.hold(name)()
+	w := s.streams[r.IntN(len(s.streams))]
+	grow := func() {
+		s.event("%s of node%d grows by more than a central file's size", w.log, w.node+1)
+		for n := 0; n < 300<<10; {
+			w.mu.Lock()
+			b := w.some(100)
+			s.failed(w.append(b))
+			w.mu.Unlock()
+			n += len(b)
+		}
+	}
+	grow()
+	s.failed(wait(patience, func() error { return s.lagOf(s.nodeNames()[w.node]) }))
+	by := s.stepped(name) - []time.Duration{time.Second, 2 * time.Second, time.Hour, 48 * time.Hour}[r.IntN(4)]
+	s.step(name, by)
+	taken := s.ownTime(name, by)
+	grow()
+	closed := func() string {
+		n := 0
+		for _, output := range s.outputs() {
+			ledgers, err := receive.Ledgers(output, s.identity(w.node), w.log)
+			if err != nil {
+				continue
+			}
+			for _, l := range ledgers {
+				entries, err := receive.Ledger(filepath.Join(output, l))
+				s.failed(err)
+				var last time.Time
+				for _, e := range entries {
+					if e.Event == receive.EventClose {
+						if e.Time.Before(last) {
+							n++
+						}
+						last = e.Time
+					}
+				}
+			}
+		}
+		return numbered("%d central files were closed earlier, by their names, than the one before them", n)
+	}
+	return together(taken, closed)
+}
+
 func clockFaults() (all []*fault) {
 	t := single
 	t.clock = true
@@ -124,5 +174,7 @@ func clockFaults() (all []*fault) {
 		all = append(all, &fault{name: "clock-" + k, group: "clock", alone: true, topology: t, rounds: 5, do: stepClock(k),
 			about: fmt.Sprintf("the clock of the %s steps, by seconds, hours and days, either way; sometimes a kill -9 on top", k)})
 	}
+	all = append(all, &fault{name: "clock-receiver-rotation", group: "clock", alone: true, topology: t, rounds: 3, do: stepBack,
+		about: "the receiver's clock is set back, by seconds, hours or days, while its files are closed and named by it"})
 	return all
 }

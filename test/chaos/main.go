@@ -294,10 +294,12 @@ type abilities struct {
 	volumes    string // why not; empty: it does
 	namespaces string
 	logrotate  string
+	network    string
+	quota      string
 }
 
 func newAbilities() *abilities {
-	a := &abilities{volumes: volumes(), logrotate: logrotateMissing()}
+	a := &abilities{volumes: volumes(), logrotate: logrotateMissing(), network: networkMissing(), quota: quotaMissing()}
 	if _, err := command("unshare", "--user", "--map-root-user", "sh", "-c", "echo 100 > /proc/sys/user/max_inotify_watches"); err != nil {
 		a.namespaces = "no user namespace with limits of its own: " + err.Error()
 	}
@@ -309,6 +311,10 @@ func (a *abilities) lacks(f *fault) string {
 	switch {
 	case (len(f.topology.volumes) > 0 || f.topology.apart) && a.volumes != "":
 		return a.volumes
+	case f.topology.routed && a.network != "":
+		return a.network
+	case f.topology.quota != "" && a.quota != "":
+		return a.quota
 	case f.topology.namespace && a.namespaces != "":
 		return a.namespaces
 	case f.topology.choria && choriaPath == "":

@@ -189,7 +189,9 @@ func means(can *abilities) []string {
 	return []string{
 		word(can.volumes, "Power failure: files lie on an ext4 file system in a loop device, which is stopped by ext4's shutdown ioctl without writing out anything that is in memory, and mounted again"),
 		word(can.volumes, "Full disk: all free blocks of such a file system are allocated. Read-only: the kernel is told of an error in it, and makes it read-only with all its files open"),
+		word(can.quota, "Quota: of a btrfs in a loop device; ext4 and XFS have none in this kernel"),
 		"Network: every connection goes through a proxy that cuts, mutes, delays and slows it",
+		word(can.network, "Half-open connections and lost big packets: nodes and centre are in network namespaces of their own, with a router in a third that drops by routing rules"),
 		"Clock: the program is built with a time.Now that adds what a file says, for Go reads the clock without a system call; the monotonic clock is left alone",
 		word(can.namespaces, "inotify: nodes run in a user namespace with limits of its own, which are set to 0. Descriptors: prlimit on the running process"),
 		word(can.logrotate, "logrotate: the real one, by force, while the logs are written"),

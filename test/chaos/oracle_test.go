@@ -22,8 +22,12 @@ func TestOracle(t *testing.T) {
 	cat := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	cut := []string{"truncated"}
 	gone := func(from, to int) []span { return []span{{from: from * size, to: to * size}} }
-	lost := func(at, n int, exact bool, cause string) []hole { return []hole{{at * size, int64(n), exact, cause, false}} }
-	removed := func(at, n int) []hole { return []hole{{at * size, int64(n * size), true, "the file isn't there", true}} }
+	lost := func(at, n int, exact bool, cause string) []hole {
+		return []hole{{at * size, int64(n), exact, cause, false}}
+	}
+	removed := func(at, n int) []hole {
+		return []hole{{at * size, int64(n * size), true, "the file isn't there", true}}
+	}
 	for _, c := range []struct {
 		name  string
 		a     account

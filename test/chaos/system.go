@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -25,10 +26,14 @@ type topology struct {
 	servers   int // 1: logforward's own broker; 3: a NATS cluster with three copies of all
 	receivers int
 	nodes     int
-	logs      int  // of each node
-	many      bool // logs come from a glob, and are written once in a while
-	still     bool // writers don't rotate
-	shared    bool // receivers write to one directory
+	logs      int    // of each node
+	many      bool   // logs come from a glob, and are written once in a while
+	globs     bool   // there are globs besides, of files and of directories
+	routed    bool   // nodes and centre are in network namespaces of their own, with a router between them
+	quota     string // the kind of process that has one: on a node's state, or a receiver's output
+	linkable  bool   // logs may lie in directories beside the usual one
+	still     bool   // writers don't rotate
+	shared    bool   // receivers write to one directory
 	volumes   []string
 	apart     bool     // what receivers receive lies on a file system of its own
 	clock     bool     // each process has a clock of its own, that can be stepped
@@ -56,8 +61,10 @@ type system struct {
 	clocks     map[string]*os.File
 	links      map[string][]*proc.Link // of each receiver and node, to each server
 	streams    []*stream
-	elsewhere  []string          // directories that have what was moved out of an output
-	binds      []string          // mounted
+	elsewhere  []string // directories that have what was moved out of an output
+	binds      []string // mounted
+	quotas     map[string]*quota
+	network    *network          // nil: loopback, through proxies
 	control    []*control.Client // of each node
 	partitions int               // at the beginning
 	report     func(line string)
@@ -81,11 +88,17 @@ func newSystem(t topology, dir, binary string, seed uint64, report func(string))
 	// An address that nobody else listens at, and that no connection comes from: a server that is down leaves its port free.
 	host := fmt.Sprintf("127.%d.%d.%d", 64+hosts.Add(1)%128, os.Getpid()>>8&0xff, 2+os.Getpid()&0xff%250)
 	s := &system{topology: t, dir: dir, binary: binary, host: host, begun: time.Now(), report: report,
-		volumes: map[string]*volume{}, clocks: map[string]*os.File{}, links: map[string][]*proc.Link{},
+		volumes: map[string]*volume{}, clocks: map[string]*os.File{}, links: map[string][]*proc.Link{}, quotas: map[string]*quota{},
 		processes: map[string]*proc.Process{}, locks: map[string]*sync.Mutex{}, limits: map[string]string{}}
 	if t.choria {
 		var err error
 		if s.choria, err = newChoria(s); err != nil {
+			return s, err
+		}
+	}
+	if t.routed {
+		var err error
+		if s.network, err = newNetwork(); err != nil {
 			return s, err
 		}
 	}
@@ -107,6 +120,13 @@ func newSystem(t topology, dir, binary string, seed uint64, report func(string))
 			if err := s.separate(name); err != nil {
 				return s, err
 			}
+		}
+		if t.quota == kind {
+			q, err := newQuota(s.kept(kind, name))
+			if err != nil {
+				return s, err
+			}
+			s.quotas[name] = q
 		}
 		if t.clock {
 			f, err := os.Create(s.path(name + ".clock"))
@@ -162,6 +182,9 @@ func (s *system) address(server int) string {
 	if s.choria != nil {
 		return s.choria.address()
 	}
+	if s.network != nil {
+		return fmt.Sprintf("%s:%d", centreAddress, 4222+server)
+	}
 	return fmt.Sprintf("%s:%d", s.host, 4222+server)
 }
 
@@ -176,6 +199,9 @@ func (s *system) urls() string {
 
 // through makes a client's links and gives their URLs.
 func (s *system) through(name string) (string, error) {
+	if s.network != nil { // what is between them is the network
+		return s.urls(), nil
+	}
 	var urls []string
 	for i := range s.servers {
 		k, err := proc.NewLink(s.address(i))
@@ -258,9 +284,13 @@ func (s *system) layNodes(seed uint64) error {
 			}
 		}
 		socket := s.path(name + ".s") // a unix socket's path has at most 107 bytes
+		allowed := s.path(name + "/logs/**")
+		if s.linkable {
+			allowed = s.path(name + "/logs*/**")
+		}
 		lines := append([]string{"identity = " + s.identity(i), "state = " + s.path(name+"/state"), "policy = peers", "audit_log = " + s.path(name+".audit"),
 			"wishes = " + s.path(name+".wishes"), "socket = " + socket, "forwarders = " + definitions, "destination.central.url = " + urls,
-			"allowed_paths = " + s.path(name+"/logs/**"), "sync_interval = 1s", "poll = 100ms", "quiet = 200ms", "checkpoint_interval = 200ms"}, s.node...)
+			"allowed_paths = " + allowed, "sync_interval = 1s", "poll = 100ms", "quiet = 200ms", "checkpoint_interval = 200ms"}, s.node...)
 		if s.choria != nil {
 			lines = append(lines, s.choria.node(i)...)
 		}
@@ -272,6 +302,14 @@ func (s *system) layNodes(seed uint64) error {
 		s.control = append(s.control, c)
 		if s.many {
 			err := s.write(name+".d/many.yaml", "log: many", "path: "+logs+"/*.log", "destination: central", "start: beginning")
+			if err != nil {
+				return err
+			}
+		}
+		if s.globs {
+			err := errors.Join(os.MkdirAll(logs+"/found", 0o755), os.MkdirAll(logs+"/deep", 0o755),
+				s.write(name+".d/found.yaml", "log: found", "path: "+logs+"/found/*.log", "destination: central", "start: beginning"),
+				s.write(name+".d/deep.yaml", "log: deep", "path: "+logs+"/deep/**/*.log", "destination: central", "start: beginning"))
 			if err != nil {
 				return err
 			}
@@ -329,6 +367,13 @@ func (s *system) launch(name string) error {
 	}
 	if s.clock {
 		env = append(env, clockVariable+"="+s.path(name+".clock"))
+	}
+	if s.network != nil {
+		keeper := s.network.centre
+		if kind == "node" {
+			keeper = s.network.nodes
+		}
+		args = enterNetwork(keeper, args...)
 	}
 	p, err := proc.Launch(name, s.path(name+".out"), env, attr, args...)
 	if err != nil {
@@ -464,7 +509,11 @@ func (s *system) stepped(name string) time.Duration {
 func (s *system) run(args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, s.binary, args...).CombinedOutput()
+	all := append([]string{s.binary}, args...)
+	if s.network != nil {
+		all = enterNetwork(s.network.centre, all...)
+	}
+	out, err := exec.CommandContext(ctx, all[0], all[1:]...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%v: %w: %s", args, err, out)
 	}
@@ -588,6 +637,12 @@ func (s *system) close() {
 	}
 	for _, v := range s.volumes {
 		s.failed(v.unmount())
+	}
+	for _, q := range s.quotas {
+		s.failed(q.close())
+	}
+	if s.network != nil {
+		s.network.close()
 	}
 	for _, dir := range s.binds {
 		_, err := command("umount", dir)
