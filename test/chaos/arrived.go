@@ -35,7 +35,7 @@ func (s *system) lagOf(node string) error {
 		return fmt.Errorf("%s follows %d logs of %d", node, len(st.Logs), s.logs)
 	}
 	for _, l := range st.Logs {
-		if s.globs && l.LagBytes == 0 && (l.State == "idle" || strings.Contains(l.Error, "no such file or directory")) {
+		if s.globs && l.LagBytes == 0 && (l.State == "idle" || l.State == "waiting" || strings.Contains(l.Error, "no such file or directory")) {
 			continue // there may be no file any more
 		}
 		if l.LagBytes != 0 || l.State != "idle" || l.Files < 1 {

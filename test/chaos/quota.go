@@ -8,12 +8,16 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // quota is a btrfs in a file, with a quota on all of it: of what is here that can be had without a kernel of one's own, it alone has one.
 type quota struct{ image, dir string }
+
+// limitedGroup is the quota group of the first subvolume.
+const limitedGroup = "0/256"
 
 // newQuota makes one, mounted on a directory; the image is beside that.
 func newQuota(dir string) (*quota, error) {
@@ -27,7 +31,9 @@ func newQuota(dir string) (*quota, error) {
 	if err := os.Truncate(q.image, 256<<20); err != nil {
 		return nil, err
 	}
-	for _, c := range [][]string{{"mkfs.btrfs", "-q", q.image}, {"mount", "-o", "loop", q.image, dir}, {"btrfs", "quota", "enable", dir}} {
+	// The limit is a subvolume's: what the file system has of its own is beside it.
+	for _, c := range [][]string{{"mkfs.btrfs", "-q", q.image}, {"mount", "-o", "loop", q.image, dir}, {"btrfs", "subvolume", "create", dir + "/limited"}, {"btrfs", "quota", "enable", dir},
+		{"umount", dir}, {"mount", "-o", "loop,subvol=limited", q.image, dir}} {
 		if _, err := command(c[0], c[1:]...); err != nil {
 			return nil, err
 		}
@@ -45,7 +51,7 @@ func (q *quota) used() (int64, error) {
 		return 0, err
 	}
 	for line := range strings.Lines(out) {
-		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[0], "0/") {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == limitedGroup {
 			return strconv.ParseInt(f[1], 10, 64)
 		}
 	}
@@ -58,8 +64,10 @@ func (q *quota) limit(bytes int64) error {
 	if bytes >= 0 {
 		most = fmt.Sprint(bytes)
 	}
-	_, err := command("btrfs", "qgroup", "limit", most, "0/5", q.dir)
-	return err
+	return wait(5*time.Second, func() error { // it may itself be refused for a moment
+		_, err := command("btrfs", "qgroup", "limit", most, limitedGroup, q.dir)
+		return err
+	})
 }
 
 func (q *quota) close() error { return unix.Unmount(q.dir, 0) }
