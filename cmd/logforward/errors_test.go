@@ -23,6 +23,7 @@ import (
 
 // Every error says what, where and what to do, and has its exit code.
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	other := s.dir + "/other.cfg"
 	for _, c := range []struct {
@@ -85,6 +86,7 @@ func TestErrors(t *testing.T) {
 
 // Commands that ask the daemon share their settings, and each one's help has only what it uses.
 func TestHelpHasTheCommandsOwnFlags(t *testing.T) {
+	t.Parallel()
 	for command, own := range map[string]string{"start": "", "stop": "", "pause": "", "resume": "", "redirect": "", "status": "", "list": "", "check": "ensure textfiles", "ensure": "ensure textfiles"} {
 		p := start(t, command, "--help")
 		if code := p.ended(time.Minute); code != exitOK || !strings.Contains(p.out.String(), "--socket") {
@@ -104,6 +106,7 @@ func TestHelpHasTheCommandsOwnFlags(t *testing.T) {
 
 // Who reads documents gets one of a wrong command line, too.
 func TestWrongUsageAsJSON(t *testing.T) {
+	t.Parallel()
 	code, out, errText := once(t, "status", "--json", "--nope")
 	var e control.Error
 	if err := json.Unmarshal([]byte(out), &e); err != nil || code != exitUsage || e.Code != control.CodeInvalid || !strings.Contains(e.Message, "--nope") || !strings.Contains(errText, "--nope") {
@@ -113,6 +116,7 @@ func TestWrongUsageAsJSON(t *testing.T) {
 
 // Help that can't be written is no crash.
 func TestHelpIntoAFullDisk(t *testing.T) {
+	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Skip(err)
@@ -234,6 +238,7 @@ func TestInterruptionIsNoSuccess(t *testing.T) {
 }
 
 func TestPathThatIsNotPermittedIsRefused(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.startNode()
 	code, _, errText := once(t, "start", "shadow", "/etc/shadow", "--config", s.config)
@@ -251,6 +256,7 @@ func TestPathThatIsNotPermittedIsRefused(t *testing.T) {
 }
 
 func TestStateOfAnotherProcessIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.startNode()
 	code, _, errText := once(t, "forward", "--config", s.config)
@@ -260,6 +266,7 @@ func TestStateOfAnotherProcessIsLeftAlone(t *testing.T) {
 }
 
 func TestSocketOfAnotherProcessIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.startNode()
 	code, _, errText := once(t, "forward", "--config", s.config, "--state", s.dir+"/forward2")
@@ -269,6 +276,7 @@ func TestSocketOfAnotherProcessIsLeftAlone(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.startBroker()
 	listen := strings.TrimPrefix(s.url, "nats://")
@@ -287,6 +295,7 @@ func TestPortInUse(t *testing.T) {
 }
 
 func TestCorruptStateIsSetAside(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	write(t, s.dir+"/forward/forward.db", strings.Repeat("this is no database\n", 2000))
 	s.startNode()
@@ -299,6 +308,7 @@ func TestCorruptStateIsSetAside(t *testing.T) {
 }
 
 func TestMissingStreamsAreTold(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.startBroker()
 	code, out, _ := once(t, "validate", "--config", s.config)
@@ -325,6 +335,7 @@ func TestMissingStreamsAreTold(t *testing.T) {
 }
 
 func TestValidateFindsEveryFault(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.define("bad", "log: bad\nurl: x\n")
 	s.define("outside", "log: outside\npath: /etc/passwd\n")
@@ -342,6 +353,7 @@ func TestValidateFindsEveryFault(t *testing.T) {
 }
 
 func TestWrongCredentials(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	url := guarded(t)
 	code, _, errText := once(t, "setup", "--url", url, "--user", "n1", "--password", "wrong")
@@ -397,6 +409,7 @@ func guarded(t *testing.T) (url string) {
 
 // With --json standard output is one document, whatever went wrong.
 func TestJSONIsOneDocument(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	for _, args := range [][]string{
 		{"validate", "--json", "--config", s.config},

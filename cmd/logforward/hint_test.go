@@ -8,6 +8,7 @@ import (
 
 // What is typed wrongly is answered about what was typed, and what is empty has no headings.
 func TestHintsAreAboutWhatWasTyped(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, c := range []struct {
 		args []string

@@ -24,6 +24,10 @@ import (
 // and exit codes included, and under the race detector too.
 const beProgram = "LOGFORWARD_TEST_BE_PROGRAM"
 
+// raceExit is what the race detector is told: a program that ends would else wait a second for races of what still runs, where the real one is gone. See
+// https://go.dev/doc/articles/race_detector#Options.
+var raceExit = strings.TrimSpace("GORACE=atexit_sleep_ms=10 " + os.Getenv("GORACE"))
+
 func TestMain(m *testing.M) {
 	switch os.Getenv(beProgram) {
 	case "1":
@@ -80,7 +84,7 @@ func start(t *testing.T, args ...string) *process {
 func startAs(t *testing.T, as string, args []string, env ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), done: make(chan struct{})}
-	p.cmd.Env = append(env, beProgram+"="+as, "PATH="+os.Getenv("PATH"), "HOME="+t.TempDir())
+	p.cmd.Env = append(env, beProgram+"="+as, raceExit, "PATH="+os.Getenv("PATH"), "HOME="+t.TempDir())
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	if err := p.cmd.Start(); err != nil {

@@ -10,6 +10,7 @@ import (
 
 // Every command has a page that tells of each of its flags, and man reads it without a complaint.
 func TestManualTellsOfEveryCommandAndFlag(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if code, _, errText := once(t, "manual", dir); code != 0 {
 		t.Fatal(errText)

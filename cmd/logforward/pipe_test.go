@@ -17,6 +17,7 @@ import (
 )
 
 func TestFileArrivesAndIsControlled(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.append("app.log", "one\n")
 	s.define("app", "log: app\npath: LOGS/app.log\nstart: beginning\n")
@@ -104,6 +105,7 @@ func TestFileArrivesAndIsControlled(t *testing.T) {
 }
 
 func TestHangupReadsDefinitionsAgain(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.startNode() // without a broker: the node must come up all the same
 	s.define("bad", "log: bad\nurl: x\n")
@@ -122,6 +124,7 @@ func TestHangupReadsDefinitionsAgain(t *testing.T) {
 }
 
 func TestKilledNodeStartsAgain(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.append("app.log", strings.Repeat("line\n", 1000))
 	s.define("app", "log: app\npath: LOGS/app.log\nstart: beginning\n")
@@ -155,6 +158,7 @@ func TestRunComparesBothSides(t *testing.T) {
 }
 
 func TestVerifyTellsDamageAndWhere(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.define("app", "log: app\npath: LOGS/app.log\ndestination: central\nstart: beginning\n")
 	s.append("app.log", strings.Repeat("a line\n", 5000))
@@ -207,6 +211,7 @@ func TestVerifyTellsDamageAndWhere(t *testing.T) {
 
 // A log whose last ledger went with its directory is known by the record alone; it mustn't be passed over.
 func TestVerifyNamesLogsWithoutLedger(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	for _, log := range []string{"app", "web"} {
 		s.define(log, "log: "+log+"\npath: LOGS/"+log+".log\nstart: beginning\n")
@@ -270,6 +275,7 @@ func TestVerifyNamesLogsWithoutLedger(t *testing.T) {
 }
 
 func TestRunEndsWithSignalAndAnswersOnItsSocket(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.append("app.log", "line\n")
 	p := start(t, "run", s.logs+"/app.log", "--output", s.output)
@@ -289,6 +295,7 @@ func TestRunEndsWithSignalAndAnswersOnItsSocket(t *testing.T) {
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
 	p := startAs(t, "hang", nil)
 	p.says("waiting")
 	p.signal(term())
@@ -300,6 +307,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 }
 
 func TestBuiltWithoutTestsItIsTheSame(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds the binary")
 	}
@@ -314,6 +322,7 @@ func TestBuiltWithoutTestsItIsTheSame(t *testing.T) {
 }
 
 func TestTapFollowsALogLive(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.append("app.log", "before\n")
 	s.define("app", "log: app\npath: LOGS/app.log\nstart: beginning\n")
@@ -356,6 +365,7 @@ func TestTapFollowsALogLive(t *testing.T) {
 
 // What a log holds can't play with the terminal of whoever taps it.
 func TestTapIsHarmlessOnATerminal(t *testing.T) {
+	t.Parallel()
 	text := "a\tb\x1b[2J\x07\u009b\xff ü\u202e\n"
 	if got := (&tapped{terminal: true}).safe([]byte(text)); string(got) != "a\tb?[2J??? ü?\n" {
 		t.Errorf("%q", got)

@@ -28,6 +28,7 @@ func files(t *testing.T, more map[string]string) (dir string) {
 }
 
 func TestPolicyExplain(t *testing.T) {
+	t.Parallel()
 	dir := files(t, map[string]string{
 		"hand.rego":   "package io.choria.mcorpc.authpolicy\n\nimport rego.v1\n\nallow if {\n\tinput.callerid == \"up=eve\"\n\tinput.action == \"pause\"\n\tinput.data.reason\n}\n\nrule := \"by hand\"\n",
 		"broken.rego": "package io.choria.mcorpc.authpolicy\n\nallow if {",
@@ -86,6 +87,7 @@ func TestPolicyExplain(t *testing.T) {
 }
 
 func TestPolicyRender(t *testing.T) {
+	t.Parallel()
 	dir := files(t, nil)
 	table := filepath.Join(dir, "operators.yaml")
 	want, err := policies.Files.ReadFile("logforward.rego")
@@ -148,6 +150,7 @@ func TestPolicyRender(t *testing.T) {
 }
 
 func TestPolicyCheck(t *testing.T) {
+	t.Parallel()
 	const head = "package io.choria.mcorpc.authpolicy\n\nimport rego.v1\n\n"
 	dir := files(t, map[string]string{
 		"wide.yaml":    "version: 1\nroles:\n  all: {callers: ['*'], actions: ['*']}\n",
@@ -201,6 +204,7 @@ func TestPolicyCheck(t *testing.T) {
 }
 
 func TestPolicyTest(t *testing.T) {
+	t.Parallel()
 	dir := files(t, map[string]string{
 		"few/a.rego":      "package io.choria.mcorpc.authpolicy\n\nimport rego.v1\n\nallow if input.action == \"status\"\n\nallow if input.action == \"list\"\n",
 		"few/a_test.rego": "package io.choria.mcorpc.authpolicy_test\n\nimport rego.v1\n\nimport data.io.choria.mcorpc.authpolicy\n\ntest_status if authpolicy.allow with input as {\"action\": \"status\"}\n\ntest_wrong if authpolicy.allow with input as {\"action\": \"stop\"}\n",
@@ -232,6 +236,7 @@ func TestPolicyTest(t *testing.T) {
 }
 
 func TestPolicyDiff(t *testing.T) {
+	t.Parallel()
 	dir := files(t, nil)
 	old, changed := filepath.Join(dir, "operators.yaml"), filepath.Join(dir, "new.yaml")
 	text, err := os.ReadFile(old)
