@@ -133,6 +133,7 @@ func (f *fleet) stopped(name string, r *rand.Rand) {
 // TestEveryByteArrivesOnceUnderFaults kills, restarts, freezes and cuts off everything at random moments, while
 // logs are written and rotated.
 func TestEveryByteArrivesOnceUnderFaults(t *testing.T) {
+	t.Parallel()
 	number := seed(t)
 	t.Logf("LOGFORWARD_SEED=%d", number)
 	f := newFleet(t)

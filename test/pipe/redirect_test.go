@@ -45,6 +45,7 @@ func (r *rig) has(log string) []byte {
 // TestRedirectWaitsForTheOldDestination: what was sent and isn't confirmed may arrive at the old destination at any time,
 // so nothing goes to the new one before the old one has confirmed it, over restarts of the node too.
 func TestRedirectWaitsForTheOldDestination(t *testing.T) {
+	t.Parallel()
 	a, b, n, _ := sites(t)
 	n.start()
 	begin := text("begin", 1<<10)
@@ -92,6 +93,7 @@ func TestRedirectWaitsForTheOldDestination(t *testing.T) {
 
 // TestRedirectLosesAndDoublesNothing redirects to and fro while everything fails that may.
 func TestRedirectLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	a, b, n, toB := sites(t)
 	number := seed(t)
 	t.Logf("LOGFORWARD_SEED=%d", number)

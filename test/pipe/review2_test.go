@@ -15,6 +15,7 @@ import (
 // TestForkDoublesNothing has another machine of the same identity send other bytes, while what the node sent is taken
 // and not committed yet.
 func TestForkDoublesNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(r *rig) { r.receiving.CommitInterval = time.Second })
 	n := r.node
 	n.start()
@@ -48,6 +49,7 @@ func TestForkDoublesNothing(t *testing.T) {
 
 // TestBackToConfirmedLosesNothing lets a node that took the broker's word meet a receiver which is behind.
 func TestBackToConfirmedLosesNothing(t *testing.T) {
+	t.Parallel()
 	n := newRig(t).node
 	n.change = func(c *forward.Config) {
 		d := c.Destinations["central"]
