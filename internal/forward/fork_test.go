@@ -22,6 +22,7 @@ func copyTree(t *testing.T, from, to string) {
 
 // A node is restored from a snapshot, and its file goes on differently.
 func TestForwardRestoredSnapshotForks(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	r := seeded(t)
@@ -60,6 +61,7 @@ func TestForwardRestoredSnapshotForks(t *testing.T) {
 
 // The bytes that the centre has aren't in the restored file at all.
 func TestForwardRestoredShorterFileForks(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	r := seeded(t)
@@ -87,6 +89,7 @@ func TestForwardRestoredShorterFileForks(t *testing.T) {
 // Two machines made from one image: whoever is second gets an epoch of its own, and
 // nothing of the other's is overwritten.
 func TestForwardClonesOverwriteNothing(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	a, b := newNode(t, c), newNode(t, c)
 	r := seeded(t)
@@ -119,6 +122,7 @@ func TestForwardClonesOverwriteNothing(t *testing.T) {
 }
 
 func TestForwardEpochGrowsWhenTheClockIsSetBack(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	want := []byte("one\n")
@@ -154,6 +158,7 @@ func TestForwardEpochGrowsWhenTheClockIsSetBack(t *testing.T) {
 }
 
 func TestForwardBelievesNoFalseConfirm(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.change = func(cfg *Config) { cfg.Limits.ChunkSize = 4 << 10 }

@@ -17,6 +17,7 @@ func subject(prefix string, partitions int, log string) string {
 
 // The new partition is written only when the old one holds nothing of the log.
 func TestForwardTakesANewLayoutWhenAllIsConfirmed(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.change = func(cfg *Config) { cfg.Limits.ChunkSize = 4 << 10 }
@@ -76,6 +77,7 @@ func TestForwardTakesANewLayoutWhenAllIsConfirmed(t *testing.T) {
 }
 
 func TestForwardCommitStoredNeedsNoReceiver(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.change = func(cfg *Config) {
@@ -101,6 +103,7 @@ func TestForwardCommitStoredNeedsNoReceiver(t *testing.T) {
 }
 
 func TestForwardCompresses(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{CompressionNone, CompressionS2, CompressionZstd} {
 		t.Run(how, func(t *testing.T) {
 			c := newCentre(t)
@@ -119,6 +122,7 @@ func TestForwardCompresses(t *testing.T) {
 }
 
 func TestForwardChangedDestinationLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	a, b := newCentre(t), newCentre(t)
 	n := newNode(t, a)
 	n.change = func(cfg *Config) {
@@ -166,6 +170,7 @@ func TestForwardChangedDestinationLosesAndDoublesNothing(t *testing.T) {
 }
 
 func TestForwardChangedPathKeepsTheNumbering(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	one := []byte("in the first file\n")
@@ -185,6 +190,7 @@ func TestForwardChangedPathKeepsTheNumbering(t *testing.T) {
 }
 
 func TestForwardSetLeavesOthersAlone(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.append("a", []byte("a\n"))
@@ -208,6 +214,7 @@ func TestForwardSetLeavesOthersAlone(t *testing.T) {
 }
 
 func TestForwardErrorsAreTheLogsOwn(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	good := n.log("good")
@@ -233,6 +240,7 @@ func TestForwardErrorsAreTheLogsOwn(t *testing.T) {
 }
 
 func TestForwardEndsInOrder(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	want := lines(seeded(t), 100)

@@ -12,6 +12,7 @@ import (
 )
 
 func TestForwardWithoutStateResumesWhereTheCentreStands(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		start  tail.Start
@@ -51,6 +52,7 @@ func TestForwardWithoutStateResumesWhereTheCentreStands(t *testing.T) {
 }
 
 func TestForwardWithoutStateAndFileBeginsAnEpochWithAGap(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	r := seeded(t)
@@ -79,6 +81,7 @@ func TestForwardWithoutStateAndFileBeginsAnEpochWithAGap(t *testing.T) {
 
 // The file is the same, but not the bytes that the centre has last.
 func TestForwardWithoutStateComparesBytes(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	old := lines(seeded(t), 300)
@@ -109,6 +112,7 @@ func TestForwardWithoutStateComparesBytes(t *testing.T) {
 }
 
 func TestForwardWithoutStateWaitsForAnAnswer(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	c.with(func() { c.blind = true })
@@ -131,6 +135,7 @@ func TestForwardWithoutStateWaitsForAnAnswer(t *testing.T) {
 }
 
 func TestForwardStartAtEndIsDecidedBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	c.mute(true)
@@ -149,6 +154,7 @@ func TestForwardStartAtEndIsDecidedBeforeTheAnswer(t *testing.T) {
 
 // A log is said to be starting until it is on disk where it begins: who is told otherwise could write, and lose that by a crash.
 func TestForwardIsStartingUntilItsBeginningIsOnDisk(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.append("app", []byte("old\n"))
@@ -179,6 +185,7 @@ func TestForwardIsStartingUntilItsBeginningIsOnDisk(t *testing.T) {
 
 // Positions that were used for other bytes before the crash are skipped.
 func TestForwardTruncatedAfterCrashLeavesAGapUpToReserved(t *testing.T) {
+	t.Parallel()
 	for _, known := range []string{"the state knows less than was read", "the state knows all that was read"} {
 		t.Run(known, func(t *testing.T) {
 			c := newCentre(t)
@@ -230,6 +237,7 @@ func TestForwardTruncatedAfterCrashLeavesAGapUpToReserved(t *testing.T) {
 }
 
 func TestForwardRewrittenInPlaceBeforeConfirmationBecomesAGap(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.change = func(cfg *Config) { cfg.Limits.ChunkSize = 4 << 10 }
@@ -280,6 +288,7 @@ func TestForwardRewrittenInPlaceBeforeConfirmationBecomesAGap(t *testing.T) {
 }
 
 func TestForwardSmallestGapIsSentAgainWhenLost(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	old := []byte("old\n")

@@ -90,6 +90,7 @@ func TestForwardBusyLogAsksRarely(t *testing.T) {
 
 // Without a receiver the last chunks of a busy time are sent again, and then it is known that they are stored.
 func TestForwardQuietChunksAreSentAgainWithoutAReceiver(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	hush(n)
@@ -112,6 +113,7 @@ func TestForwardQuietChunksAreSentAgainWithoutAReceiver(t *testing.T) {
 
 // What was published quietly to a broker that went away, or was lost by it, comes again.
 func TestForwardQuietChunksSurviveTheBroker(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	hush(n)
@@ -148,6 +150,7 @@ func TestForwardQuietChunksSurviveTheBroker(t *testing.T) {
 
 // Where the broker's word is all that there is, each chunk asks for it.
 func TestForwardCommitStoredAsksForEachChunk(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	c.mute(true)
 	n := newNode(t, c)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestForwardLostChunkIsSentAgainOnce(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.change = func(cfg *Config) {
@@ -84,6 +85,7 @@ func TestForwardHoleUnderWayCostsLittle(t *testing.T) {
 }
 
 func TestForwardStaleResendChangesNothing(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	want := lines(seeded(t), 1000)
@@ -120,6 +122,7 @@ func TestForwardStaleResendChangesNothing(t *testing.T) {
 }
 
 func TestForwardFullStreamPushesBack(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	c.options = jetstream.StreamConfig{MaxBytes: 256 << 10}
 	c.restart()
@@ -141,6 +144,7 @@ func TestForwardFullStreamPushesBack(t *testing.T) {
 }
 
 func TestForwardSurvivesBrokerRestarts(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.change = func(cfg *Config) { cfg.Limits.ChunkSize = 16 << 10; cfg.Limits.Rate = 2 << 20 }
@@ -159,6 +163,7 @@ func TestForwardSurvivesBrokerRestarts(t *testing.T) {
 }
 
 func TestForwardSurvivesWipedBroker(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.change = func(cfg *Config) { cfg.Limits.ChunkSize = 16 << 10 }
@@ -183,6 +188,7 @@ func TestForwardSurvivesWipedBroker(t *testing.T) {
 }
 
 func TestForwardCrashesLoseNothing(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.change = func(cfg *Config) {
@@ -241,6 +247,7 @@ func numbered(path string, i int) string {
 }
 
 func TestForwardRandomRunKeepsTheBooks(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.change = func(cfg *Config) {
@@ -303,6 +310,7 @@ func (s spy) publish(l *chunk.Layout, log string, c *chunk.Chunk, quiet bool, do
 
 // What a chunk's position and epoch mean must be on disk before the chunk is on its way.
 func TestForwardPersistsBeforeItPublishes(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.change = func(cfg *Config) {

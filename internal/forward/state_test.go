@@ -138,6 +138,7 @@ func TestStateCorruptFileIsSetAside(t *testing.T) {
 }
 
 func TestStateCorruptRecordIsOneLogsLoss(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.append("a", []byte("a\n"))
@@ -177,6 +178,7 @@ func TestStateCorruptRecordIsOneLogsLoss(t *testing.T) {
 }
 
 func TestForwardCorruptStateFileCostsNothing(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	n := newNode(t, c)
 	n.append("a", []byte("a\n"))

@@ -6,6 +6,7 @@ import (
 )
 
 func TestForwardDeliversExactBytes(t *testing.T) {
+	t.Parallel()
 	c := newCentre(t)
 	every := make([]byte, 256)
 	for i := range every {

@@ -11,6 +11,7 @@ import (
 
 // What each second finds on a node at rest costs no listing, and whatever happens to the directory or to a file in it is seen by the next look.
 func TestDirectoryAtRestIsNotListed(t *testing.T) {
+	t.Parallel()
 	parent := t.TempDir()
 	if !tail.IsLocal(parent) {
 		t.Skip("the file system of temporary files isn't local: it is listed each time")

@@ -87,6 +87,7 @@ func TestNodeNeedsNoPollForDefinitionsAndTimes(t *testing.T) {
 
 // What the node looks at rests where events tell of it, and is looked at each second everywhere else.
 func TestNodeRestsOnlyWhereEventsCome(t *testing.T) {
+	t.Parallel()
 	b := watchedBench(t, tail.WatcherConfig{Poll: -1})
 	b.clock = time.Now
 	b.file("g1.log")

@@ -253,6 +253,9 @@ func TestManyUnknownLogsAreLookedUpTogether(t *testing.T) {
 		s.must(err)
 		for token := range h.Logs {
 			l, told := a.Logs[token]
+			if token == "log7" && hellos > 1 && l.Known && l.Place.Epoch == 7 && l.Place.Position == 5 {
+				continue // what the hello before found in the bucket
+			}
 			if !told || l.Known || (l.Error != "") != (token == "log7") {
 				return false, fmt.Sprintf("%s: told %+v", token, l)
 			}
