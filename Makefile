@@ -6,6 +6,8 @@ LDFLAGS     := $(if $(VERSION),-X main.release=$(VERSION))
 RUN_SECONDS ?= 0
 FUZZ_TIME   ?= 10s
 TEST_TIME   ?= 15m
+# Most tests wait for processes, timers and disks: more of a package's run at once than there are cores.
+TESTS_AT_ONCE ?= $(shell echo $$(( 2 * $$(nproc) )))
 CHAOS_SECONDS ?= 60
 CHAOS_ROUNDS ?= 1
 CHAOS_SEED  ?= 0
@@ -57,10 +59,11 @@ dist: ## Make dist/: archives (program, agent, machines, policy) and the signed 
 	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build -trimpath -ldflags '-s -w $(LDFLAGS)' -o bin/logforward-linux-amd64 ./cmd/logforward
 	$(GO) run ./machine/dist --program bin/logforward-linux-amd64 --release '$(or $(VERSION),devel)' --url '$(DIST_URL)' --key '$(DIST_KEY)' --match '$(DIST_MATCH)' $(if $(DIST_POLICY),--policy '$(DIST_POLICY)') $(DIST_FLAGS)
 
-test: ## Vet and test everything, with the race detector
+test: ## Vet and test everything, with the race detector; TESTS_AT_ONCE of a package
 	test/prepare
 	$(GO) vet ./...
-	$(GO) test -race -timeout $(TEST_TIME) ./...
+	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && $(GO) build -o "$$dir/logforward" ./cmd/logforward && \
+		LOGFORWARD_TEST_BINARY="$$dir/logforward" $(GO) test -race -timeout $(TEST_TIME) -parallel $(TESTS_AT_ONCE) ./...
 	cd test/report && $(GO) vet . && $(GO) test .
 
 packages: ## Build dist/*.deb and *.rpm for amd64 and arm64; VERSION=1.2.3 as above

@@ -14,6 +14,7 @@ import (
 
 	"logforward/internal/awake"
 	"logforward/internal/control"
+	"logforward/test/proc"
 )
 
 // program is the one binary: the daemon, the command line and the agent.
@@ -28,9 +29,8 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "logforward")
-	if out, err := exec.Command("go", "build", "-o", program, "logforward/cmd/logforward").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
+	if program, err = proc.Program(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

@@ -4,9 +4,10 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
+
+	"logforward/test/proc"
 )
 
 func TestMain(m *testing.M) { os.Exit(enter(m.Run)) }
@@ -20,8 +21,8 @@ func TestChaos(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	binary := filepath.Join(t.TempDir(), "logforward")
-	if err := build(binary, nil); err != nil {
+	binary, err := proc.Program(t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
 	can, all := newAbilities(), faults()

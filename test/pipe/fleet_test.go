@@ -20,7 +20,7 @@ import (
 	"logforward/test/proc"
 )
 
-// binary is the program under test, built once, or the one that LOGFORWARD_TEST_BINARY names: so two builds can be compared.
+// binary is the program under test.
 var binary string
 
 func TestMain(m *testing.M) { os.Exit(build(m)) }
@@ -32,19 +32,14 @@ func build(m *testing.M) int {
 	if os.Getenv("LOGFORWARD_TEST_NOBODY") != "" {
 		return m.Run() // this program again, as another user, for a test that needs no binary
 	}
-	if binary = os.Getenv("LOGFORWARD_TEST_BINARY"); binary != "" {
-		return m.Run()
-	}
 	dir, err := os.MkdirTemp("", "logforward-pipe-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "logforward")
-	out, err := exec.Command("go", "build", "-o", binary, "logforward/cmd/logforward").CombinedOutput()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+	if binary, err = proc.Program(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

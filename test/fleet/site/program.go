@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"logforward/test/proc"
 )
 
 // Programs are what a site runs.
@@ -19,7 +21,7 @@ type Programs struct {
 	Machines   string // directory of autonomous agents
 }
 
-// Build builds the programs: logforward into dir, Choria, which takes a minute the first time, into the
+// Build builds the programs: logforward into dir, if [proc.Program] has none, Choria, which takes a minute the first time, into the
 // repository's bin, where it is built again only when its module changes.
 func Build(ctx context.Context, dir string) (Programs, error) {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
@@ -29,9 +31,9 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 	root := filepath.Dir(strings.TrimSpace(string(out)))
 	p := Programs{
 		Choria: filepath.Join(root, "bin", "choria"), Next: filepath.Join(root, "bin", "choria-next"),
-		Logforward: filepath.Join(dir, "logforward"), DDL: filepath.Join(root, "ddl"), Machines: filepath.Join(root, "machine"),
+		DDL: filepath.Join(root, "ddl"), Machines: filepath.Join(root, "machine"),
 	}
-	if err := run(ctx, root, "go", "build", "-o", p.Logforward, "./cmd/logforward"); err != nil {
+	if p.Logforward, err = proc.Program(dir); err != nil {
 		return p, err
 	}
 	// Several packages' tests may want it at once.
