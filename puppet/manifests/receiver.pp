@@ -108,9 +108,10 @@ class mcollective_agent_logforward::receiver (
 
   if $manage_setup and $ensure == 'present' {
     # It asks the broker, and changes what differs; what is as it should be stays untouched.
+    # With --noop on an empty machine the program isn't there yet: then there is something to do, and no error.
     exec { 'logforward setup':
       command  => "${program} setup --config '${config_file}'",
-      unless   => "${program} setup --check --config '${config_file}'",
+      unless   => "test -x ${program} && ${program} setup --check --config '${config_file}'",
       path     => ['/usr/bin', '/bin'],
       provider => 'shell',
       require  => File[$config_file],

@@ -30,7 +30,7 @@ describe 'mcollective_agent_logforward::receiver' do
       is_expected.to contain_exec('logforward directory /srv/logs').with(creates: '/srv/logs', command: "install -d -m 0750 -o 'logforward-receive' -g 'logforward-receive' -- '/srv/logs'")
                                                                    .that_comes_before('Service[logforward-receive]').that_requires('Package[logforward]')
     end
-    it { is_expected.to contain_exec('logforward setup').with_unless("/usr/bin/logforward setup --check --config '#{cfg}'").that_comes_before('Service[logforward-receive]') }
+    it { is_expected.to contain_exec('logforward setup').with_unless("test -x /usr/bin/logforward && /usr/bin/logforward setup --check --config '#{cfg}'").that_comes_before('Service[logforward-receive]') }
     it { is_expected.to contain_service('logforward-receive').with(ensure: 'running', enable: true).that_subscribes_to("File[#{cfg}]") }
   end
 
