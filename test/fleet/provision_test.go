@@ -20,7 +20,13 @@ import (
 // guide gives the blocks of a language in a section of docs/rollout.md.
 func guide(t *testing.T, section, language string) (blocks []string) {
 	t.Helper()
-	_, text, found := strings.Cut(read(t, "../../docs/rollout.md"), "\n## "+section+"\n")
+	return guideTo(t, "rollout.md", section, language)
+}
+
+// guideTo gives those of a section of any page of docs/.
+func guideTo(t *testing.T, page, section, language string) (blocks []string) {
+	t.Helper()
+	_, text, found := strings.Cut(read(t, "../../docs/"+page), "\n## "+section+"\n")
 	if !found {
 		t.Fatalf("no section %q", section)
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -75,6 +76,16 @@ func (a *authority) ca() string { return filepath.Join(a.dir, "ca.pem") }
 func (a *authority) public() string {
 	return hex.EncodeToString(a.issuer.Public().(ed25519.PublicKey))
 }
+
+// Issue gives a directory what the issuer of a site's tokens has, as choria jwt keys writes it: issuer.seed and issuer.public.
+func (s *Site) Issue(dir string) error {
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "issuer.seed"), []byte(hex.EncodeToString(s.authority.issuer.Seed())), 0o600),
+		os.WriteFile(filepath.Join(dir, "issuer.public"), []byte(s.authority.public()), 0o600))
+}
+
+// CA is the file with the certificate of a site's authority.
+func (s *Site) CA() string { return s.authority.ca() }
 
 func (a *authority) sign(template, parent *x509.Certificate, public crypto.PublicKey, file string) error {
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, a.key)
