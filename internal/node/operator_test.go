@@ -97,7 +97,9 @@ func TestStopOfAnOperatorsLogForgetsIt(t *testing.T) {
 	b.now = b.now.Add(time.Hour)
 	b.look()
 	b.want("an hour later", "app app.log end")
-	b.must(b.node.Stop(t.Context(), alice(), control.StopRequest{Log: "app"}))
+	if r := b.must(b.node.Stop(t.Context(), alice(), control.StopRequest{Log: "app"})); !strings.Contains(r.Message, "a start with its path, "+start.Path) {
+		t.Errorf("how it would go on: %s", r.Message)
+	}
 	if _, err := b.node.Start(t.Context(), alice(), control.StartRequest{Log: "app"}); !errors.Is(err, control.ErrUnknownLog) {
 		t.Errorf("start without a path: %v", err)
 	}

@@ -63,7 +63,10 @@ func (n *Node) Redirect(ctx context.Context, c control.Caller, r control.Redirec
 			return control.Reply{}, unsaved(err)
 		}
 		reply.Changed = true
-		reply.Message = fmt.Sprintf("%s goes to %s once %s has confirmed what was sent to it", r.Log, r.Destination, from)
+		reply.Message = fmt.Sprintf("%s goes to %s", r.Log, r.Destination)
+		if from != "" { // else it went nowhere: its definition names no destination
+			reply.Message += fmt.Sprintf(" once %s has confirmed what was sent to it", from)
+		}
 		return reply, nil
 	})
 }

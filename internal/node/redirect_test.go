@@ -58,6 +58,17 @@ func TestRedirectStandsAboveTheDefinition(t *testing.T) {
 	}
 }
 
+// A definition that names none of several destinations goes nowhere: nothing has to be confirmed before it goes elsewhere.
+func TestRedirectOfWhatGoesNowhere(t *testing.T) {
+	b := newBench(t)
+	b.define("nginx.yaml", strings.Replace(nginx, "destination: central\n", "", 1))
+	b.open()
+	if r := b.must(b.node.Redirect(t.Context(), alice(), control.RedirectRequest{Log: "nginx", Destination: "archive"})); r.Message != "nginx goes to archive" {
+		t.Errorf("%+v", r)
+	}
+	b.goes("nginx", "archive")
+}
+
 func TestRedirectOfOneOfAGlobsLogs(t *testing.T) {
 	b := newBench(t)
 	b.file("a.log")

@@ -187,8 +187,12 @@ func (n *Node) Stop(ctx context.Context, c control.Caller, r control.StopRequest
 		next.note(control.Change{Override: said})
 		next.Stop = &said
 		// What an operator started is forgotten, unless the stop ends by itself or still has to drain.
-		if next.Wish != nil && f.managed == "" && at < 0 && said.Until.IsZero() && verb == control.VerbStop {
-			next.Wish, next.Stop, next.Redirect = nil, nil, nil
+		again := "it"
+		if next.Wish != nil && f.managed == "" && at < 0 && said.Until.IsZero() {
+			again = "a start with its path, " + next.Wish.Path + ","
+			if verb == control.VerbStop {
+				next.Wish, next.Stop, next.Redirect = nil, nil, nil
+			}
 		}
 		if err := n.operators.put(r.Log, next); err != nil {
 			return control.Reply{}, unsaved(err)
@@ -197,7 +201,7 @@ func (n *Node) Stop(ctx context.Context, c control.Caller, r control.StopRequest
 			delete(n.drains, m.log)
 		}
 		reply.Changed = true
-		reply.Message = fmt.Sprintf("%s is %s%s; it would continue where it stopped", r.Log, state, until(said.Until))
+		reply.Message = fmt.Sprintf("%s is %s%s; %s would continue where it stopped", r.Log, state, until(said.Until), again)
 		return reply, nil
 	})
 }
