@@ -54,8 +54,8 @@ func (v *validation) destination(ctx context.Context, name string, c forward.Con
 	defer nc.Close()
 	v.ok(check, "connected to %s", nc.ConnectedUrlRedacted())
 	v.publishes(ctx, check, nc, d, c.Identity, refusals)
-	v.hello(ctx, check, nc, d, c.Identity, refusals)
-	v.streams(ctx, check, nc, streamAPI(o), refusals)
+	answered := v.hello(ctx, check, nc, d, c.Identity, refusals)
+	v.streams(ctx, check, nc, streamAPI(o), answered, refusals)
 }
 
 // publishes tells whether the node may publish its logs. It publishes where no stream listens: nothing is stored.
@@ -114,29 +114,30 @@ func (v *validation) skew(check, whose string, skew time.Duration) {
 	v.ok(check, "the clocks of this machine and %s differ by %s", whose, skew.Round(time.Millisecond))
 }
 
-// hello tells whether the node may say hello, hears the answer, and whether a receiver is there.
-func (v *validation) hello(ctx context.Context, check string, nc *nats.Conn, d forward.Destination, identity string, refusals chan broker.Refusal) {
+// hello tells whether the node may say hello, hears the answer, and whether a receiver is there. It returns whether one has answered
+// with a layout: then there are streams, wherever they are.
+func (v *validation) hello(ctx context.Context, check string, nc *nats.Conn, d forward.Destination, identity string, refusals chan broker.Refusal) (answered bool) {
 	subject := chunk.SyncSubject(d.Prefix, identity)
 	within, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	type answered struct {
+	type outcome struct {
 		msg *nats.Msg
 		err error
 	}
-	answer := make(chan answered, 1)
+	answer := make(chan outcome, 1)
 	go func() {
 		// An empty hello changes nothing: it asks for the layout and the pause.
 		m, err := nc.RequestWithContext(within, subject, []byte(`{"instance":"validate"}`))
-		answer <- answered{m, err}
+		answer <- outcome{m, err}
 	}()
-	var a answered
+	var a outcome
 	select {
 	case r := <-refusals:
 		// NATS tells a refusal apart from the call, which only times out.
 		cancel()
 		<-answer
 		v.fail(check, fmt.Errorf("the credentials don't permit to %s %s", r.Op, r.Subject), needsRights(d, identity))
-		return
+		return false
 	case a = <-answer:
 	}
 	switch {
@@ -159,12 +160,15 @@ func (v *validation) hello(ctx context.Context, check string, nc *nats.Conn, d f
 			if reply.Pause.Holds() {
 				v.warn(check, fmt.Sprintf("the fleet is paused by %s: %s", reply.Pause.By, reply.Pause.Reason), "logforward fleet resume, at the centre, ends it")
 			}
+			return true
 		}
 	}
+	return false
 }
 
-// streams looks for what setup makes. A node need not be permitted to look.
-func (v *validation) streams(ctx context.Context, check string, nc *nats.Conn, api string, refusals chan broker.Refusal) {
+// streams looks for what setup makes. A node need not be permitted to look; and a leaf node, or a broker of another
+// account, has none to show: where a receiver has answered, chunks reach them all the same.
+func (v *validation) streams(ctx context.Context, check string, nc *nats.Conn, api string, answered bool, refusals chan broker.Refusal) {
 	js, err := broker.JetStream(nc, api)
 	if err != nil {
 		v.fail(check, err, enableStreams)
@@ -181,6 +185,8 @@ func (v *validation) streams(ctx context.Context, check string, nc *nats.Conn, a
 	case err == nil:
 		v.clock(within, check, shared)
 		v.ok(check, "streams are set up: prefix %s, %d partitions, %d replicas", layout.Prefix, layout.Partitions, layout.Replicas)
+	case answered && (errors.Is(err, broker.ErrNoStream) || errors.Is(err, broker.ErrNotFound) || errors.Is(err, broker.ErrNoJetStream)):
+		v.ok(check, "streams can't be seen from here, as behind a leaf node; a receiver knows them")
 	case errors.Is(err, broker.ErrNoStream), errors.Is(err, broker.ErrNotFound):
 		v.fail(check, fmt.Errorf("the streams are not set up: %w", err), runSetup)
 	case errors.Is(err, broker.ErrNoJetStream):

@@ -38,9 +38,7 @@ func (v *validation) directories(values *values) {
 		if d[0] == "audit_log" && values.Text("audit_log") == "" {
 			continue
 		}
-		if v.directory(d[0], d[1]) && err == nil {
-			v.writable(d[0], d[1], u)
-		}
+		v.directory(d[0], d[1], u, err == nil)
 	}
 	if socket := values.Text("socket"); len(socket) > 107 {
 		v.fail("socket", fmt.Errorf("%s has %d bytes, a unix socket's path may have 107", socket, len(socket)), "set a shorter socket")
@@ -49,8 +47,8 @@ func (v *validation) directories(values *values) {
 	}
 }
 
-// directory tells whether one is fit for use, apart from who may write there.
-func (v *validation) directory(check, dir string) bool {
+// directory tells whether one is fit for use, and, where the daemon's user is known, whether they may write there.
+func (v *validation) directory(check, dir string, u account, known bool) {
 	existing := dir
 	for existing != "/" && existing != "." {
 		if _, err := os.Stat(existing); err == nil {
@@ -64,12 +62,18 @@ func (v *validation) directory(check, dir string) bool {
 	}
 	if err != nil {
 		v.fail(check, err, fmt.Sprintf("set another %s", check))
-		return false
+		return
+	}
+	if known {
+		if err := writable(dir, u); err != nil {
+			v.fail(check, fmt.Errorf("as %s: %s can't be written to: %w", u.name, dir, err), fmt.Sprintf("chown %s %s, or set another %s", u.name, dir, check))
+			return
+		}
 	}
 	var s unix.Statfs_t
 	if err := unix.Statfs(existing, &s); err != nil {
 		v.warn(check, fmt.Sprintf("how much space is left below %s can't be told: %v", existing, err), "see what df says to it, as the daemon's user")
-		return true
+		return
 	}
 	free := int64(s.Bavail) * s.Bsize
 	switch {
@@ -79,17 +83,12 @@ func (v *validation) directory(check, dir string) bool {
 		v.fail(check, fmt.Errorf("%s has %s and %d files left; at least %s and 100 files are wanted", existing, size(free), s.Ffree, size(int64(leastSpace))), fmt.Sprintf("make room there, or set another %s", check))
 	default:
 		v.ok(check, "%s, with %s free", dir, size(free))
-		return true
 	}
-	return false
 }
 
-// writable tells whether the daemon may make files in a directory that is there already. One that isn't is made by systemd or by
-// whoever starts it.
-func (v *validation) writable(check, dir string, u account) {
-	if _, err := os.Stat(dir); err != nil {
-		return
-	}
+// writable gives the error with which the daemon may not make files in a directory, be it that it may not even look for it. One
+// that isn't there is made by systemd or by whoever starts the daemon.
+func writable(dir string, u account) error {
 	err := u.do(func() error {
 		// A file without a name: nothing is seen of it.
 		fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
@@ -99,15 +98,16 @@ func (v *validation) writable(check, dir string, u account) {
 		return unix.Close(fd)
 	})
 	if errors.Is(err, fs.ErrPermission) {
-		v.fail(check, fmt.Errorf("as %s: %s can't be written to: %w", u.name, dir, err), fmt.Sprintf("chown %s %s, or set another %s", u.name, dir, check))
+		return err
 	}
+	return nil
 }
 
 // inForce: the policy must be there, or nothing can be changed.
 func (v *validation) inForce(ctx context.Context, values *values) {
 	file := values.Text("policy")
 	if file == withoutPolicy {
-		v.warn("policy", "none: who may write to the socket may change everything", "set policy to a document, made by logforward policy render")
+		v.warn("policy", "peers: who may write to the socket may change everything", "set policy to a document, made by logforward policy render")
 		return
 	}
 	err := policy.Open(file).Err(ctx)

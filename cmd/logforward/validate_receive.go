@@ -34,9 +34,7 @@ func (v *validation) receive(ctx context.Context, set *given) {
 	v.ok("settings", "receiver %s", config.Name)
 	u, unknown := daemonUser(settings.Receive, config.State)
 	for _, d := range [][2]string{{"output", config.Output}, {"state", config.State}} {
-		if v.directory(d[0], d[1]) && unknown == nil {
-			v.writable(d[0], d[1], u)
-		}
+		v.directory(d[0], d[1], u, unknown == nil)
 	}
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err == nil {

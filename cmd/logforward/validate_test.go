@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 
@@ -253,6 +254,48 @@ func TestValidateOfTheWayToTheCentre(t *testing.T) {
 	wants("failed", "/nowhere/ca.pem", "authorities")
 }
 
+// A leaf node needs no JetStream: where a receiver answers through it, there are streams behind it.
+func TestValidateBehindALeafNode(t *testing.T) {
+	t.Parallel()
+	leaf, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf.Start()
+	t.Cleanup(func() { leaf.Shutdown(); leaf.WaitForShutdown() })
+	if !leaf.ReadyForConnections(time.Minute) {
+		t.Fatal("the leaf node doesn't start")
+	}
+	s := newSite(t)
+	s.set("destination.central.url = " + leaf.ClientURL())
+	if f := s.finds("destination central", "failed"); !strings.Contains(f[0].Remedy, "JetStream") && !strings.Contains(f[0].Remedy, "logforward setup") {
+		t.Errorf("without a receiver: %+v", f)
+	}
+	nc, err := nats.Connect(leaf.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	answer, err := json.Marshal(chunk.Answer{Ready: true, Receiver: "r1", Layout: &chunk.Layout{ID: "x", Prefix: "logs", Partitions: 1}, Time: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nc.Subscribe(chunk.SyncSubject("logs", "n1.example.net"), func(m *nats.Msg) {
+		if err := m.Respond(answer); err != nil {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	code, out, _ := once(t, "validate", "--config", s.config)
+	if code != 0 || !strings.Contains(out, "as behind a leaf node") {
+		t.Errorf("%d %s", code, out)
+	}
+}
+
 func TestValidateOfDefinitionsAndSettings(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -328,6 +371,17 @@ func TestValidateWritesAsTheDaemonsUser(t *testing.T) {
 	if f := s.finds("audit_log", "failed"); !strings.Contains(f[0].Text, "nobody") || !strings.Contains(f[0].Remedy, "chown nobody") {
 		t.Errorf("%+v", f)
 	}
+	if _, out, _ := once(t, "validate", "--config", s.config); strings.Contains(out, "ok       audit_log") {
+		t.Errorf("it is in order as well: %s", out)
+	}
+	if err := os.MkdirAll(s.dir+"/shut/audit", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.set("audit_log = " + s.dir + "/shut/audit/audit.log")
+	if f := s.finds("audit_log", "failed"); !strings.Contains(f[0].Text, "permission denied") {
+		t.Errorf("a directory that nobody but root may even look for: %+v", f)
+	}
+	s.set("audit_log = " + s.dir + "/audit/audit.log")
 	if err := os.Chown(s.dir+"/audit", 65534, 65534); err != nil {
 		t.Fatal(err)
 	}
