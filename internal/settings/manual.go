@@ -16,7 +16,7 @@ logforward.cfg \- settings of logforward
 `)
 	fmt.Fprintf(&b, "%s\n.PP\n", Roff("One setting a line, as key = value; # begins a line of comment. A flag stands above the environment, that above the file, and that above the default. "+
 		"A file may hold settings of several commands: each takes its own. A name that no command has is an error. logforward config tells what is in force, and where it was set; logforward validate checks it before a restart."))
-	fmt.Fprintf(&b, "%s\n", Roff("Files: "+DefaultFile(Forward)+" of forward and the commands that steer it, "+DefaultFile(Receive)+" of receive, setup and fleet, "+DefaultFile(Broker)+" of broker."))
+	fmt.Fprintf(&b, "%s\n", Roff("Files: "+DefaultFile(Forward)+" of forward and the commands that steer it, "+DefaultFile(Receive)+" of receive, setup and all that looks at the centre (receivers, drain, locate, fleet, tap, cat, ledger, verify), "+DefaultFile(Broker)+" of broker."))
 	for _, section := range sections {
 		fmt.Fprintf(&b, ".SH \"SETTINGS OF %s\"\n", strings.ToUpper(section))
 		for _, s := range All() {

@@ -145,7 +145,7 @@ A setting is given by a flag, by the environment, in a file, or left at its defa
     LOGFORWARD_ROTATE_SIZE=1GiB logforward receive
     rotate_size = 1GiB                 in the file that --config names
 
-Files are read by ` + "`forward`, and the commands that steer it, from `" + DefaultFile(Forward) + "`, by `receive` from `" + DefaultFile(Receive) + "` and by `broker` from `" + DefaultFile(Broker) + "`" + ` unless --config names
+Files are read by ` + "`forward`, and the commands that steer it, from `" + DefaultFile(Forward) + "`, by `receive`, `setup` and all that looks at the centre (`receivers`, `drain`, `locate`, `fleet`, `tap`, `cat`, `ledger`, `verify`) from `" + DefaultFile(Receive) + "` and by `broker` from `" + DefaultFile(Broker) + "`" + ` unless --config names
 another. Bytes are written as ` + "`64MiB`, `1GB` or `4096`, rates as `5MiB/s`, durations as `500ms`, `90m`, `2h`, `1d`" + `, lists with commas or spaces.
 ` + "`logforward config [REGEX]`" + ` shows what is in force, and where it was set.
 `)

@@ -14,7 +14,7 @@ const (
 	Ensure  = "ensure" // ensure: what the daemon is found and started by
 	Aside   = "aside"  // aside: the receiver's state alone
 	Verify  = "verify" // verify: output, and the connection to the centre
-	Fleet   = "fleet"  // fleet and tap: they need the connection to the centre alone
+	Fleet   = "fleet"  // fleet, tap, receivers, drain, locate: they need the connection to the centre alone
 )
 
 // Setting is one setting. Its zero Min and Max don't bound. Two commands may have settings of one name with
