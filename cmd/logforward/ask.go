@@ -81,9 +81,9 @@ func said(o *control.Override) string {
 	if o == nil {
 		return ""
 	}
-	s := fmt.Sprintf("%s by %s since %s", o.Verb, o.By, o.Since.Local().Format(time.DateTime))
+	s := fmt.Sprintf("%s by %s since %s", o.Verb, o.By, o.Since.UTC().Format(time.RFC3339))
 	if !o.Until.IsZero() {
-		s += " until " + o.Until.Local().Format(time.DateTime)
+		s += " until " + o.Until.UTC().Format(time.RFC3339)
 	}
 	if o.Reason != "" {
 		s += ": " + o.Reason

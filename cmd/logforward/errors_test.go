@@ -17,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"logforward/internal/broker"
 	"logforward/internal/control"
 	"logforward/internal/receive"
 )
@@ -220,6 +221,21 @@ func TestCatSaysWhatIsLeftOut(t *testing.T) {
 		if code := exitCode(p.leftOut("web1/app", c.holes, c.expired)); code != c.code || !strings.Contains(b.String(), c.says) {
 			t.Errorf("%+v: %d %s", c.holes, code, b.String())
 		}
+	}
+}
+
+// A way to the broker that Ctrl-C ended says nothing of the broker.
+func TestAnInterruptedConnectionIsNotABrokerThatIsAway(t *testing.T) {
+	t.Parallel()
+	away := fmt.Errorf("connect: %w", broker.ErrUnreachable)
+	ctx, cancel := context.WithCancel(t.Context())
+	if code := exitCode(cutShort(ctx, away)); code != exitUnreachable {
+		t.Errorf("without a signal: %d", code)
+	}
+	cancel()
+	var b strings.Builder
+	if code := (&program{err: &b}).report(cutShort(ctx, away)); code != exitInterrupted || strings.Contains(b.String(), "connect") {
+		t.Errorf("%d %s", code, b.String())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/choria-io/fisk"
@@ -18,14 +19,14 @@ import (
 func (p *program) locateCommand(app *fisk.Application) {
 	var set *given
 	var what, at string
-	var outputs []string
+	var given []string
 	c := p.command(app, "locate", "Show which receivers and files hold a log", `
 The broker's record of a log names its last ranges of positions, and the receiver and file of
 each. Older ones are in the ledgers: with --output those below these directories are read, too.
 
     logforward locate web1.example.net/nginx-access
     logforward locate web1.example.net/nginx-access --at 1048576
-    logforward locate web1.example.net/nginx-access --at 2026-11-25T12:00:00Z
+    logforward locate web1.example.net/nginx-access --at 2026-11-25T12:00:00Z --output /mnt/r1,/mnt/r2
 `, func(ctx context.Context) error {
 		identity, log, err := splitLog(what)
 		if err != nil {
@@ -46,6 +47,10 @@ each. Older ones are in the ledgers: with --output those below these directories
 			return err
 		}
 		defer x.close()
+		var outputs []string
+		for _, g := range given {
+			outputs = append(outputs, strings.FieldsFunc(g, func(r rune) bool { return r == ',' })...)
+		}
 		l, err := receive.Locate(ctx, x.positions, x.leases, identity, log)
 		if errors.Is(err, broker.ErrNotFound) {
 			return fmt.Errorf("nothing is known of %s: no receiver has committed any of it", what)
@@ -54,7 +59,10 @@ each. Older ones are in the ledgers: with --output those below these directories
 			return err
 		}
 		if len(outputs) > 0 {
-			if err := l.AddLedgers(outputs, identity, log); err != nil {
+			err := l.AddLedgers(outputs, identity, log)
+			if errors.Is(err, receive.ErrNoLedger) { // of a receiver that never wrote it, say: what the record knows is shown all the same
+				fmt.Fprintf(p.err, "logforward: %s; this is what the broker's record knows\n", harmless(err.Error()))
+			} else if err != nil {
 				return err
 			}
 		}
@@ -69,7 +77,7 @@ each. Older ones are in the ledgers: with --output those below these directories
 	})
 	c.Arg("log", "IDENTITY/LOG").Required().StringVar(&what)
 	c.Flag("at", "Only what holds this position, or what was received at this time (RFC 3339)").PlaceHolder("POSITION|TIME").StringVar(&at)
-	c.Flag("output", "Read the ledgers below this directory, too; may be repeated").PlaceHolder("DIR").StringsVar(&outputs)
+	c.Flag("output", "Read the ledgers below these directories, too: one or, with commas, those of several receivers; may be repeated").PlaceHolder("DIRS").StringsVar(&given)
 	set = p.settings(c, settings.Fleet)
 }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"logforward/agent"
+	"logforward/internal/broker"
 	"logforward/internal/control"
 )
 
@@ -87,7 +88,15 @@ func execute(args []string, out, errw io.Writer) int {
 	if err == nil && printed.err != nil && !errors.Is(printed.err, unix.EPIPE) { // who reads no more knows
 		err = fmt.Errorf("write the result: %w", printed.err)
 	}
-	return p.report(err)
+	return p.report(cutShort(ctx, err))
+}
+
+// cutShort tells a way to the broker that a signal ended from one that isn't there.
+func cutShort(ctx context.Context, err error) error {
+	if errors.Is(err, broker.ErrUnreachable) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // noted keeps the first error of writing: a result that nobody got is no success, whatever printed it.

@@ -179,7 +179,7 @@ requests, made of their own values: for each role what it just allows, asked by 
 then with one thing changed: each log, path, destination, collective, class, fact, edge of times, length
 and rate that either names, and one that neither does. What differs only where several of these come together isn't found.
 
-    logforward policy diff /etc/logforward/operators.yaml operators.yaml
+    logforward policy diff /etc/choria/logforward/operators.yaml operators.yaml
 
 Exit codes: 0 no difference found, 1 they differ, 78 a table is broken.
 `, func(context.Context) error {

@@ -106,7 +106,7 @@ func (p *program) policyTest(parent *fisk.CmdClause) {
 Runs tests written in Rego, rules that begin with test_ in files that end in _test.rego, with OPA's own runner. A table is rendered first,
 so its tests are those of data.io.choria.mcorpc.authpolicy. Of several documents each has the tests that are called as it is.
 
-    logforward policy test operators.yaml operators_test.rego
+    logforward policy test operators.yaml logforward_test.rego
     logforward policy test /etc/choria/policies/rego --coverage 100
 
 Exit codes: 0 all passed, 1 a test failed, or a document has none or too little coverage, 78 a file is broken.

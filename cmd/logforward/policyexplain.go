@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -74,6 +75,9 @@ func (p *program) explain(ctx context.Context, q question) error {
 		return err
 	}
 	text, err := readPolicy(q.file)
+	if errors.Is(err, fs.ErrNotExist) && q.file == defaultPolicy() {
+		return misconfigured(fmt.Errorf("no policy is installed here (%s): name a table or a document with --policy", q.file))
+	}
 	if err != nil {
 		return err
 	}

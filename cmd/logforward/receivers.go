@@ -75,6 +75,9 @@ It listens until each receiver's heart has beaten, which takes a second, or some
 --forget says that a receiver won't come back: nothing waits any more for what only its disk
 knows. The others tell in their health where that is so, after the broker has lost its store.
 
+With --json, alive, drained and leaving say what the table's STATE shows; state is the id of the
+receiver's state directory.
+
     logforward receivers
     logforward receivers --json
     logforward receivers --forget r3
@@ -248,7 +251,11 @@ func (p *program) drain(ctx context.Context, x *centre, name string, undo bool) 
 			}
 		}
 		if ctx.Err() != nil {
-			return &exitError{exitUnconfirmed, fmt.Errorf("receiver %s still has partitions; the drain stands, see logforward receivers: %w", name, errors.Join(err, ctx.Err()))}
+			why := "nothing more is waited for"
+			if err != nil && !errors.Is(err, ctx.Err()) {
+				why = err.Error()
+			}
+			return &exitError{exitUnconfirmed, fmt.Errorf("receiver %s still has partitions: %s; the drain stands, see logforward receivers, and logforward drain %s --undo ends it", name, why, name)}
 		}
 	}
 }

@@ -39,9 +39,9 @@ func (v *rollView) pauses(list []broker.Pause) {
 		fmt.Fprintln(v.p.out, "no pause holds")
 	}
 	for _, q := range list {
-		text := fmt.Sprintf("%s paused since %s by %s", glob(q.Match), q.Since.Local().Format(time.DateTime), q.By)
+		text := fmt.Sprintf("%s paused since %s by %s", glob(q.Match), q.Since.UTC().Format(time.RFC3339), q.By)
 		if !q.Until.IsZero() {
-			text += fmt.Sprintf(" until %s, %s more", q.Until.Local().Format(time.DateTime), q.Until.Sub(v.now()).Round(time.Second))
+			text += fmt.Sprintf(" until %s, %s more", q.Until.UTC().Format(time.RFC3339), q.Until.Sub(v.now()).Round(time.Second))
 		}
 		if q.Reason != "" {
 			text += ": " + q.Reason
@@ -109,7 +109,7 @@ func (v *rollView) result(s *fleet.Summary) {
 		n := &s.Missing[i]
 		seen := "never"
 		if !n.Seen.IsZero() {
-			seen = n.Seen.Local().Format(time.DateTime)
+			seen = n.Seen.UTC().Format(time.RFC3339)
 		}
 		rows = append(rows, []string{n.Identity, seen, missing(n, s)})
 	}

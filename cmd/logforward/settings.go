@@ -65,8 +65,8 @@ func (p *program) load(g *given) (*values, error) {
 func (p *program) logger(v *values) *slog.Logger {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 	options := &slog.HandlerOptions{Level: levels[v.Text("log_level")]}
-	if (v.Command == settings.Run || v.Command == settings.Fleet || v.Command == settings.Verify) && !v.IsSet("log_level") {
-		options.Level = slog.LevelWarn // the live view is what is looked at
+	if slices.Contains([]string{settings.Run, settings.Setup, settings.Fleet, settings.Verify}, v.Command) && !v.IsSet("log_level") {
+		options.Level = slog.LevelWarn // what is looked at is the result
 	}
 	if v.Text("log_format") == "json" {
 		return slog.New(slog.NewJSONHandler(p.err, options))
@@ -162,7 +162,7 @@ func streamAPI(o broker.Options) string {
 func (v *values) centre() (broker.Options, string, error) {
 	d := v.Connection()
 	if len(d.URL) == 0 && d.Choria == "" {
-		return broker.Options{}, "", errors.New("neither url nor choria is set: where is the broker? For example --url nats://logs.example.net:4222")
+		return broker.Options{}, "", errors.New("neither url nor choria is set: where is the broker? For example --url nats://logs.example.net:4222, or url = … in " + settings.DefaultFile(settings.Receive))
 	}
 	o, _, err := brokerOptions(d)
 	return o, d.Prefix, err

@@ -85,12 +85,19 @@ func (p *program) setup(ctx context.Context, o broker.Options, w broker.Wanted, 
 	case len(plan) == 0:
 		fmt.Fprintln(p.out, "everything is as it should be")
 	case dry:
-		fmt.Fprintf(p.out, "%d changes; nothing was done (--dry-run)\n", len(plan))
+		fmt.Fprintf(p.out, "%s; nothing was done\n", inChanges(len(plan)))
 		return differs
 	default:
-		fmt.Fprintf(p.out, "%d changes done\n", len(plan))
+		fmt.Fprintf(p.out, "%s done\n", inChanges(len(plan)))
 	}
 	return nil
+}
+
+func inChanges(n int) string {
+	if n == 1 {
+		return "1 change"
+	}
+	return fmt.Sprintf("%d changes", n)
 }
 
 // applySetup gives the plan, and takes its steps unless dry. With an error and a plan some steps may be done.

@@ -35,7 +35,7 @@ one log per file. Without PATH it lifts an operator's stop of a known log.
 	})
 	c.Arg("log", "Name of the log").Required().StringVar(&r.Log)
 	c.Arg("path", "Absolute path or glob").StringVar(&r.Path)
-	c.Flag("destination", "Name of a configured destination").StringVar(&r.Destination)
+	c.Flag("destination", "Name of a configured destination; not needed where there is one only").StringVar(&r.Destination)
 	beginning := false
 	c.Flag("beginning", "Begin files that were never seen before at their beginning, not at their end").UnNegatableBoolVar(&beginning)
 	c.Flag("rate", "Most bytes per second, such as 5MiB/s").StringVar(&rate)

@@ -45,7 +45,7 @@ behind that is, in bytes and in seconds.
 }
 
 func (p *program) showStatus(s control.StatusReply) error {
-	fmt.Fprintf(p.out, "%s, logforward %s, pid %d, since %s\n", harmless(s.Identity), s.Version, s.PID, s.Started.Local().Format(time.DateTime))
+	fmt.Fprintf(p.out, "%s, logforward %s, pid %d, since %s\n", harmless(s.Identity), s.Version, s.PID, s.Started.UTC().Format(time.RFC3339))
 	if s.Pause != nil {
 		fmt.Fprintln(p.out, "ALL PAUSED:", harmless(said(s.Pause)))
 	}

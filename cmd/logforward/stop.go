@@ -16,7 +16,8 @@ func (p *program) stopCommand(app *fisk.Application) {
 	c := p.command(app, "stop", "Stop forwarding a log of this node", `
 Stops at once, or with --drain when what is in the file now is confirmed. The place is
 kept: a later start continues there. What a file defines is overridden, and stays so
-over restarts, until it is started or --for is over.
+over restarts, until it is started or --for is over. What an operator started is forgotten
+without --for: a start with its path continues it.
 
     logforward stop nginx-access --drain --reason "moving to the new centre"
     logforward stop debug --for 1d

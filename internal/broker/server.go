@@ -204,12 +204,12 @@ func lockStore(dir string) (*os.File, error) {
 		return nil, errors.New("no directory is given")
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make %s: %w; let the broker's user write there or set store", dir, err)
+		return nil, fmt.Errorf("make %s: %w; let the broker's user write there, or set another directory (store; of run: output)", dir, err)
 	}
 	name := filepath.Join(dir, "logforward.lock")
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("write to %s: %w; let the broker's user write there or set store", dir, err)
+		return nil, fmt.Errorf("write to %s: %w; let the broker's user write there, or set another directory (store; of run: output)", dir, err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {

@@ -58,7 +58,7 @@ func OpenState(dir string, logger *slog.Logger) (*State, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make state directory: %w", err)
+		return nil, fmt.Errorf("make %s: %w; let the daemon's user write there, or set another state", dir, err)
 	}
 	s := &State{dir: dir, log: logger}
 	if err := s.takeLock(); err != nil {
@@ -79,7 +79,7 @@ func (s *State) takeLock() error {
 	name := filepath.Join(s.dir, "forward.lock")
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return fmt.Errorf("open lock of state directory: %w", err)
+		return fmt.Errorf("open the lock in %s: %w; let the daemon's user write there, or set another state", s.dir, err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer f.Close()

@@ -103,7 +103,7 @@ var (
 // the records say where to go on; the error of that is returned as note.
 func openState(dir string, d *disk) (s *state, note error, err error) {
 	if err := makeDir(dir); err != nil {
-		return nil, nil, fmt.Errorf("state directory %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("state directory %s: %w; let the receiver's user write there, or set another state", dir, err)
 	}
 	path := filepath.Join(dir, "receive.db")
 	db, err := openBolt(path)
