@@ -9,30 +9,30 @@ import (
 
 // skipCopy settles what a file is that was found with next to nothing in it, and has grown since. As long as all in it is the beginning of another
 // one it is taken for a copy that is being made (logrotate's renamecopy makes the log's name anew before it copies), and counts as read. Once it
-// differs it is one that was rotated away empty, and is read from its beginning. It reports whether that is known.
-func (l *Log) skipCopy(g *generation) (known bool) {
+// differs it is one that was rotated away empty, and is read from its beginning. An error says that this can't be known now.
+func (l *Log) skipCopy(g *generation) error {
 	at, err := l.stat(g)
 	if err != nil {
-		return false
+		return err
 	}
 	// Not those that are in doubt themselves: of two that are alike one must be read.
 	others := slices.DeleteFunc(slices.Clone(l.gens), func(o *generation) bool { return o == g || o.doubtful })
 	same, err := l.isKnown(&candidate{path: g.path, at: at, content: g.content}, others)
-	if err != nil {
-		l.cfg.Logger.Warn("rotated file can't be compared with what is known", "file", g.path, "error", err)
+	switch {
+	case !same && err != nil:
+		return err
+	case !same:
+		g.doubtful, g.offset, g.before = false, 0, nil
+		return nil
 	}
 	was := g.offset
-	if !same {
-		g.doubtful, g.offset, g.before = false, 0, nil
-		return true
-	}
 	g.offset, g.size = at.size, max(g.size, at.size)
 	if err := g.load(); err != nil {
 		g.offset = was
-		return false
+		return err
 	}
-	l.cfg.Logger.Debug("a copy is being made of a file that is read", "file", g.path, "size", g.size)
-	return true
+	l.cfg.Logger.Debug("a copy is being made of a file that is read", "file", g.path, "size", at.size)
+	return nil
 }
 
 // noteCopies remembers the copies of a deleted file that end before what was read of it, for its writer went on: once the file is closed nothing
@@ -54,7 +54,7 @@ func (l *Log) noteCopies(g *generation) {
 			slices.ContainsFunc(l.gens, func(o *generation) bool { return o.content != nil && !o.doubtful && c.at.same(o.dev, o.ino) }) {
 			continue // older, or one that is read
 		}
-		if c.kind != "" && c.hasAge(stateOf(g)) || c.kind == "" && g.stamp.Before(birthOf(unix.AT_FDCWD, c.path, 0)) {
+		if c.kind != "" && c.hasAge(stateOf(g)) || c.kind == "" && c.at.dev == g.dev && g.stamp.Before(birthOf(unix.AT_FDCWD, c.path, 0)) {
 			continue // made when the file had all its bytes: a whole copy is known by its length
 		}
 		if ok, err := c.open(l.cfg.Allowed); !ok || err != nil {

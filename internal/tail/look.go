@@ -177,7 +177,7 @@ func (l *Log) arrive(now time.Time) error {
 			_ = f.close()
 			l.detach(now)
 			l.gens = append(append(l.gens[:i:i], l.gens[i+1:]...), g)
-			g.live, g.drained, g.settled, g.path = true, false, false, f.real
+			g.live, g.drained, g.settled, g.doubtful, g.path = true, false, false, false, f.real
 			l.scanned = time.Time{}
 			g.noticed = now
 			return nil

@@ -122,8 +122,13 @@ func (l *Log) choose() *generation {
 	}
 	now := l.cfg.Now()
 	for _, g := range l.gens {
-		if g.doubtful && g.unread() && !l.skipCopy(g) {
-			return nil
+		if g.doubtful && g.unread() {
+			if err := l.skipCopy(g); errors.Is(err, unix.ESTALE) {
+				l.vanished(g, "file handle is stale")
+			} else if err != nil {
+				l.pathErr = err
+				return nil
+			}
 		}
 		if g.loss != nil || g.unread() {
 			return g
