@@ -23,7 +23,8 @@
 //   - a file of which less than 1 KiB was known is gone after a restart, and a later one that begins alike was rotated away, and compressed or moved to
 //     another directory, too: the first one written since is taken for it, so that this one's header isn't sent, if other files of the log are there and
 //     none begins so. Where one does, or there is none, it is sent whole, and the other is a Loss, unless it has the very time of change. The same goes for
-//     one beside the live file that isn't compressed, and for the live one itself, in any case;
+//     one beside the live file that isn't compressed, and for the live one itself, unless the state and its directory are both seen to be copies: then it
+//     was put back with them, if no other file of the log begins so;
 //   - a file of which the header alone was known was truncated and begun again with that between two looks, or was cut down to that: it counts as the
 //     same one, unless it was down, or shorter, and a copy shows what was in it. What was seen of it and is gone is a Loss;
 //   - without times of birth (some network and old file systems), a file that has the inode of one that was deleted while nobody looked, and

@@ -319,6 +319,7 @@ func (l *Log) found(g *generation, c *candidate, now time.Time) error {
 		g.settled, g.drained = false, false
 		g.mtime = c.at.mtime
 		if l.copies(g.path) {
+			l.cfg.Logger.Warn("state and log were put back from a copy; the file is read on where the state says", "file", g.path, "generation", g.id, "offset", g.offset)
 			l.passRestored(g)
 		}
 		i := slices.Index(l.gens, g)

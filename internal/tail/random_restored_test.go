@@ -109,6 +109,9 @@ func (h *backup) putBack() {
 	} else {
 		h.down()
 	}
+	if _, err := os.Stat(h.path); err != nil {
+		h.append() // or it may wait for one
+	}
 	h.again, h.removed = 0, false
 	if g := h.last(); g != nil && max(int64(g.Head.Length), g.Offset) < headMax && !h.begins("app.log", g) {
 		// It was rotated or cut since, and so little is told from a later file by its time alone. What holds no more than was read doesn't come again.
