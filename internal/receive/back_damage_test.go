@@ -2,6 +2,7 @@ package receive
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,6 +102,11 @@ func TestWhatIsPutBackIsSynced(t *testing.T) {
 		return nil
 	}
 	s.startReceiver()
+	eventually(t, "written", func() (bool, string) {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(steps) > 0 && !writing, fmt.Sprintf("%q", steps)
+	})
 	s.isBack(n)
 	mu.Lock()
 	defer mu.Unlock()

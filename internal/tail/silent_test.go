@@ -28,6 +28,16 @@ func TestWhatIsWrittenWithoutAnEventIsSeenAtTheNextPoll(t *testing.T) {
 				r.write("other/later", s)
 			}
 		},
+		"by another name, and its time put back": func(r *rig) func(string) {
+			r.must(os.Mkdir(r.name("other"), 0o755))
+			r.must(os.Link(r.path, r.name("other/name")))
+			return func(s string) {
+				at, err := statPath(r.path)
+				r.must(err)
+				r.write("other/name", s)
+				r.touch("other/name", at.mtime)
+			}
+		},
 		"through an overlay on its directory": func(r *rig) func(string) {
 			merged := overlayOn(r.t, r.dir)
 			return func(s string) {

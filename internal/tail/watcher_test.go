@@ -261,6 +261,17 @@ func TestWatcherPollsRarelyWhereInotifyWorks(t *testing.T) {
 	if looks != 2 {
 		t.Fatalf("looked at %d times in 30 polls", looks)
 	}
+	_ = r.log.Look()
+	for i := range 5 { // what is written to the open file shows each time
+		r.write("app.log", "more\n")
+		w.sweep(false)
+		select {
+		case <-r.log.Wake():
+		default:
+			t.Fatalf("not woken in round %d", i)
+		}
+		_ = r.log.Look()
+	}
 	// A network file system sends no events for what others do: each poll looks.
 	w.mu.Lock()
 	d.local = false
