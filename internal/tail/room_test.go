@@ -52,7 +52,7 @@ func TestRoomThatAMappingFillsComesAsItIsFilled(t *testing.T) {
 			n := copy(m[at:], lines("a", 20)) // also over the borders of pages
 			want += string(m[at : at+n])
 			at += n
-			r.await(want)
+			r.hears(want)
 			if p := r.log.Pending(); p != 0 {
 				t.Fatalf("%d bytes pending: the room counts", p)
 			}
@@ -64,7 +64,10 @@ func TestRoomThatAMappingFillsComesAsItIsFilled(t *testing.T) {
 	r.drained()
 	r.write("app.log", "last\n")
 	r.log.signal()
-	r.await(want + "last\n")
+	r.drained()
+	if got := string(r.out); got != want+"last\n" {
+		t.Fatal(brief(r.out))
+	}
 	r.wantLosses(0)
 	if s := r.log.Status(); len(s.Generations) != 1 || s.Doubtful != 0 {
 		t.Errorf("%+v", s)

@@ -87,6 +87,11 @@ func TestWhatIsWrittenWithoutAnEventIsSeenAtTheNextPoll(t *testing.T) {
 				if w.sweeps != calmed {
 					t.Fatal("all paths were looked at")
 				}
+				select {
+				case <-r.log.Wake():
+				default:
+					t.Fatal("not woken")
+				}
 				r.await(want)
 				calm()
 			}
@@ -144,12 +149,15 @@ func TestEventsComeOfOtherNamespacesNames(t *testing.T) {
 			r.write("app.log", "one\n")
 			r.open()
 			r.await("one\n")
+			for len(r.log.Wake()) > 0 {
+				<-r.log.Wake()
+			}
 			cmd := exec.Command("sh", "-c", do, "sh", dir, t.TempDir())
 			cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Skipf("%v: %s", err, out)
 			}
-			r.await("one\nmore\n")
+			r.hears("one\nmore\n")
 		})
 	}
 }

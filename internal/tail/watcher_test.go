@@ -45,6 +45,21 @@ func (r *rig) await(want string) {
 	}
 }
 
+// hears waits until want has come, and looks only when it is woken: await looks at once, and shows no wake.
+func (r *rig) hears(want string) {
+	r.t.Helper()
+	deadline := time.After(time.Minute)
+	for string(r.out) != want {
+		select {
+		case <-r.log.Wake():
+			r.log.signal() // Peek takes it
+		case <-deadline:
+			r.t.Fatalf("got %s, want %s, %v", brief(r.out), brief([]byte(want)), r.err)
+		}
+		r.drained()
+	}
+}
+
 func realClock(c *Config) { c.Now = time.Now; c.Quiet = 20 * time.Millisecond }
 
 // Without a poll: inotify alone wakes.
@@ -53,27 +68,27 @@ func TestWatcherWakesOnEachEvent(t *testing.T) {
 	r := newRig(t, realClock, func(c *Config) { c.Watcher = w }).open()
 	r.await("")
 	r.write("app.log", "one\n")
-	r.await("one\n")
+	r.hears("one\n")
 	r.write("app.log", "two\n")
-	r.await("one\ntwo\n")
+	r.hears("one\ntwo\n")
 	r.rename("app.log", "app.log.1")
 	r.write("app.log", "three\n")
-	r.await("one\ntwo\nthree\n")
+	r.hears("one\ntwo\nthree\n")
 	r.truncate("app.log")
 	r.write("app.log", "4\n")
-	r.await("one\ntwo\nthree\n4\n")
+	r.hears("one\ntwo\nthree\n4\n")
 	// Through a link the other directory is watched.
 	r.must(os.Mkdir(r.name("d"), 0o755))
 	r.write("d/real", "5\n")
 	r.link(r.name("d/real"), "app.log")
-	r.await("one\ntwo\nthree\n4\n5\n")
+	r.hears("one\ntwo\nthree\n4\n5\n")
 	w.mu.Lock()
 	if d := w.dirs[r.name("d")]; d == nil || !d.watched || len(d.names["real"]) != 1 {
 		t.Errorf("directory of the link's target isn't watched: %+v", d)
 	}
 	w.mu.Unlock()
 	r.write("d/real", "6\n")
-	r.await("one\ntwo\nthree\n4\n5\n6\n")
+	r.hears("one\ntwo\nthree\n4\n5\n6\n")
 }
 
 // Without inotify: the sweep alone wakes, also for what has no name any more.
@@ -153,18 +168,18 @@ func TestWatcherDirectoryComesAndGoes(t *testing.T) {
 		s := fmt.Sprintf("%d\n", i)
 		want += s
 		r.write("sub/app.log", s)
-		r.await(want)
+		r.hears(want)
 		s = fmt.Sprintf("%d again\n", i)
 		want += s
 		r.write("sub/app.log", s)
-		r.await(want)
+		r.hears(want)
 		if i == 1 {
 			r.rename("sub", "old")
 			r.must(os.Mkdir(r.name("sub"), 0o755))
 			w.Sweep()
 			r.write("sub/app.log", "other directory\n")
 			want += "other directory\n"
-			r.await(want)
+			r.hears(want)
 		}
 		r.must(os.RemoveAll(r.name("sub")))
 		watched(false)
