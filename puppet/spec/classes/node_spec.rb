@@ -72,6 +72,18 @@ describe 'mcollective_agent_logforward' do
     it('lets nobody else read it') { is_expected.to contain_file(cfg).with_mode('0640').with_content(sensitive("# Managed by Puppet.\ndestination.central.password = hunter2\ndestination.central.url = nats://x\ndestination.central.user = n1\n")) }
   end
 
+  context 'with a password in a URL' do
+    let(:params) { { destinations: { 'central' => { 'url' => 'nats://n1:hunter2@x' } } } }
+
+    it('lets nobody else read it') { is_expected.to contain_file(cfg).with_mode('0640').with_content(sensitive("# Managed by Puppet.\ndestination.central.url = nats://n1:hunter2@x\n")) }
+  end
+
+  context 'with a secret in a list' do
+    let(:params) { { config: { 'x' => ['a', sensitive('b')] } } }
+
+    it('lets nobody else read it') { is_expected.to contain_file(cfg).with_mode('0640').with_content(sensitive("# Managed by Puppet.\nx = a, b\n")) }
+  end
+
   context 'with definitions elsewhere' do
     let(:params) { { config_dir: '/etc/lf', destinations: { 'central' => { 'url' => 'nats://x' } }, forwarders: { 'a' => { 'path' => '/var/log/a' } } } }
 

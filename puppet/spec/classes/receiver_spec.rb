@@ -26,12 +26,21 @@ describe 'mcollective_agent_logforward::receiver' do
       CFG
     end
     it { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d/paths.conf').with_content("# Managed by Puppet.\n[Service]\nReadWritePaths=\"/srv/logs\"\n") }
+    it('has the service begin anew with it') { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d/paths.conf').that_notifies('Service[logforward-receive]') }
+    it('leaves the additions of others alone') { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d').with_ensure('directory').without_purge.without_recurse }
     it('makes what the unit is to write to') do
       is_expected.to contain_exec('logforward directory /srv/logs').with(creates: '/srv/logs', command: "install -d -m 0750 -o 'logforward-receive' -g 'logforward-receive' -- '/srv/logs'")
                                                                    .that_comes_before('Service[logforward-receive]').that_requires('Package[logforward]')
     end
     it { is_expected.to contain_exec('logforward setup').with_unless("test -x /usr/bin/logforward && /usr/bin/logforward setup --check --config '#{cfg}'").that_comes_before('Service[logforward-receive]') }
     it { is_expected.to contain_service('logforward-receive').with(ensure: 'running', enable: true).that_subscribes_to("File[#{cfg}]") }
+  end
+
+  context 'with directories that others make' do
+    let(:params) { { settings: { 'output' => '/srv/logs' }, manage_directories: false } }
+
+    it { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d/paths.conf').with_ensure('file') }
+    it { is_expected.not_to contain_exec('logforward directory /srv/logs') }
   end
 
   context 'with where the package has its output' do
