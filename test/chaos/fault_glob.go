@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // appear makes a file that a glob matches, with lines in it. Its log has the glob's name and the file's.
@@ -41,7 +42,7 @@ func (s *system) central(list []*stream) error {
 
 // vanish removes a file and all that it was renamed to; its writer closes it.
 func (s *system) vanish(w *stream) (removed int) {
-	w.close()
+	w.leave()
 	files, err := filepath.Glob(w.path + "*")
 	s.failed(err)
 	for _, f := range files {
@@ -51,10 +52,41 @@ func (s *system) vanish(w *stream) (removed int) {
 	return removed
 }
 
+// shift rotates as logrotate does: the newest of the renamed files is number 1, and the others move on. mu is held.
+func (s *stream) shift(late bool) error {
+	n := 1
+	for exists(fmt.Sprintf("%s.%d", s.path, n)) {
+		n++
+	}
+	for ; n > 1; n-- {
+		if err := os.Rename(fmt.Sprintf("%s.%d", s.path, n-1), fmt.Sprintf("%s.%d", s.path, n)); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(s.path, s.path+".1"); err != nil {
+		return err
+	}
+	if late {
+		if err := s.append(s.some(1)); err != nil {
+			return err
+		}
+	}
+	return s.reopened()
+}
+
+// leave closes a file, to which nothing more is written.
+func (s *stream) leave() {
+	s.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+}
+
 // again makes a file of the same name, with other lines in it.
 func (s *system) again(w *stream, r *rand.Rand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.over = false
 	s.failed(errors.Join(os.MkdirAll(filepath.Dir(w.path), 0o755), w.reopened(), w.append(w.some(1+r.IntN(20)))))
 }
 
@@ -75,7 +107,7 @@ func comeAndGo(s *system, r *rand.Rand) effect {
 		}
 		for range r.IntN(3) {
 			w.mu.Lock()
-			s.failed(errors.Join(w.rotate(r.IntN(2) == 0), w.append(w.some(1+r.IntN(20)))))
+			s.failed(errors.Join(w.shift(r.IntN(2) == 0), w.append(w.some(1+r.IntN(20)))))
 			rotated++
 			w.mu.Unlock()
 		}
@@ -132,7 +164,7 @@ func directories(s *system, r *rand.Rand) effect {
 		}
 		s.event("%s is removed", top)
 		for _, w := range all {
-			w.close()
+			w.leave()
 		}
 		s.failed(os.RemoveAll(top))
 		gone++
@@ -150,7 +182,7 @@ func directories(s *system, r *rand.Rand) effect {
 func shortLived(s *system, r *rand.Rand) effect {
 	node := r.IntN(s.nodes)
 	defer s.hold(s.nodeNames()[node])()
-	const batches, size = 5, 300
+	const batches, size = 2, 750
 	removed := 0
 	for range batches {
 		var all []*stream
@@ -274,7 +306,7 @@ func globFaults() []*fault {
 	return []*fault{
 		{name: "glob-files", group: "globs", about: "files of a glob appear, rotate, are removed when they were read, and some of their names appear again", topology: globs, rounds: 3, do: comeAndGo, alone: true},
 		{name: "glob-directories", group: "globs", about: "directories of a ** come and go, and some are moved while their files are written", topology: globs, rounds: 3, do: directories, alone: true},
-		{name: "glob-short-lived", group: "globs", about: "1,500 files of a glob live until they were read", topology: globs, rounds: 1, do: shortLived, alone: true},
+		{name: "glob-short-lived", group: "globs", about: "1,500 files of a glob live until they were read", topology: globs, rounds: 1, pace: 60 * time.Millisecond, do: shortLived, alone: true},
 		{name: "logs-remade", group: "globs", about: "the whole log directory is removed, half of the time with unread bytes, and made anew", topology: single, rounds: 3, do: remade, alone: true},
 		{name: "logs-linked", group: "globs", about: "the log directory is replaced by a link, to itself or another one, and put back", topology: links, rounds: 2, do: relinked, alone: true},
 	}

@@ -27,6 +27,7 @@ type stream struct {
 	random *rand.Rand // of the writing goroutine
 
 	mu          sync.Mutex
+	over        bool // its file is gone, and nothing more is written
 	file        *os.File
 	rotated     int
 	number      int
@@ -130,6 +131,9 @@ func (s *stream) some(lines int) (b []byte) {
 func (s *stream) end() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over {
+		return nil
+	}
 	return s.append(append([]byte("\n"), s.some(2)...))
 }
 
