@@ -101,7 +101,7 @@ func unmountOutput(down bool) func(s *system, r *rand.Rand) effect {
 		}
 		before := device()
 		var attach func() error
-		var away effect
+		away := nothing
 		e := s.removing(r, name, down, func(output string) (effect, error) {
 			var err error
 			s.event("%s is unmounted", output)
