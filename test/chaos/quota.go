@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -8,22 +9,23 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // quota is a btrfs in a file, with a quota on all of it: of what is here that can be had without a kernel of one's own, it alone has one.
-type quota struct{ image, dir string }
+type quota struct{ image, top, dir string }
 
 // limitedGroup is the quota group of the first subvolume.
 const limitedGroup = "0/256"
 
 // newQuota makes one, mounted on a directory; the image is beside that.
 func newQuota(dir string) (*quota, error) {
-	q := &quota{dir + ".btrfs", dir}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+	q := &quota{dir + ".btrfs", dir + ".top", dir}
+	for _, d := range []string{q.top, dir} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, err
+		}
 	}
 	if err := os.WriteFile(q.image, nil, 0o600); err != nil {
 		return nil, err
@@ -31,22 +33,28 @@ func newQuota(dir string) (*quota, error) {
 	if err := os.Truncate(q.image, 256<<20); err != nil {
 		return nil, err
 	}
-	// The limit is a subvolume's: what the file system has of its own is beside it.
-	for _, c := range [][]string{{"mkfs.btrfs", "-q", q.image}, {"mount", "-o", "loop", q.image, dir}, {"btrfs", "subvolume", "create", dir + "/limited"}, {"btrfs", "quota", "enable", dir},
-		{"umount", dir}, {"mount", "-o", "loop,subvol=limited", q.image, dir}} {
+	// The limit is a subvolume's. Whoever sets it does so beside it, or would be refused that himself.
+	for _, c := range [][]string{{"mkfs.btrfs", "-q", q.image}, {"mount", "-o", "loop", q.image, q.top}, {"btrfs", "subvolume", "create", q.top + "/limited"}, {"btrfs", "quota", "enable", q.top}} {
 		if _, err := command(c[0], c[1:]...); err != nil {
 			return nil, err
 		}
+	}
+	device, err := command("findmnt", "--noheadings", "--output", "SOURCE", q.top)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := command("mount", "-o", "subvol=limited", device, dir); err != nil {
+		return nil, err
 	}
 	return q, nil
 }
 
 // used is how many bytes count, once all is written.
 func (q *quota) used() (int64, error) {
-	if _, err := command("btrfs", "filesystem", "sync", q.dir); err != nil {
+	if _, err := command("btrfs", "filesystem", "sync", q.top); err != nil {
 		return 0, err
 	}
-	out, err := command("btrfs", "qgroup", "show", "--raw", "-f", q.dir)
+	out, err := command("btrfs", "qgroup", "show", "--raw", q.top)
 	if err != nil {
 		return 0, err
 	}
@@ -64,13 +72,11 @@ func (q *quota) limit(bytes int64) error {
 	if bytes >= 0 {
 		most = fmt.Sprint(bytes)
 	}
-	return wait(5*time.Second, func() error { // it may itself be refused for a moment
-		_, err := command("btrfs", "qgroup", "limit", most, limitedGroup, q.dir)
-		return err
-	})
+	_, err := command("btrfs", "qgroup", "limit", most, limitedGroup, q.top)
+	return err
 }
 
-func (q *quota) close() error { return unix.Unmount(q.dir, 0) }
+func (q *quota) close() error { return errors.Join(unix.Unmount(q.dir, 0), unix.Unmount(q.top, 0)) }
 
 // quotaMissing tells why there can be none; empty: there can.
 func quotaMissing() string {
