@@ -182,7 +182,7 @@ func directories(s *system, r *rand.Rand) effect {
 func shortLived(s *system, r *rand.Rand) effect {
 	node := r.IntN(s.nodes)
 	defer s.hold(s.nodeNames()[node])()
-	const batches, size = 2, 750
+	const batches, size = 2, 250
 	removed := 0
 	for range batches {
 		var all []*stream
@@ -306,7 +306,7 @@ func globFaults() []*fault {
 	return []*fault{
 		{name: "glob-files", group: "globs", about: "files of a glob appear, rotate, are removed when they were read, and some of their names appear again", topology: globs, rounds: 3, do: comeAndGo, alone: true},
 		{name: "glob-directories", group: "globs", about: "directories of a ** come and go, and some are moved while their files are written", topology: globs, rounds: 3, do: directories, alone: true},
-		{name: "glob-short-lived", group: "globs", about: "1,500 files of a glob live until they were read", topology: globs, rounds: 1, pace: 60 * time.Millisecond, do: shortLived, alone: true},
+		{name: "glob-short-lived", group: "globs", about: "1,000 files of a glob live until they were read", topology: globs, rounds: 2, pace: 60 * time.Millisecond, do: shortLived, alone: true},
 		{name: "logs-remade", group: "globs", about: "the whole log directory is removed, half of the time with unread bytes, and made anew", topology: single, rounds: 3, do: remade, alone: true},
 		{name: "logs-linked", group: "globs", about: "the log directory is replaced by a link, to itself or another one, and put back", topology: links, rounds: 2, do: relinked, alone: true},
 	}

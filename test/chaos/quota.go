@@ -111,7 +111,7 @@ func exceed(kind string) func(s *system, r *rand.Rand) effect {
 		q := s.quotas[name]
 		said := s.listen(name, syscall.EDQUOT.Error())
 		used, err := q.used()
-		leave := int64(r.IntN(128 << 10))
+		leave := int64(r.IntN(8 << 10))
 		if s.failed(err) || s.failed(q.limit(used+leave)) {
 			return nothing
 		}
