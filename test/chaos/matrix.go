@@ -109,6 +109,9 @@ func newRow(list []*result) row {
 	if w.Tally.Unseen > 0 {
 		w.Gaps = strings.TrimPrefix(w.Gaps+", ", "none, ") + "not promised"
 	}
+	if w.Tally.Removed > 0 {
+		w.Gaps = strings.TrimPrefix(w.Gaps+", ", "none, ") + "removed, and named"
+	}
 	if f.doubles {
 		w.Once = "not promised"
 		if w.Tally.Doubled == 0 {
@@ -141,6 +144,9 @@ func (t *tally) numbers() (list []string) {
 	}
 	if t.Unseen > 0 {
 		list = append(list, fmt.Sprintf("%d bytes that nobody can have seen", t.Unseen))
+	}
+	if t.Removed > 0 {
+		list = append(list, fmt.Sprintf("%d bytes that were removed at the centre, all named as damaged", t.Removed))
 	}
 	if t.Doubled > 0 {
 		list = append(list, fmt.Sprintf("%d bytes twice", t.Doubled))
