@@ -21,8 +21,8 @@ func onlyCopySite(t *testing.T, between func(n *node) []*chunk.Chunk) (s, r2 *si
 	n = s.node("web1", "syslog")
 	s.steady(n, "one\n")
 	f := s.crashAt(opPrepare, true)
+	n.send(between(n)...) // before it starts, so that one commit has them all
 	s.startReceiver()
-	n.send(between(n)...)
 	s.crashed(f)
 	s.rewrite(n, func(rec *record, n *node) {
 		rec.Place.Position, rec.Place.Digest, rec.Place.Tail = n.position, n.digest, chunk.Tail{From: n.position, Digest: n.digest}
@@ -110,8 +110,8 @@ func TestWhatIsNotProvedStaysAside(t *testing.T) {
 			n := s.node("web1", "syslog")
 			s.steady(n, "one\n")
 			f := s.crashAt(opPrepare, true)
+			n.send(twice(n)...) // before it starts, so that one commit has both
 			s.startReceiver()
-			n.send(twice(n)...)
 			s.crashed(f)
 			s.purge("")
 			s.rewrite(n, func(rec *record, n *node) {
