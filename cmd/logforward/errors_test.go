@@ -234,7 +234,7 @@ func TestAnInterruptedConnectionIsNotABrokerThatIsAway(t *testing.T) {
 	}
 	cancel()
 	var b strings.Builder
-	if code := (&program{err: &b}).report(cutShort(ctx, away)); code != exitInterrupted || strings.Contains(b.String(), "connect") {
+	if code := (&program{err: &b}).report(cutShort(ctx, away)); code != exitInterrupted || b.String() != "logforward: interrupted, and not done\n" {
 		t.Errorf("%d %s", code, b.String())
 	}
 }

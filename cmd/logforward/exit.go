@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"logforward/internal/broker"
 	"logforward/internal/control"
@@ -81,7 +82,11 @@ func (p *program) report(err error) int {
 		if p.endless {
 			return exitOK // a signal asked for the end, and it came in order
 		}
-		err, code = fmt.Errorf("interrupted, and not done: %w", err), exitInterrupted
+		text := "interrupted, and not done"
+		if at := strings.TrimSuffix(strings.TrimSuffix(err.Error(), context.Canceled.Error()), ": "); at != "" {
+			text += ": " + at
+		}
+		err, code = errors.New(text), exitInterrupted
 	}
 	if text := err.Error(); text != "" {
 		fmt.Fprintf(p.err, "logforward: %s\n", harmlessLines(text)) // it may quote what a file or another machine says
