@@ -59,6 +59,36 @@ func TestForwardRestoredSnapshotForks(t *testing.T) {
 	}
 }
 
+// A node's state and its files are put back from a backup, as other inodes, and the file, of which little is known, is written to before the node starts.
+func TestForwardRestoredSmallFileHasNoGap(t *testing.T) {
+	c := newCentre(t)
+	n := newNode(t, c)
+	r := seeded(t)
+	first := bytes.Repeat([]byte("one of a few lines\n"), 20)
+	n.append("app", first)
+	n.start(n.log("app"))
+	n.delivered("app", first)
+	n.stop()
+	back := t.TempDir()
+	copyTree(t, n.state, back+"/state")
+	copyTree(t, n.dir, back+"/logs")
+	second := lines(r, 50)
+	n.append("app", second)
+	n.start()
+	n.delivered("app", append(bytes.Clone(first), second...))
+	n.stop()
+
+	copyTree(t, back+"/state", n.state)
+	copyTree(t, back+"/logs", n.dir)
+	other := lines(r, 50)
+	n.append("app", other)
+	n.start()
+	n.delivered("app", append(append(bytes.Clone(first), second...), other...))
+	if g := c.look("app"); len(g.epochs) != 2 || len(g.gaps) != 0 {
+		t.Errorf("epochs %v, gaps %v", g.epochs, g.gaps)
+	}
+}
+
 // The bytes that the centre has aren't in the restored file at all.
 func TestForwardRestoredShorterFileForks(t *testing.T) {
 	t.Parallel()
