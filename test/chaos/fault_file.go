@@ -176,8 +176,8 @@ func fileFaults() []*fault {
 }
 
 // logrotate rotates all logs of a node with the real one, while they are written. Its writers reopen their files a while later. A third of the
-// time each the node is frozen or down meanwhile, so that it is behind, and what is moved away may be so twice: then it never saw the second file.
-func logrotate(options string) func(s *system, r *rand.Rand) effect {
+// time each the node is frozen or (kills) down meanwhile, so that it is behind, and what is moved away may be so twice: then it never saw the second file.
+func logrotate(options string, kills bool) func(s *system, r *rand.Rand) effect {
 	return func(s *system, r *rand.Rand) effect {
 		name := pick(r, s.nodeNames())
 		defer s.hold(name)()
@@ -193,7 +193,7 @@ func logrotate(options string) func(s *system, r *rand.Rand) effect {
 			release()
 		}
 		how := r.IntN(3)
-		frozen, down := how == 1, how == 2
+		frozen, down := how == 1 || how == 2 && !kills, how == 2 && kills
 		var list []effect
 		if frozen {
 			list = append(list, s.halt(name))
@@ -370,6 +370,7 @@ func rotationFaults() (all []*fault) {
 	twice := "; and a copy that lacks what was read behind it, and is compressed before the truncation is seen, isn't known for a copy: it comes twice"
 	late := "what is written to a file after logrotate has compressed and removed it is in no file any more; the node reads it as long as it has the file open"
 	copied := "what is written to a file after logrotate has copied it and before it is removed is in no file any more; the node reads it as long as it has the file open"
+	killed := "; where it is killed within a second after that, it can't read again what it has sent: a gap, though the centre may have all of it, and what it knew to be sent, or the copy, may come once more"
 	shredded := "shred empties a file before it removes it; where the node still has that one in its books it looks truncated, and a gap of unknown size says so, though all of it may have been read"
 	for _, m := range []struct{ name, options, why string }{
 		{"create", "create", ""},
@@ -382,6 +383,7 @@ func rotationFaults() (all []*fault) {
 		{"dateext", "create; dateext; dateformat -%s", ""},
 		{"dateext-compress", "create; dateext; dateformat -%s; compress", late},
 		{"renamecopy", "renamecopy; create", copied},
+		{"renamecopy-killed", "renamecopy; create", copied + killed},
 		{"shred", "create; rotate 2; shred", shredded},
 		{"olddir", "create; olddir old", ""},
 		{"olddir-compress", "create; olddir old; compress; delaycompress", ""},
@@ -390,12 +392,16 @@ func rotationFaults() (all []*fault) {
 		if strings.HasPrefix(m.why, between) || m.why == shredded {
 			causes = []string{"truncated"}
 		}
+		again := strings.HasSuffix(m.why, killed)
+		if again {
+			causes = []string{"truncated", "not found after a restart"}
+		}
 		rounds := 3
 		if m.name == "shred" { // until there are more than it keeps
 			rounds = 7
 		}
 		all = append(all, &fault{name: "logrotate-" + m.name, causes: causes, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: still, rounds: rounds,
-			why: m.why, doubles: strings.HasSuffix(m.why, twice), alone: true, do: logrotate(m.options)})
+			why: m.why, doubles: again || strings.HasSuffix(m.why, twice), forks: again, alone: true, do: logrotate(m.options, m.why != copied)})
 	}
 	return all
 }
