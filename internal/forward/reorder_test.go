@@ -66,31 +66,3 @@ func TestForwardAnotherOrderAfterALostStateDoublesNothing(t *testing.T) {
 		})
 	}
 }
-
-// Two lives of a log differ somewhere and end alike, further than a place's tail proves: nothing of either is left out.
-func TestForwardForkBeforeTheSameBytesLeavesNothingOut(t *testing.T) {
-	c := newCentre(t)
-	n := newNode(t, c)
-	n.change = func(cfg *Config) { cfg.Limits.ChunkSize = 4 << 10 }
-	r := seeded(t)
-	first, alike := lines(r, 100), lines(r, 3000)
-	second, other := append([]byte("of one life\n"), alike...), append([]byte("of another\n\n"), alike...)
-	n.append("app", first)
-	n.start(n.log("app"))
-	n.delivered("app", first)
-	n.stop()
-	snapshot := t.TempDir() + "/snapshot"
-	copyTree(t, n.state, snapshot)
-	n.append("app", second)
-	n.start()
-	want := append(bytes.Clone(first), second...)
-	n.delivered("app", want)
-	n.stop()
-	copyTree(t, snapshot, n.state)
-	if err := os.Truncate(n.path("app"), int64(len(first))); err != nil {
-		t.Fatal(err)
-	}
-	n.append("app", other)
-	n.start()
-	n.delivered("app", append(want, other...))
-}
