@@ -48,8 +48,8 @@ func TestRoomThatAMappingFillsComesAsItIsFilled(t *testing.T) {
 		r.log.signal() // the event
 		r.drained()
 		m := r.mapped("app.log")
-		for at+1000 < len(m) {
-			n := copy(m[at:], lines("a", 20)) // also over the borders of pages
+		for at+15_000 < len(m) {
+			n := copy(m[at:], lines("a", 400)) // also over the borders of pages
 			want += string(m[at : at+n])
 			at += n
 			r.hears(want)
