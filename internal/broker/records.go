@@ -146,6 +146,9 @@ func (r *Records) listOnce(ctx context.Context, wanted func(key string) bool) ([
 // watchCheck is how often Watch compares what it has seen with the stream.
 const watchCheck = 2 * time.Second
 
+// staleMost is how many rounds in a row may end before all records have come, until that is an error.
+const staleMost = 3
+
 // errStale ends one round of a watch.
 var errStale = errors.New("watch fell behind the bucket")
 
@@ -156,13 +159,15 @@ var errStale = errors.New("watch fell behind the bucket")
 // very start), and what is not reported until caughtUp is gone. Errors go to
 // failed. It blocks.
 func (r *Records) Watch(ctx context.Context, restarted func(), changed func(Record), caughtUp func(), failed func(error)) {
+	stale := 0
 	for round := 1; ctx.Err() == nil; round++ {
 		restarted()
-		err := r.watchOnce(ctx, changed, caughtUp)
+		stale++
+		err := r.watchOnce(ctx, changed, func() { stale = 0; caughtUp() })
 		if ctx.Err() != nil {
 			return
 		}
-		if !errors.Is(err, errStale) {
+		if !errors.Is(err, errStale) || stale >= staleMost {
 			failed(err)
 			select {
 			case <-ctx.Done():
@@ -207,7 +212,7 @@ func (r *Records) watchOnce(ctx context.Context, changed func(Record), caughtUp 
 			}
 			// Behind twice in a row without having moved: not merely in flight.
 			if last < seen || (last > seen && behind && at == seen) {
-				return errStale
+				return fmt.Errorf("%w %s: it counts records up to revision %d, and delivers none behind %d; if that stays so its store is damaged, and what it knows has to be checked by starting it again without the index.db of that bucket", errStale, r.bucket, last, seen)
 			}
 			behind, at = last > seen, seen
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -66,12 +67,28 @@ func Serve(ctx context.Context, o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("broker store: %w", err)
 	}
+	if err := checkBuckets(o.Store); err != nil {
+		return nil, errors.Join(fmt.Errorf("broker store: %w", err), lock.Close())
+	}
 	s, err := start(ctx, o)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	s.lock = lock
 	return s, nil
+}
+
+// checkBuckets has the server read the buckets' records when it starts, instead of believing the index that it left. A record that the disk has
+// damaged is dropped then, with those behind it in its file, and written anew by receivers and nodes. Else the server (2.15.2) counts it, never delivers it, and
+// when that key is to be written it holds a lock for ever. The buckets are small: it costs milliseconds.
+func checkBuckets(store string) error {
+	list, err := filepath.Glob(filepath.Join(store, "jetstream", "*", "streams", "KV_LOGFORWARD*", "msgs", "index.db"))
+	for _, path := range list {
+		if e := os.Remove(path); !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
 }
 
 func start(ctx context.Context, o ServerOptions) (*Server, error) {

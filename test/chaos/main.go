@@ -256,6 +256,9 @@ func (c *campaign) run(chosen []*fault) (results []*result, skipped []skip, err 
 	return results, skipped, nil
 }
 
+// runMost is how long one run may take: behind that the runner itself hangs, and shows where.
+const runMost = 5 * time.Minute
+
 // one plays one fault with one seed.
 func (c *campaign) one(f *fault, seed uint64, binary string) *result {
 	o := c.options
@@ -270,6 +273,8 @@ func (c *campaign) one(f *fault, seed uint64, binary string) *result {
 	if c.verbose {
 		o.report = func(line string) { fmt.Fprintf(c.out, "%s/%d %s\n", f.name, seed, line) }
 	}
+	hangs := time.AfterFunc(runMost, func() { panic(fmt.Sprintf("%s, seed %d, isn't over after %s", f.name, seed, runMost)) })
+	defer hangs.Stop()
 	return play(f, seed, o)
 }
 

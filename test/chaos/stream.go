@@ -33,10 +33,12 @@ type stream struct {
 	number      int
 	written     []byte
 	doubtful    []span
-	removed     int                   // what was written before may have been central, and been removed there
-	gone        []span                // what a node that had seen it couldn't read any more
-	generations []*generation         // the last is the one that is written
-	trouble     map[syscall.Errno]int // writes that failed, by why
+	removed     int           // what was written before may have been central, and been removed there
+	gone        []span        // what a node that had seen it couldn't read any more
+	generations []*generation // the last is the one that is written
+
+	refused sync.Mutex            // guards trouble, which is asked for while mu is held elsewhere
+	trouble map[syscall.Errno]int // writes that failed, by why
 }
 
 // generation is one file: what lies in it, as ranges of what was written.
@@ -149,9 +151,11 @@ func (s *stream) append(b []byte) error {
 	return s.refusal(err)
 }
 
-// refusal counts a write that failed; what a full or broken disk says is nobody's failure. mu is held.
+// refusal counts a write that failed; what a full or broken disk says is nobody's failure.
 func (s *stream) refusal(err error) error {
 	if no := syscall.Errno(0); errors.As(err, &no) {
+		s.refused.Lock()
+		defer s.refused.Unlock()
 		if s.trouble == nil {
 			s.trouble = map[syscall.Errno]int{}
 		}
@@ -162,8 +166,8 @@ func (s *stream) refusal(err error) error {
 
 // refusals counts the writes that failed for one of the reasons.
 func (s *stream) refusals(reasons ...syscall.Errno) (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.refused.Lock()
+	defer s.refused.Unlock()
 	for _, no := range reasons {
 		n += s.trouble[no]
 	}
