@@ -37,10 +37,10 @@ func TestServeRefuses(t *testing.T) {
 		{"port in use", broker.ServerOptions{Listen: taken.Addr().String(), Store: t.TempDir()},
 			[]string{taken.Addr().String(), "already in use", "set another"}, syscall.EADDRINUSE},
 		{"store in use", broker.ServerOptions{Listen: "127.0.0.1:0", Store: inUse}, []string{inUse, "another broker"}, nil},
-		{"store is a file", broker.ServerOptions{Listen: "127.0.0.1:0", Store: notDir}, []string{notDir, "set store"}, syscall.ENOTDIR},
+		{"store is a file", broker.ServerOptions{Listen: "127.0.0.1:0", Store: notDir}, []string{notDir, "set another directory (store"}, syscall.ENOTDIR},
 		{"store below a file", broker.ServerOptions{Listen: "127.0.0.1:0", Store: filepath.Join(notDir, "x")}, []string{notDir}, syscall.ENOTDIR},
 		// Root may write everywhere but into what takes no files at all.
-		{"store unwritable", broker.ServerOptions{Listen: "127.0.0.1:0", Store: "/proc/self"}, []string{"/proc/self", "set store"}, nil},
+		{"store unwritable", broker.ServerOptions{Listen: "127.0.0.1:0", Store: "/proc/self"}, []string{"/proc/self", "set another directory (store"}, nil},
 		{"no store", broker.ServerOptions{Listen: "127.0.0.1:0"}, []string{"no directory"}, nil},
 		{"no port", broker.ServerOptions{Listen: "127.0.0.1", Store: t.TempDir()}, []string{"host:port"}, nil},
 		{"bad port", broker.ServerOptions{Listen: "127.0.0.1:70000", Store: t.TempDir()}, []string{"70000"}, nil},

@@ -12,6 +12,7 @@ import (
 func TestTailLinesNameTheLogOnce(t *testing.T) {
 	var b bytes.Buffer
 	e := &Engine{log: slog.New(slog.NewJSONHandler(&b, nil))}
+	e.cfg.State = &State{dir: t.TempDir()}
 	f := &forwarder{engine: e, link: &link{log: e.log.With("destination", "central")}, want: Log{Name: "app", Destination: "central"}}
 	f.tailConfig().Logger.With("log", "app").Info("as tail does") // see tail.New
 	if line := b.String(); strings.Count(line, `"log":"app"`) != 1 || strings.Count(line, `"destination":"central"`) != 1 {
