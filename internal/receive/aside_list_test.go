@@ -30,7 +30,7 @@ func TestWhatIsSetAsideIsListed(t *testing.T) {
 	if len(a.Runs) != 1 || a.Runs[0] != run {
 		t.Errorf("runs %+v, want %+v", a.Runs, run)
 	}
-	s.must(s.r.sweep(t.Context()))
+	s.must(s.r.sweepOnce(t.Context()))
 	if got := gathered(t, s.r.metrics.aside).GetGauge().GetValue(); got != float64(a.Bytes) {
 		t.Errorf("metric: %v bytes, want %d", got, a.Bytes)
 	}
