@@ -280,7 +280,8 @@ func appliedTwice(s *site, t *testing.T, version string) {
 	s.put(mine, "[Service]\nNice=5\n", 0o644)
 	s.put("/etc/choria/logforward/staged/logforward.cfg", "# Managed by Puppet.\nrate = 1\n", 0o644)
 	// On an empty machine a dry run tells what it would do, and fails at nothing that isn't there yet.
-	if out := s.apply(0, "--noop"); strings.Contains(out, "Error") || s.exists("/etc/logforward/receive.cfg") {
+	out := strings.ReplaceAll(s.apply(0, "--noop"), "Error: Facter: ", "") // what this root doesn't show of the machine, such as /sys
+	if strings.Contains(out, "Error") || s.exists("/etc/logforward/receive.cfg") {
 		t.Errorf("--noop: %s", out)
 	}
 	s.apply(2)

@@ -136,7 +136,9 @@ func stepBack(s *system, r *rand.Rand) effect {
 		}
 	}
 	grow()
+	_, release := s.holdWriters(s.nodeNames()[w.node]) // whoever writes on has a lag
 	s.failed(wait(patience, func() error { return s.lagOf(s.nodeNames()[w.node]) }))
+	release()
 	by := s.stepped(name) - []time.Duration{time.Second, 2 * time.Second, time.Hour, 48 * time.Hour}[r.IntN(4)]
 	s.step(name, by)
 	taken := s.ownTime(name, by)
