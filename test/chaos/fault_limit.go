@@ -126,8 +126,8 @@ func (s *system) overflows(r *rand.Rand, known bool, then func(name string, stre
 		return nothing
 	}
 	var streams []*stream
-	release := func() {}
-	e := nothing
+	var release func()
+	var e effect
 	if known {
 		streams, release = s.holdWriters(name)
 		s.failed(wait(patience, func() error { return s.lagOf(name) }))
