@@ -42,7 +42,7 @@ The file holds the log's bytes as they are. Whether another receiver has the sam
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("aside: %w: is that the receiver's state directory (--state)?", err)
 		}
-		all = slices.DeleteFunc(all, func(a receive.SetAside) bool { return len(what) > 0 && !wanted(what, a.Identity, a.Log) })
+		all = slices.DeleteFunc(all, func(a receive.SetAside) bool { return !wanted(what, a.Identity, a.Log) })
 		return errors.Join(p.showAside(all, v.Text("state")), err)
 	})
 	c.Arg("log", "IDENTITY/LOG, with * and ? in each; none: all").StringsVar(&what)

@@ -80,7 +80,7 @@ func Serve(ctx context.Context, o ServerOptions) (*Server, error) {
 
 // checkBuckets has the server read the buckets' records when it starts, instead of believing the index that it left. A record that the disk has
 // damaged is dropped then, with those behind it in its file, and written anew by receivers and nodes. Else the server (2.15.2) counts it, never delivers it, and
-// when that key is to be written it holds a lock for ever. The buckets are small: it costs milliseconds.
+// when that key is to be written it holds a lock for ever. It takes a second for 150,000 records.
 func checkBuckets(store string) error {
 	list, err := filepath.Glob(filepath.Join(store, "jetstream", "*", "streams", "KV_LOGFORWARD*", "msgs", "index.db"))
 	for _, path := range list {

@@ -38,7 +38,7 @@ func (r *Receiver) dropCovered(ctx context.Context) error {
 		}
 		if covered {
 			path := filepath.Join(r.config.State, path)
-			if err := r.dropNote(path); err != nil { // first: nothing else would look for it
+			if err := dropNote(path); err != nil { // first: nothing else would look for it
 				return err
 			}
 			if err := r.disk.remove(path); err != nil {
@@ -71,7 +71,7 @@ func parseAside(path string) (key string, c aside, ok bool) {
 // covered tells whether all of what was set aside under a path is central: by its note, which knows each run of positions, or by its name, which knows the last.
 func (r *Receiver) covered(ctx context.Context, records *broker.Records, path, key string, c aside) (bool, error) {
 	runs := []aside{c}
-	if n := r.noteOf(path); n.read() == nil {
+	if n := noteOf(path); n.read() == nil {
 		for i := range n.Pieces {
 			runs = append(runs, aside{n.Pieces[i].Epoch, n.Pieces[i].From, n.Pieces[i].To})
 		}

@@ -50,7 +50,6 @@ func ListSetAside(stateDir string) (all []SetAside, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Receiver{config: Config{State: stateDir}}
 	var bad []error
 	for _, path := range paths {
 		key, c, ok := parseAside(path)
@@ -68,7 +67,7 @@ func ListSetAside(stateDir string) (all []SetAside, err error) {
 			continue
 		}
 		a := SetAside{Identity: identity, Log: log, Path: path, Bytes: st.Size(), Since: st.ModTime().UTC()}
-		n := r.noteOf(path)
+		n := noteOf(path)
 		switch err := n.read(); {
 		case err == nil:
 			a.Noted = true

@@ -56,7 +56,7 @@ func (r *Receiver) putBackAll(ctx context.Context) error {
 	}
 	var all []error
 	for _, path := range paths {
-		n := r.noteOf(path)
+		n := noteOf(path)
 		if err := n.read(); err != nil {
 			continue // an older version set it aside, or the note is lost
 		}

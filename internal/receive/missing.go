@@ -89,7 +89,7 @@ func (p *partition) piecesOf(l *log, name string, from, to int64) (all []asidePi
 
 // noteAside writes down what is about to be set aside.
 func (r *Receiver) noteAside(path string, pieces []asidePiece, gaps []Entry) error {
-	n := r.noteOf(path)
+	n := noteOf(path)
 	old := *n
 	if err := old.read(); err == nil && slices.Equal(old.Pieces, pieces) {
 		return nil // set aside before a crash; it may be on its way back
@@ -104,11 +104,12 @@ func (r *Receiver) noteAside(path string, pieces []asidePiece, gaps []Entry) err
 }
 
 // noteOf is the note of the bytes that were set aside under a path; it isn't read.
-func (r *Receiver) noteOf(path string) *asideNote {
-	dir, name := filepath.Split(path)
+func noteOf(path string) *asideNote {
+	dir, name := filepath.Split(path) // <state>/cut/<identity>/<name>
 	token, _, _ := strings.Cut(name, "@")
 	identity := filepath.Base(dir)
-	return &asideNote{path: filepath.Join(r.config.State, "aside", identity, name+".json"), bytes: path, key: identity + "." + token}
+	state := filepath.Dir(filepath.Dir(filepath.Clean(dir)))
+	return &asideNote{path: filepath.Join(state, "aside", identity, name+".json"), bytes: path, key: identity + "." + token}
 }
 
 func (n *asideNote) read() error {
@@ -157,8 +158,8 @@ func (n *asideNote) write() error {
 }
 
 // dropNote removes the note of what isn't set aside any more.
-func (r *Receiver) dropNote(path string) error {
-	if err := os.Remove(r.noteOf(path).path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func dropNote(path string) error {
+	if err := os.Remove(noteOf(path).path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
