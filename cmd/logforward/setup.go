@@ -111,9 +111,8 @@ func applySetup(ctx context.Context, o broker.Options, w broker.Wanted, dry bool
 	if err != nil {
 		return nil, err
 	}
-	plan, err := broker.Plan(ctx, js, w)
-	if err != nil || dry {
-		return plan, err
+	if dry {
+		return broker.Plan(ctx, js, w)
 	}
-	return plan, broker.Apply(ctx, js, plan)
+	return broker.Setup(ctx, js, w)
 }

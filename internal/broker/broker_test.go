@@ -76,12 +76,8 @@ func streamAPI(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 // setUp makes streams and buckets.
 func setUp(t testing.TB, js jetstream.JetStream, w broker.Wanted) {
 	t.Helper()
-	plan, err := broker.Plan(testContext(t), js, w)
-	if err != nil {
-		t.Fatalf("plan: %v", err)
-	}
-	if err := broker.Apply(testContext(t), js, plan); err != nil {
-		t.Fatalf("apply: %v", err)
+	if _, err := broker.Setup(testContext(t), js, w); err != nil {
+		t.Fatalf("setup: %v", err)
 	}
 }
 

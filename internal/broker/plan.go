@@ -112,20 +112,47 @@ func Plan(ctx context.Context, js jetstream.JetStream, w Wanted) ([]Change, erro
 	return append(plan, planLayout(layout, revision, w)...), nil
 }
 
+// setupTries bounds how often [Setup] plans where others change things at the same time.
+const setupTries = 5
+
+// Setup plans and applies, and again where someone changed things in between: another setup, or a receiver that deletes
+// a stream which an older layout had left over. It gives all changes of the plans that it began to take; with an error
+// some of the last one's may be undone.
+func Setup(ctx context.Context, js jetstream.JetStream, w Wanted) ([]Change, error) {
+	var all []Change
+	for try := 1; ; try++ {
+		plan, err := Plan(ctx, js, w)
+		if err != nil {
+			return all, err
+		}
+		done, err := apply(ctx, js, plan)
+		if err == nil || try == setupTries || !errors.Is(err, ErrWrongRevision) {
+			return append(all, plan...), err
+		}
+		all = append(all, plan[:done]...)
+	}
+}
+
 // Apply carries a plan out, streams first and the layout last, so that no node
 // learns of a stream that isn't there. It may be interrupted at any point and
-// planned again. If someone else changed the layout meanwhile it says
-// ErrWrongRevision; plan again then.
+// planned again. If someone else changed the layout or deleted a stream meanwhile it says
+// ErrWrongRevision; plan again then, as [Setup] does.
 func Apply(ctx context.Context, js jetstream.JetStream, plan []Change) error {
-	for _, c := range plan {
+	_, err := apply(ctx, js, plan)
+	return err
+}
+
+// apply also gives the number of changes that are made.
+func apply(ctx context.Context, js jetstream.JetStream, plan []Change) (int, error) {
+	for i, c := range plan {
 		if c.step == nil {
-			continue
+			continue // made with the one before it
 		}
 		if err := c.step.insist(ctx, js); err != nil {
-			return fmt.Errorf("%s %s: %w", c.What, c.Name, err)
+			return i, fmt.Errorf("%s %s: %w", c.What, c.Name, err)
 		}
 	}
-	return nil
+	return len(plan), nil
 }
 
 // insist takes the step again where no answer comes: in a cluster the step before may have left a stream without a leader for a moment.
@@ -161,6 +188,9 @@ func (s *step) apply(ctx context.Context, js jetstream.JetStream) error {
 		return apiErrorOrNil(err)
 	case s.stream != nil:
 		_, err := js.UpdateStream(ctx, *s.stream)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("someone deleted it meanwhile, plan again: %w: %w", ErrWrongRevision, err)
+		}
 		return apiErrorOrNil(err)
 	}
 	value, err := json.Marshal(s.layout)

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -307,6 +308,74 @@ func TestApplyNoticesAnother(t *testing.T) {
 	wantError(t, broker.Apply(testContext(t), js, mine), broker.ErrWrongRevision)
 	if l := readLayout(t, js); l.Prefix != "other" || l.ID == id {
 		t.Errorf("layout is %+v", l)
+	}
+}
+
+// overtaken is a JetStream on which someone does something between a plan and its steps, once.
+type overtaken struct {
+	jetstream.JetStream
+	someone func()
+}
+
+func (o *overtaken) UpdateStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+	o.now()
+	return o.JetStream.UpdateStream(ctx, c)
+}
+
+func (o *overtaken) CreateStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+	o.now()
+	return o.JetStream.CreateStream(ctx, c)
+}
+
+func (o *overtaken) now() {
+	if someone := o.someone; someone != nil {
+		o.someone = nil
+		someone()
+	}
+}
+
+// A receiver deletes a stream that an older layout had left over, while a newer one wants it again; another setup makes the streams at the same time.
+func TestSetupPlansAgainWhenItIsOvertaken(t *testing.T) {
+	js := newJetStream(t)
+	setUp(t, js, broker.Wanted{Partitions: 3})
+	setUp(t, js, broker.Wanted{Partitions: 2})
+	if _, err := js.UpdateStream(testContext(t), jetstream.StreamConfig{Name: "LOGFORWARD_2", Subjects: []string{"retired.logs.2.>"}, Retention: jetstream.WorkQueuePolicy}); err != nil {
+		t.Fatal(err)
+	}
+	racing := &overtaken{JetStream: js, someone: func() {
+		if err := js.DeleteStream(testContext(t), "LOGFORWARD_2"); err != nil {
+			t.Error(err)
+		}
+	}}
+	changes, err := broker.Setup(testContext(t), racing, broker.Wanted{Partitions: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `create stream LOGFORWARD_2: logs.2.>, workqueue, replicas 1
+change layout layout: prefix logs, partitions 2, replicas 1 -> prefix logs, partitions 3, replicas 1
+`
+	if got := lines(changes); got != want {
+		t.Errorf("changes are\n%swant\n%s", got, want)
+	}
+	if left := planOf(t, js, broker.Wanted{}); len(left) > 0 {
+		t.Errorf("left to do:\n%s", lines(left))
+	}
+
+	racing.someone = func() { setUp(t, js, broker.Wanted{Partitions: 4, Replicas: 1, MaxBytes: 1 << 20}) }
+	if _, err := broker.Setup(testContext(t), racing, broker.Wanted{Partitions: 4}); err != nil {
+		t.Fatal(err)
+	}
+	if left := planOf(t, js, broker.Wanted{Partitions: 4}); len(left) > 0 {
+		t.Errorf("left to do:\n%s", lines(left))
+	}
+}
+
+// What nobody else's change explains is told at once.
+func TestSetupTellsWhatItCantDo(t *testing.T) {
+	js := newJetStream(t)
+	changes, err := broker.Setup(testContext(t), js, broker.Wanted{Replicas: 3})
+	if err == nil || !strings.Contains(err.Error(), "replicas") || len(changes) == 0 {
+		t.Errorf("%d changes, error %v", len(changes), err)
 	}
 }
 

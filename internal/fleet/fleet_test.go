@@ -43,9 +43,8 @@ func newSite(t *testing.T, prefix string) *site {
 	s.nc = s.connect()
 	s.js, err = broker.JetStream(s.nc, "")
 	s.must(err)
-	plan, err := broker.Plan(t.Context(), s.js, broker.Wanted{Prefix: prefix, Partitions: 1})
+	_, err = broker.Setup(t.Context(), s.js, broker.Wanted{Prefix: prefix, Partitions: 1})
 	s.must(err)
-	s.must(broker.Apply(t.Context(), s.js, plan))
 	return s
 }
 

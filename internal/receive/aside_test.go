@@ -1,10 +1,13 @@
 package receive
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"logforward/internal/broker"
 )
 
 // asideSite has a receiver whose last commit was cut back and set aside, because of what change made of the record.
@@ -24,21 +27,26 @@ func asideSite(t *testing.T, change func(rec *record, n *node)) (*site, *node) {
 	return s, n
 }
 
-// rewrite changes a log's record, as another receiver does.
+// rewrite changes a log's record, as another receiver does: the running one may write it at the same time.
 func (s *site) rewrite(n *node, change func(rec *record, n *node)) {
 	s.t.Helper()
-	value, rev, err := s.records().Get(s.t.Context(), key(n.identity, n.log))
-	s.must(err)
-	rec, err := parseRecord(value)
-	s.must(err)
-	change(rec, n)
-	place := rec.Place
-	rec.Learnt = &place
-	value, err = rec.bytes()
-	s.must(err)
-	done := make(chan error, 1)
-	s.records().Update(key(n.identity, n.log), value, rev, func(_ uint64, err error) { done <- err })
-	s.must(<-done)
+	for {
+		value, rev, err := s.records().Get(s.t.Context(), key(n.identity, n.log))
+		s.must(err)
+		rec, err := parseRecord(value)
+		s.must(err)
+		change(rec, n)
+		place := rec.Place
+		rec.Learnt = &place
+		value, err = rec.bytes()
+		s.must(err)
+		done := make(chan error, 1)
+		s.records().Update(key(n.identity, n.log), value, rev, func(_ uint64, err error) { done <- err })
+		if err := <-done; !errors.Is(err, broker.ErrWrongRevision) {
+			s.must(err)
+			return
+		}
+	}
 }
 
 // wantAside looks after what is set aside, and compares what is left.

@@ -118,9 +118,8 @@ func (s *site) setup(partitions int) {
 	s.t.Helper()
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	plan, err := broker.Plan(s.t.Context(), js, broker.Wanted{Partitions: partitions})
+	_, err = broker.Setup(s.t.Context(), js, broker.Wanted{Partitions: partitions})
 	s.must(err)
-	s.must(broker.Apply(s.t.Context(), js, plan))
 	s.partitions = partitions
 }
 

@@ -135,11 +135,8 @@ func (r *rig) administer(do func(ctx context.Context, nc *nats.Conn, js jetstrea
 func (r *rig) setup(w broker.Wanted) {
 	r.t.Helper()
 	r.administer(func(ctx context.Context, _ *nats.Conn, js jetstream.JetStream) error {
-		plan, err := broker.Plan(ctx, js, w)
-		if err != nil {
-			return err
-		}
-		return broker.Apply(ctx, js, plan)
+		_, err := broker.Setup(ctx, js, w)
+		return err
 	})
 }
 
