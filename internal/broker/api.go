@@ -21,19 +21,31 @@ func SubjectPending(ctx context.Context, js jetstream.JetStream, stream, subject
 	if strings.ContainsAny(subject, "*>") {
 		return 0, fmt.Errorf("count %s in stream %s: a subject without wildcards is needed", subject, stream)
 	}
+	subjects, err := SubjectsPending(ctx, js, stream, subject)
+	return subjects[subject], err
+}
+
+// SubjectsPending is how many messages the stream holds of each subject that fits the filter, which may have wildcards, by its leader's word, in one
+// answer. [ErrTooMany] says that these are more subjects than a server lists in one.
+func SubjectsPending(ctx context.Context, js jetstream.JetStream, stream, filter string) (map[string]uint64, error) {
 	var info struct {
+		Total int `json:"total"` // of subjects
 		State *struct {
 			Subjects map[string]uint64 `json:"subjects"`
 		} `json:"state"`
 	}
-	err := callAPI(ctx, js, "STREAM.INFO."+stream, map[string]string{"subjects_filter": subject}, &info)
-	if err == nil && info.State == nil {
+	err := callAPI(ctx, js, "STREAM.INFO."+stream, map[string]string{"subjects_filter": filter}, &info)
+	switch {
+	case err != nil:
+	case info.State == nil:
 		err = fmt.Errorf("%w: no state", errBadAnswer)
+	case info.Total > len(info.State.Subjects):
+		err = fmt.Errorf("%w: %d", ErrTooMany, info.Total)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("count %s in stream %s: %w", subject, stream, err)
+		return nil, fmt.Errorf("count %s in stream %s: %w", filter, stream, err)
 	}
-	return info.State.Subjects[subject], nil
+	return info.State.Subjects, nil
 }
 
 // readKey reads a key of a bucket from its stream's leader. With ErrNotFound the

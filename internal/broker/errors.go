@@ -32,6 +32,8 @@ var (
 	ErrDisconnected = errors.New("disconnected from the broker")
 	// ErrClosed says that the publisher was closed.
 	ErrClosed = errors.New("publisher closed")
+	// ErrTooMany says that a server lists no more subjects than it did (100,000 by nats-server's JSMaxSubjectDetails).
+	ErrTooMany = errors.New("too many subjects for one answer")
 	// ErrWrongRevision says that someone else wrote since the expected revision.
 	ErrWrongRevision = errors.New("wrong revision")
 	// ErrNotFound says that a key has no value.

@@ -59,6 +59,24 @@ func (r *Records) Get(ctx context.Context, key string) ([]byte, uint64, error) {
 	return readKey(ctx, r.js, r.bucket, key)
 }
 
+// Existing tells which keys below a first token have a value, or the mark of a deletion, by the stream's leader's word, in one answer; the errors are those
+// of [SubjectsPending].
+func (r *Records) Existing(ctx context.Context, token string) (map[string]bool, error) {
+	if err := checkKey(token); err != nil {
+		return nil, fmt.Errorf("list bucket %s: %w", r.bucket, err)
+	}
+	prefix := "$KV." + r.bucket + "."
+	subjects, err := SubjectsPending(ctx, r.js, "KV_"+r.bucket, prefix+token+".>")
+	if err != nil {
+		return nil, err
+	}
+	keys := make(map[string]bool, len(subjects))
+	for s := range subjects {
+		keys[strings.TrimPrefix(s, prefix)] = true
+	}
+	return keys, nil
+}
+
 // Update writes value if the key's revision is still the expected one (0: the
 // key doesn't exist), without waiting. Many may be under way at once, over
 // different keys. The rules for done are those of [Publisher.Publish].

@@ -126,6 +126,11 @@ func (s Subject) String() string {
 	return s.Prefix + "." + strconv.Itoa(s.Partition) + "." + Token(s.Identity) + "." + Token(s.Log)
 }
 
+// NodeSubjects are the subjects of all logs of a node in one partition.
+func NodeSubjects(prefix string, partition int, identity string) string {
+	return prefix + "." + strconv.Itoa(partition) + "." + Token(identity) + ".*"
+}
+
 // CheckPrefix allows one or more plain tokens. The prefix takes part in every subject, so a wildcard or a "$" would reach into
 // what isn't ours.
 func CheckPrefix(prefix string) error {

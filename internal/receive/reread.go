@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -75,6 +76,18 @@ func (p *partition) unknown(ctx context.Context, identity string, names []string
 	}
 	var mu sync.Mutex
 	missing := make(map[string]bool)
+	if len(names) > counts { // most are new to all, of a node that has just been installed: one answer tells of these
+		existing, err := records.Existing(ctx, chunk.Token(identity))
+		switch {
+		case err == nil:
+			names = slices.DeleteFunc(names, func(name string) bool {
+				missing[name] = !existing[key(identity, name)]
+				return missing[name]
+			})
+		case !errors.Is(err, broker.ErrTooMany):
+			return nil, err
+		}
+	}
 	var group errgroup.Group
 	group.SetLimit(counts)
 	for _, name := range names {

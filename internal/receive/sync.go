@@ -284,24 +284,40 @@ func (r *Receiver) place(ctx context.Context, p *partition, identity string, hel
 }
 
 // counts is how many logs are looked up at once: one after the other, those of a busy node would
-// take longer than it waits where the broker is far away.
+// take longer than it waits where the broker is far away. More than that are looked up in one list of all of the node's.
 const counts = 16
+
+// listings is how many streams of older layouts are listed for one hello at most: a node says itself where it has published.
+const listings = 4
 
 // count looks up how many messages the streams hold of the logs that are undecided. What can't be told in
 // time is left out.
 func (r *Receiver) count(ctx context.Context, p *partition, identity string, said map[string]chunk.HelloLog, logs map[string]chunk.AnswerLog) map[string]uint64 {
 	ctx, cancel := context.WithTimeout(ctx, syncTime/2)
 	defer cancel()
+	open := make(map[string]int) // by token: the partition to which it was published
+	for token, h := range said {
+		if undecided(&h, logs[token]) {
+			open[token] = h.Partition
+		}
+	}
+	if len(open) > counts {
+		pending, err := r.pendingOfAll(ctx, p.n, identity, open)
+		if err == nil {
+			return pending
+		}
+		if !errors.Is(err, broker.ErrTooMany) {
+			r.logger.Warn("can't tell what a stream holds", "identity", identity, "error", err)
+			return nil
+		}
+	}
 	var mu sync.Mutex
 	pending := make(map[string]uint64)
 	var group errgroup.Group
 	group.SetLimit(counts)
-	for token, h := range said {
-		if !undecided(&h, logs[token]) {
-			continue
-		}
+	for token, then := range open {
 		group.Go(func() error {
-			n, err := r.pendingOf(ctx, p.n, h.Partition, identity, token)
+			n, err := r.pendingOf(ctx, p.n, then, identity, token)
 			if err != nil {
 				return fmt.Errorf("log %s: %w", token, err)
 			}
@@ -349,6 +365,36 @@ func (r *Receiver) pendingOf(ctx context.Context, now, then int, identity, token
 		sum += count
 	}
 	return sum, nil
+}
+
+// pendingOfAll is pendingOf for many logs: one list of the identity's subjects from each stream. The error is [broker.ErrTooMany] where they have
+// to be asked for one by one.
+func (r *Receiver) pendingOfAll(ctx context.Context, now int, identity string, then map[string]int) (map[string]uint64, error) {
+	streams := slices.Compact(slices.Sorted(maps.Values(then)))
+	streams = slices.DeleteFunc(streams, func(n int) bool { return n == now })
+	if len(streams) > listings {
+		return nil, fmt.Errorf("%w: of %d streams", broker.ErrTooMany, len(streams))
+	}
+	pending := make(map[string]uint64, len(then))
+	for token := range then {
+		pending[token] = 0
+	}
+	for _, n := range append(streams, now) { // in this order, as pendingOf does
+		subjects, err := broker.SubjectsPending(ctx, r.js, streamName(n), chunk.NodeSubjects(r.config.Prefix, n, identity))
+		if n != now && errors.Is(err, broker.ErrNoStream) {
+			continue // gone with its layout
+		}
+		if err != nil {
+			return nil, err
+		}
+		for subject, count := range subjects {
+			token := subject[strings.LastIndexByte(subject, '.')+1:]
+			if at, asked := then[token]; asked && (n == now || n == at) {
+				pending[token] += count
+			}
+		}
+	}
+	return pending, nil
 }
 
 // ask puts a hello to the partition's loop.
