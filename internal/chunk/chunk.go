@@ -67,6 +67,7 @@ type Chunk struct {
 	File        string // generation's id
 	Offset      int64  // of the first byte in that generation
 	Gap         *Gap   // nil: the chunk carries bytes
+	Seal        *Seal  // nil: it carries none. It ends where the chunk does or, on a gap, where the gap begins
 	Data        []byte // uncompressed
 }
 
@@ -93,7 +94,7 @@ func (c *Chunk) DigestAfter() Digest {
 // Header writes the chunk's headers; encoding is that of the payload.
 func (c *Chunk) Header(encoding Encoding) map[string][]string {
 	// One backing array for all values: this runs once per message.
-	v := [10]string{
+	v := [11]string{
 		strconv.FormatUint(c.Epoch, 10) + " " + strconv.FormatUint(c.Predecessor, 10),
 		strconv.FormatUint(c.Position, 10),
 		strconv.FormatUint(c.Length, 10),
@@ -114,6 +115,10 @@ func (c *Chunk) Header(encoding Encoding) map[string][]string {
 	if c.Gap != nil {
 		v[9] = c.Gap.String()
 		h[HeaderGap] = v[9:10:10]
+	}
+	if c.Seal != nil {
+		v[10] = c.Seal.String()
+		h[HeaderSeal] = v[10:11:11]
 	}
 	return h
 }
@@ -157,6 +162,7 @@ func (d *Decompressor) Decode(header map[string][]string, payload []byte) (*Chun
 	offset := r.number(HeaderOffset)
 	c.File = r.file()
 	c.Gap = r.gap()
+	c.Seal = r.seal(c)
 	encoding, encoded := r.optional(HeaderEncoding)
 	if r.err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, r.err)
@@ -294,6 +300,26 @@ func (r *reader) gap() *Gap {
 	// What a node wrote goes into ledgers and onto terminals.
 	g.Cause, g.Path = clip(g.Cause, 120), clip(g.Path, 200)
 	return g
+}
+
+// seal is a chunk's seal. One that can't be right is left out, and no more: the bytes are what counts, and that they aren't sealed is seen.
+func (r *reader) seal(c *Chunk) *Seal {
+	v, ok := r.header[HeaderSeal]
+	if !ok || len(v) != 1 || r.err != nil {
+		return nil
+	}
+	s, err := ParseSeal(v[0])
+	if err != nil {
+		return nil
+	}
+	end := c.Position
+	if c.Gap == nil {
+		end += c.Length
+	}
+	if s.To != end {
+		return nil
+	}
+	return s
 }
 
 // Compressor makes payloads of one encoding. It may be used by several goroutines.

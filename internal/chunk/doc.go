@@ -34,6 +34,7 @@
 //	Lf-Offset    offset of the first byte in that generation
 //	Lf-Encoding  optional: "s2" (one block) or "zstd". Absent: the payload is plain
 //	Lf-Gap       optional: this range is lost; JSON of [Gap]. The payload is empty
+//	Lf-Seal      optional: the node's signature under the bytes up to here; see [Seal.String]
 //
 // Headers that this version doesn't know are ignored. The payload is the raw
 // bytes, compressed as Lf-Encoding says. A chunk carries at least one byte, a gap
