@@ -129,7 +129,7 @@ func (r *Receiver) committedRanges(lo *local) (own []span) {
 	if lo.LedgerFile == "" {
 		return own
 	}
-	entries, err := Ledger(filepath.Join(r.config.Output, lo.LedgerFile))
+	entries, err := unsealed(filepath.Join(r.config.Output, lo.LedgerFile))
 	if err != nil {
 		r.logger.Debug("what was set aside is kept", "error", err)
 		return own

@@ -242,6 +242,9 @@ func (p *partition) reopen(l *log, owner bool) error {
 			return err
 		}
 	}
+	if l.ledger == nil {
+		l.seal = l.seal.elsewhere()
+	}
 	lo.Prepared = nil
 	return p.flushNotes(l)
 }
@@ -305,6 +308,7 @@ func (p *partition) reopenLedger(l *log) error {
 	if !errors.Is(err, errDamagedFile) {
 		return err
 	}
+	l.seal = l.seal.elsewhere() // its line may be gone
 	size := m.Ledger
 	m.Ledger = 0
 	h, err2 := p.r.disk.open(filepath.Join(p.r.config.Output, f.name))
@@ -459,7 +463,7 @@ func (p *partition) adoptRecord(k string) error {
 	if err != nil {
 		return err
 	}
-	l.rec, l.cur = *rec, newCursor(rec.Place)
+	l.rec, l.cur, l.seal = *rec, newCursor(rec.Place), rec.Seal.elsewhere()
 	l.cur.forked = rec.Forked
 	// What its writer has learnt may be told at once; the rest when this receiver has
 	// written a record of its own on top, behind which the writer can't cut back.

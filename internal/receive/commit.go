@@ -90,6 +90,9 @@ func (p *partition) snapshot() (*batch, error) {
 			left = true
 			continue
 		}
+		if l.rotate && l.ledger != nil {
+			l.keepSeal(p.r.now()) // so that what is closed can be verified without a broker
+		}
 		if len(l.notes) > 0 {
 			// Its ledger had no room. A commit without the lines would lose them.
 			if err := p.flushNotes(l); err != nil {
@@ -127,7 +130,7 @@ func (p *partition) item(l *log) (*item, error) {
 	m := l.mark()
 	it := &item{log: l, key: l.key, identity: l.identity, name: l.name, local: l.local, rec: l.rec, rev: l.rev}
 	it.moved = m.File != l.local.Committed.File || m.Size != l.local.Committed.Size || m.Ledger != l.local.Committed.Ledger ||
-		m.Forked != l.local.Committed.Forked || !same(&m.Place, &l.local.Committed.Place)
+		m.Forked != l.local.Committed.Forked || m.Seal != l.local.Committed.Seal || !same(&m.Place, &l.local.Committed.Place)
 	if it.moved {
 		m.Revision = l.rev
 		m.Base = base{l.rec.Place.Epoch, l.rec.Place.Position, l.rec.Place.Digest}
@@ -149,7 +152,7 @@ func (p *partition) item(l *log) (*item, error) {
 			}
 		}
 	}
-	it.rec.Place, it.rec.Forked = m.Place, m.Forked
+	it.rec.Place, it.rec.Forked, it.rec.Seal = m.Place, m.Forked, m.Seal
 	if learnt := *l.learnt(); learnt.Epoch != 0 {
 		it.rec.Learnt = &learnt
 	}

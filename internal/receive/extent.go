@@ -90,7 +90,7 @@ func findLedgers(outputs []string, identity, log string) (all []ledger, err erro
 // extentsOf reads ledgers.
 func extentsOf(ledgers []ledger) (all []Extent, err error) {
 	for _, l := range ledgers {
-		entries, err := Ledger(filepath.Join(l.output, l.name))
+		entries, err := unsealed(filepath.Join(l.output, l.name))
 		if err != nil {
 			return nil, err
 		}

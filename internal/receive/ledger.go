@@ -20,6 +20,7 @@ const (
 	EventRepair = "repair" // the node knew more to be central than this receiver did
 	EventDamage = "damage" // a central file was found missing, or shorter than what was committed to it
 	EventExpire = "expire" // retention deleted a file
+	EventSeal   = "seal"   // the node signed for the bytes of a range; they may lie in several files, and in other receivers'
 	EventBack   = "back"   // a range that was set aside, and of which there was no other copy, is the whole of File
 )
 
@@ -47,6 +48,8 @@ type Entry struct {
 	Exact bool          `json:"exact,omitempty"` // gap: Bytes is no estimate
 	Found *time.Time    `json:"found,omitempty"` // gap: when the node found it
 	Path  string        `json:"path,omitempty"`  // gap: the node's file
+	// Seal is a seal's text ([chunk.Seal.String]), and the only word about it: From and To are there to be seen.
+	Seal string `json:"seal,omitempty"`
 }
 
 // line is the entry as it stands in the file.

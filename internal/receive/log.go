@@ -22,6 +22,7 @@ type log struct {
 
 	local local       // as it is in the state
 	heard chunk.Place // what another receiver learnt, where that is further
+	seal  *sealed     // the last one; nil: the log has none
 	rec   record
 	rev   uint64
 
@@ -72,7 +73,7 @@ func (l *log) learnt() *chunk.Place {
 
 // mark is where the log stands now, on disk after the next sync.
 func (l *log) mark() mark {
-	m := mark{Place: l.cur.Place, Forked: l.cur.forked}
+	m := mark{Place: l.cur.Place, Forked: l.cur.forked, Seal: l.seal}
 	if l.file != nil {
 		m.File, m.Size, m.From, m.Offset, m.Behind, m.Before, m.Opened = l.file.name, l.file.size, l.from, l.offset, l.behind, l.before, l.file.opened
 		if l.from == unplaced {
@@ -114,8 +115,12 @@ func (p *partition) accept(l *log, d *delivery) error {
 		if err := p.take(l, ch, skip); err != nil {
 			return err
 		}
-	} else {
-		p.refuse(l, ch, v)
+		return nil
+	}
+	p.refuse(l, ch, v)
+	if v == duplicate && ch.Seal != nil && ch.Gap == nil && ch.End() == l.cur.Position && l.takeSeal(ch, p.r.now()) {
+		p.touch(l) // its bytes have stood here all the time
+		return p.flushNotes(l)
 	}
 	return nil
 }
@@ -176,6 +181,9 @@ func (p *partition) take(l *log, ch *chunk.Chunk, skip uint64) error {
 		p.r.logger.Warn("bytes are lost", "identity", l.identity, "log", l.name, "from", from, "to", ch.End(), "cause", g.Cause, "bytes", lost)
 	}
 	l.cur.advance(ch, skip)
+	if ch.Seal != nil {
+		l.takeSeal(ch, now)
+	}
 	l.bytes += uint64(len(data))
 	p.r.metrics.bytes.Add(float64(len(data)))
 	p.touch(l)

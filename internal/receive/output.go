@@ -88,6 +88,6 @@ func (p *partition) displaced(l *log, output string, done map[string]*closed) {
 		l.note(e)
 	}
 	lo.closed(l.key, done)
-	*m = mark{Place: m.Place, Forked: m.Forked, Revision: m.Revision, Base: m.Base}
+	*m = mark{Place: m.Place, Forked: m.Forked, Seal: m.Seal.elsewhere(), Revision: m.Revision, Base: m.Base}
 	lo.Prepared, lo.Opening, lo.LedgerFile, lo.Output = nil, "", "", output
 }

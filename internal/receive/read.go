@@ -2,6 +2,7 @@ package receive
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -65,7 +66,33 @@ func ledgersIn(d *os.File, log string) (names []string, err error) {
 
 // Ledger reads one ledger. A half-written last line, as a running receiver may leave it for a
 // moment, is left out; any other line that can't be read is an error.
-func Ledger(path string) ([]Entry, error) {
+func Ledger(path string) (entries []Entry, err error) {
+	err = ReadLedger(path, func(e *Entry) { entries = append(entries, *e) })
+	return entries, err
+}
+
+// ReadLedger is [Ledger] for one that may be too long to be kept: each is called for every entry, in order. The entry is the caller's.
+func ReadLedger(path string, each func(*Entry)) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return eachLine(f, path, func(n int, line []byte) error {
+		e := new(Entry)
+		if err := json.Unmarshal(line, e); err != nil {
+			return fmt.Errorf("ledger %s line %d: %w", path, n, err)
+		}
+		each(e)
+		return nil
+	})
+}
+
+// seals are in most of the lines of a ledger whose node seals, and say nothing of where bytes are. So what looks for that passes them by.
+var sealLine = []byte(`"event":"` + EventSeal + `"`)
+
+// unsealed reads a ledger's entries but for the seals.
+func unsealed(path string) (entries []Entry, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -74,21 +101,51 @@ func Ledger(path string) ([]Entry, error) {
 	return readLedger(f, path)
 }
 
+// readLedger reads entries but for the seals.
 func readLedger(from io.Reader, path string) (entries []Entry, err error) {
-	r := bufio.NewReader(from)
-	for n := 1; ; n++ {
-		b, err := r.ReadBytes('\n')
-		if err == io.EOF {
-			return entries, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("ledger %s: %w", path, err)
+	err = eachLine(from, path, func(n int, line []byte) error {
+		if bytes.Contains(line, sealLine) { // no text can hold it: there the quotes are escaped
+			return nil
 		}
 		var e Entry
-		if err := json.Unmarshal(b, &e); err != nil {
-			return nil, fmt.Errorf("ledger %s line %d: %w", path, n, err)
+		if err := json.Unmarshal(line, &e); err != nil {
+			return fmt.Errorf("ledger %s line %d: %w", path, n, err)
 		}
-		entries = append(entries, e)
+		if e.Event != EventSeal {
+			entries = append(entries, e)
+		}
+		return nil
+	})
+	return entries, err
+}
+
+// maxLine is more than any line of a ledger has bytes.
+const maxLine = 1 << 20
+
+// eachLine calls each for every line of a ledger that has an end, with its number. The line is good until each returns.
+func eachLine(from io.Reader, path string, each func(n int, line []byte) error) error {
+	r := bufio.NewReaderSize(from, 64<<10)
+	var long []byte
+	for n := 1; ; n++ {
+		line, err := r.ReadSlice('\n')
+		for long = long[:0]; errors.Is(err, bufio.ErrBufferFull); line, err = r.ReadSlice('\n') {
+			if long = append(long, line...); len(long) > maxLine {
+				return fmt.Errorf("ledger %s line %d is longer than %d bytes", path, n, maxLine)
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("ledger %s: %w", path, err)
+		}
+		if len(long) > 0 {
+			long = append(long, line...)
+			line = long
+		}
+		if err := each(n, line); err != nil {
+			return err
+		}
 	}
 }
 

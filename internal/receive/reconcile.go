@@ -64,6 +64,7 @@ func (p *partition) reconcile(term context.Context, bucket positions, l *log, wh
 		}
 		// Otherwise Prepared stays until reopen has set its bytes aside.
 	}
+	l.seal = laterSeal(lo.Committed.Seal, l.rec.Seal.elsewhere())
 	l.cur = newCursor(lo.Committed.Place)
 	l.cur.forked = lo.Committed.Forked || l.rec.Forked && same(&l.rec.Place, &lo.Committed.Place)
 	if further(&l.rec.Place, &lo.Committed.Place) {
@@ -89,7 +90,7 @@ func (rec *record) bringForward(name string, lo *local, whole bool, now time.Tim
 		// The range is on disk, and what the record says is what it continues, or less. So the commit is
 		// carried through: to cut it back would lose it if the record had it, and was lost.
 		rec.merge(lo.Ranges)
-		rec.Place, rec.Forked = m.Place, m.Forked
+		rec.Place, rec.Forked, rec.Seal = m.Place, m.Forked, laterSeal(rec.Seal, m.Seal)
 		if further(&lo.Committed.Place, firstPlace(rec.Learnt)) {
 			place := lo.Committed.Place
 			rec.Learnt = &place
@@ -99,7 +100,7 @@ func (rec *record) bringForward(name string, lo *local, whole bool, now time.Tim
 	case further(&lo.Committed.Place, &rec.Place):
 		place := lo.Committed.Place // what is committed here wins
 		rec.merge(lo.Ranges)
-		rec.Place, rec.Learnt, rec.Forked = place, &place, lo.Committed.Forked
+		rec.Place, rec.Learnt, rec.Forked, rec.Seal = place, &place, lo.Committed.Forked, laterSeal(rec.Seal, lo.Committed.Seal)
 		rec.extend(name, &lo.Committed, now)
 		return true
 	}

@@ -21,6 +21,7 @@ type record struct {
 	Learnt *chunk.Place `json:"learnt,omitempty"`
 	Ranges []span       `json:"ranges,omitempty"` // oldest first
 	Forked bool         `json:"forked,omitempty"` // nothing more is taken in Place's epoch
+	Seal   *sealed      `json:"seal,omitempty"`   // the last one; older versions drop it, and the bytes of the block stay unsealed
 	Writer string       `json:"writer"`           // receiver and term
 	Commit uint64       `json:"commit"`           // unique within the writer's term
 }
@@ -155,6 +156,7 @@ func parseRecord(b []byte) (*record, error) {
 	if err := json.Unmarshal(b, r); err != nil {
 		return nil, fmt.Errorf("record: %w", err)
 	}
+	r.Seal = r.Seal.usable()
 	places := []*chunk.Place{&r.Place}
 	if r.Learnt != nil {
 		places = append(places, r.Learnt)

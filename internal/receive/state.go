@@ -33,6 +33,8 @@ type mark struct {
 	Opened time.Time     `json:"opened,omitzero"`  // when File was begun
 	Ledger int64         `json:"ledger,omitempty"` // size of the ledger
 	Forked bool          `json:"forked,omitempty"` // nothing more is taken in this epoch
+	// Seal is the last one that came up to Place.
+	Seal *sealed `json:"seal,omitempty"`
 	// Revision is what the record's update expected: a record beyond it that doesn't cover the mark never will.
 	Revision uint64 `json:"revision,omitempty"`
 	// Base is the record's place that the update was to replace: everything before it was committed.

@@ -250,7 +250,7 @@ func (v *verifier) readGaps(outputs []string) error {
 			return err
 		}
 		for _, name := range names {
-			entries, err := Ledger(filepath.Join(output, name))
+			entries, err := unsealed(filepath.Join(output, name))
 			if err != nil {
 				return err
 			}
