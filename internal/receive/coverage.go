@@ -34,13 +34,7 @@ func newCoverage(ranges []covered) coverage {
 
 // without are the parts of a range that aren't in the set, in order.
 func (c coverage) without(epoch, from, to uint64) (left []covered) {
-	i, _ := slices.BinarySearchFunc(c, covered{epoch, from, 0}, func(a, b covered) int { // the first that ends behind from
-		if a.epoch == b.epoch && a.to <= b.from {
-			return -1
-		}
-		return cmp.Or(cmp.Compare(a.epoch, b.epoch), 1)
-	})
-	for ; i < len(c) && c[i].epoch == epoch && c[i].from < to; i++ {
+	for i := c.behind(epoch, from); i < len(c) && c[i].epoch == epoch && c[i].from < to; i++ {
 		if from < c[i].from {
 			left = append(left, covered{epoch, from, c[i].from})
 		}
@@ -50,6 +44,23 @@ func (c coverage) without(epoch, from, to uint64) (left []covered) {
 		left = append(left, covered{epoch, from, to})
 	}
 	return left
+}
+
+// behind is the first of its ranges that ends behind a position.
+func (c coverage) behind(epoch, position uint64) int {
+	i, _ := slices.BinarySearchFunc(c, covered{epoch, position, 0}, func(a, b covered) int {
+		if a.epoch == b.epoch && a.to <= b.from {
+			return -1
+		}
+		return cmp.Or(cmp.Compare(a.epoch, b.epoch), 1)
+	})
+	return i
+}
+
+// meets tells whether any of a range is in the set.
+func (c coverage) meets(epoch, from, to uint64) bool {
+	i := c.behind(epoch, from)
+	return i < len(c) && c[i].epoch == epoch && c[i].from < to
 }
 
 // end is where the range ends that a position lies in; 0: it is in none.
@@ -65,6 +76,12 @@ func (c coverage) end(epoch, position uint64) uint64 {
 		i--
 	}
 	return c[i].to
+}
+
+// hole is the first position of a range that isn't in the set; false: all of it is.
+func (c coverage) hole(epoch, from, to uint64) (at uint64, is bool) {
+	at = max(from, c.end(epoch, from)) // the next range doesn't touch it
+	return at, at < to
 }
 
 // has tells whether all of a range is in the set.

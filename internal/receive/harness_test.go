@@ -358,7 +358,7 @@ func (n *node) proofs() []Proof {
 	if err != nil {
 		return nil
 	}
-	all, err := Proofs(n.s.t.Context(), positions, n.identity, n.log)
+	all, _, err := Proofs(n.s.t.Context(), positions, n.identity, n.log)
 	n.s.must(err)
 	return all
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,9 @@ import (
 const (
 	Intact   = "intact"   // the bytes are those that the node read, by its own digest
 	Unproved = "unproved" // nothing says that they aren't, and no digest that they are
+	Unsealed = "unsealed" // a seal over each byte was asked for ([SealOptions.All]), and there is none over these
 	Damaged  = "damaged"  // they are others, or fewer, or not there
+	Forged   = "forged"   // they fit the digests, and not the node's seal; or a seal isn't the node's
 	Unread   = "unread"   // a ledger or a directory couldn't be read, so that nothing is known
 )
 
@@ -35,7 +38,12 @@ type Verification struct {
 	Lost     int64  `json:"lost"`     // bytes in them, as far as known
 	// Parts are what isn't intact, in the order of positions.
 	Parts []Part `json:"parts,omitempty"`
+	// Seals say what the node's signatures prove; nil: the log has none, and none was asked for.
+	Seals *Seals `json:"seals,omitempty"`
 }
+
+// verdicts are in order.
+var verdicts = []string{Intact, Unproved, Unsealed, Damaged, Forged, Unread}
 
 // Part is a range of positions with one verdict.
 type Part struct {
@@ -58,25 +66,28 @@ type Proof struct {
 var ErrRecord = errors.New("broken record")
 
 // Proofs are what the broker's record of a log proves: it knows the digest of what lies in files that are still written to. None where there is no record.
-func Proofs(ctx context.Context, positions *broker.Records, identity, log string) ([]Proof, error) {
+// The log's last seal may be there alone, too.
+func Proofs(ctx context.Context, positions *broker.Records, identity, log string) (all []Proof, seal *RecordedSeal, err error) {
 	value, _, err := positions.Get(ctx, key(identity, log))
 	if errors.Is(err, broker.ErrNotFound) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	rec, err := parseRecord(value)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrRecord, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrRecord, err)
 	}
-	var all []Proof
 	for _, p := range []*chunk.Place{&rec.Place, rec.Learnt} {
 		if p != nil {
 			all = append(all, Proof{p.Epoch, p.Position, p.Digest}, Proof{p.Epoch, p.Tail.From, p.Tail.Digest})
 		}
 	}
-	return all, nil
+	if s := rec.Seal; s != nil {
+		seal = &RecordedSeal{s.Epoch, s.Seal}
+	}
+	return all, seal, nil
 }
 
 // Recorded lists the logs that the broker's records know to have bytes, in order: those whose key is wanted, nil: all.
@@ -117,9 +128,35 @@ func NotHere(identity, log string, proofs []Proof) *Verification {
 
 // Verify reads all central bytes of a log below the outputs, computes the running digest once more, and compares it with what the node said it
 // is wherever a ledger or one of the proofs has it. It finds what bad disks, truncation and editors did to central files, and files that are missing; not
-// a forger, who could write another digest into the ledger. It may run while receivers write, and then should have been given proofs that were read before.
+// a forger, who could write another digest into the ledger. Where the node seals its log, its seals are looked at, too, as [VerifySealed] does.
+// It may run while receivers write, and then should have been given proofs that were read before.
 func Verify(ctx context.Context, outputs []string, identity, log string, proofs []Proof) (*Verification, error) {
+	return VerifySealed(ctx, outputs, identity, log, proofs, SealOptions{})
+}
+
+// VerifySealed is [Verify], and asks of the node's seals what o says. What they prove a forger can't change, who hasn't the node's key: that the bytes of a range
+// are the node's, and that no range is missing between two of which the later one names the former. Where retention has deleted a part of a sealed range
+// nothing is said of the rest.
+func VerifySealed(ctx context.Context, outputs []string, identity, log string, proofs []Proof, o SealOptions) (*Verification, error) {
 	v := newVerifier(identity, log)
+	ledgers, err := findLedgers(outputs, identity, log)
+	if err != nil {
+		return nil, err
+	}
+	seals := newSealer(identity, log, o)
+	if err := seals.read(ledgers); err != nil { // before the extents: their bytes were there before they were
+		return nil, err
+	}
+	if o.Recorded != nil {
+		seals.add(o.Recorded.Epoch, o.Recorded.Seal, true)
+	}
+	var committed *Proof
+	for i := range proofs {
+		p := &proofs[i]
+		if committed == nil || p.Epoch > committed.Epoch || p.Epoch == committed.Epoch && p.Position > committed.Position {
+			committed = p
+		}
+	}
 	extents, files, err := lookAt(outputs, identity, log)
 	if err != nil {
 		return nil, err
@@ -150,8 +187,25 @@ func Verify(ctx context.Context, outputs []string, identity, log string, proofs 
 			return nil, fmt.Errorf("%s/%s: %w", identity, log, err)
 		}
 	}
+	var unread []covered
+	if seals.wanted() {
+		if unread, err = seals.walk(ctx, v, pieces); err != nil {
+			return nil, fmt.Errorf("%s/%s: %w", identity, log, err)
+		}
+		if err := seals.reconsider(outputs); err != nil {
+			return nil, err
+		}
+	}
+	if len(seals.vouched) > 0 {
+		for _, r := range seals.rows {
+			v.cover(r.epoch, r.to, r.to) // so many bytes there were, by the node's own word
+		}
+	}
 	v.absent(absent)
 	v.holes()
+	if seals.wanted() {
+		v.Seals = seals.judge(v, pieces, unread, committed)
+	}
 	return v.verdict(), nil
 }
 
@@ -174,6 +228,7 @@ func (v *verifier) readExtents(extents []Extent) {
 		gone[x.Output+"/"+x.File] = true
 		if length := x.End - x.Offset; length > 0 {
 			v.Expired += length
+			v.deleted = append(v.deleted, covered{x.Epoch, x.From, x.From + uint64(length)})
 			v.cover(x.Epoch, x.From, x.From+uint64(length))
 		}
 	}
@@ -205,6 +260,8 @@ type verifier struct {
 	known     map[place][]chunk.Digest
 	positions map[uint64][]uint64 // of known, by epoch, in order
 	covered   []covered
+	deleted   []covered         // by retention
+	lost      []covered         // by the ledgers' gaps
 	repairs   []covered         // positions that are somewhere, by a node's word
 	ends      map[string]uint64 // greatest offset of a file, by its path
 	files     int               // that retention has deleted
@@ -228,12 +285,12 @@ func (v *verifier) cover(epoch, from, to uint64) {
 }
 
 func (v *verifier) part(verdict string, x *Extent, from, to uint64, why string) {
-	bytes := int64(to - from)
+	bytes := int64(min(to-from, math.MaxInt64))
 	switch verdict {
-	case Damaged:
-		v.Verification.Damaged += bytes
+	case Damaged: // what a ledger says of positions anybody may have written
+		v.Verification.Damaged += min(bytes, math.MaxInt64-v.Verification.Damaged)
 	case Unproved:
-		v.Verification.Unproved += bytes
+		v.Verification.Unproved += min(bytes, math.MaxInt64-v.Verification.Unproved)
 	}
 	v.Parts = append(v.Parts, Part{Verdict: verdict, Epoch: x.Epoch, From: from, To: to, Output: x.Output, File: x.File, Why: why})
 }
@@ -274,6 +331,7 @@ func (v *verifier) readGaps(outputs []string) error {
 					continue
 				}
 				v.cover(e.Epoch, e.From, e.To)
+				v.lost = append(v.lost, c)
 				if v.Gaps++; e.Bytes != nil && *e.Bytes > 0 {
 					v.Lost += *e.Bytes
 				}
@@ -316,7 +374,7 @@ func (v *verifier) verdict() *Verification {
 	})
 	v.Verdict = Intact
 	for _, p := range v.Parts {
-		if p.Verdict == Damaged || v.Verdict == Intact {
+		if slices.Index(verdicts, p.Verdict) > slices.Index(verdicts, v.Verdict) {
 			v.Verdict = p.Verdict
 		}
 	}

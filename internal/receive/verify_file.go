@@ -81,21 +81,26 @@ func (v *verifier) file(ctx context.Context, pieces []piece) error {
 
 // expired tells whether retention has deleted a file since the ledgers were read.
 func (v *verifier) expired(pieces []piece) (bool, error) {
-	p := &pieces[0]
-	extents, err := Extents([]string{p.Output}, v.Identity, v.Log)
-	if err != nil {
+	if gone, err := v.expiredNow(&pieces[0]); !gone || err != nil {
 		return false, err
-	}
-	if !slices.ContainsFunc(extents, func(x Extent) bool { return x.expired && x.File == p.File && x.Epoch == p.Epoch && x.From == p.From }) {
-		return false, nil
 	}
 	for i := range pieces {
 		p := &pieces[i]
 		v.Expired += int64(p.to - p.from)
+		v.deleted = append(v.deleted, covered{p.Epoch, p.from, p.to})
 		v.cover(p.Epoch, p.from, p.to)
 	}
 	v.files++
 	return true, nil
+}
+
+// expiredNow reads the ledgers for it.
+func (v *verifier) expiredNow(p *piece) (bool, error) {
+	extents, err := Extents([]string{p.Output}, v.Identity, v.Log)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(extents, func(x Extent) bool { return x.expired && x.File == p.File && x.Epoch == p.Epoch && x.From == p.From }), nil
 }
 
 // unread says that what can't be read is damaged: a short file, a bad sector, a broken compression. An interruption stays one.

@@ -87,7 +87,7 @@ func TestProofsOfABrokenRecord(t *testing.T) {
 	s.must(err)
 	_, err = update(t.Context(), records, key("web1", "syslog"), []byte("{"), revision)
 	s.must(err)
-	if _, err := Proofs(t.Context(), records, "web1", "syslog"); !errors.Is(err, ErrRecord) {
+	if _, _, err := Proofs(t.Context(), records, "web1", "syslog"); !errors.Is(err, ErrRecord) {
 		t.Error(err)
 	}
 }
