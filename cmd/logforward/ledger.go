@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/choria-io/fisk"
 
+	"logforward/internal/chunk"
 	"logforward/internal/receive"
 	"logforward/internal/settings"
 )
@@ -21,7 +23,8 @@ func (p *program) ledgerCommand(app *fisk.Application) {
 	var what string
 	var set *given
 	c := p.command(app, "ledger", "Show a log's ledger: what is committed where, and what is lost", `
-PATH is a ledger file; IDENTITY/LOG finds all of that log's below the output directory.
+PATH is a ledger file; IDENTITY/LOG finds all of that log's below the output directory. Seals that follow each other are one
+line, of the time of the last; --json has each. What they are worth logforward verify says.
 
     logforward ledger web1.example.net/nginx-access --output /srv/logs
     logforward ledger /srv/logs/web1.example.net/nginx-access@ledger.jsonl
@@ -33,17 +36,28 @@ PATH is a ledger file; IDENTITY/LOG finds all of that log's below the output dir
 		rows := [][]string{{"TIME", "EVENT", "EPOCH", "FROM", "TO", "FILE", "CAUSE"}}
 		all := []receive.Entry{}
 		for _, path := range paths {
-			entries, err := receive.Ledger(path)
+			var seals sealRun
+			err := receive.ReadLedger(path, func(e *receive.Entry) {
+				switch {
+				case p.json:
+					all = append(all, *e)
+				case e.Event == receive.EventSeal && seals.add(e):
+				default:
+					rows = append(rows, seals.row()...)
+					if e.Event == receive.EventSeal {
+						seals.add(e)
+						return
+					}
+					rows = append(rows, ledgerRow(e))
+				}
+			})
 			if err != nil {
 				return fmt.Errorf("ledger: %w", err)
 			}
-			all = append(all, entries...)
+			rows = append(rows, seals.row()...)
 		}
 		if p.json {
 			return p.print(all)
-		}
-		for _, e := range all {
-			rows = append(rows, ledgerRow(e))
 		}
 		return table(p.out, rows...)
 	})
@@ -103,7 +117,48 @@ func splitLog(s string) (identity, log string, err error) {
 	return identity, log, nil
 }
 
-func ledgerRow(e receive.Entry) []string {
+// sealRun is a run of seals, each of which begins where the one before it ends or began.
+type sealRun struct {
+	count       int
+	first, last receive.Entry
+	key         string // the first digits; empty: they can't be read
+}
+
+// add tells whether an entry goes on with the run; one that is empty any seal begins.
+func (r *sealRun) add(e *receive.Entry) bool {
+	key := ""
+	if s, err := chunk.ParseSeal(e.Seal); err == nil {
+		key = hex.EncodeToString(s.Key[:4])
+	}
+	if r.count > 0 && (e.Epoch != r.last.Epoch || e.From != r.last.To && e.From != r.last.From || key != r.key) {
+		return false
+	}
+	if r.count == 0 {
+		r.first, r.key = *e, key
+	}
+	r.count++
+	r.last = *e
+	return true
+}
+
+// row is the run's line, if there is any, and ends it.
+func (r *sealRun) row() [][]string {
+	if r.count == 0 {
+		return nil
+	}
+	e := r.last
+	e.From, e.Cause = r.first.From, fmt.Sprintf("%d seals by key %s", r.count, r.key)
+	if r.count == 1 {
+		e.Cause = "a seal by key " + r.key
+	}
+	if r.key == "" {
+		e.Cause = fmt.Sprintf("%d seals that can't be read", r.count)
+	}
+	*r = sealRun{}
+	return [][]string{ledgerRow(&e)}
+}
+
+func ledgerRow(e *receive.Entry) []string {
 	file := e.File
 	if e.Name != "" && e.Name != e.File {
 		file += " -> " + e.Name
