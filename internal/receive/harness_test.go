@@ -3,9 +3,12 @@ package receive
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -36,6 +39,7 @@ type site struct {
 	others  []*site // further receivers, made by beside
 
 	partitions int
+	sealing    int // nodes seal, in blocks of so many positions; 0: they don't
 }
 
 // beside is a further receiver of the site, on a disk of its own or in the same directory. It isn't started.
@@ -182,6 +186,7 @@ type node struct {
 	file     string
 	offset   int64
 	written  []byte // of all epochs
+	sealer   *nodeSeals
 
 	mu        sync.Mutex
 	confirmed chunk.Confirm
@@ -193,6 +198,9 @@ type node struct {
 func (s *site) node(identity, log string) *node {
 	s.t.Helper()
 	n := &node{s: s, identity: identity, log: log, epoch: 1, file: "1:2:3:4"}
+	if s.sealing > 0 {
+		n.sealer = newNodeSeals(identity, log, uint64(s.sealing))
+	}
 	n.listen()
 	return n
 }
@@ -226,6 +234,7 @@ func (n *node) make(data string) *chunk.Chunk {
 		Digest: n.digest, Round: n.round, File: n.file, Offset: n.offset, Data: []byte(data)}
 	n.position, n.digest, n.offset = c.End(), c.DigestAfter(), n.offset+int64(len(data))
 	n.written = append(n.written, data...)
+	n.sealer.sign(c)
 	return c
 }
 
@@ -233,6 +242,7 @@ func (n *node) gap(length uint64) *chunk.Chunk {
 	c := &chunk.Chunk{Epoch: n.epoch, Predecessor: n.prev, Position: n.position, Length: length, Digest: n.digest, Round: n.round, File: n.file, Offset: n.offset,
 		Gap: &chunk.Gap{Cause: "truncated", Bytes: -1, Time: time.Now()}}
 	n.position, n.digest = c.End(), c.DigestAfter()
+	n.sealer.sign(c)
 	return c
 }
 
@@ -334,6 +344,9 @@ func (n *node) same() {
 		n.s.t.Fatalf("central files of %s/%s: %d bytes, want %d; first difference at %d\n%s", n.identity, n.log, len(got), len(n.written), differ(got, n.written), tree(n.s.dir))
 	}
 	n.verify(Intact, Unproved)
+	if n.sealer != nil && n.s.server != nil {
+		n.sealed()
+	}
 }
 
 // verify computes the digests of the central files once more.
@@ -361,6 +374,89 @@ func (n *node) proofs() []Proof {
 	all, _, err := Proofs(n.s.t.Context(), positions, n.identity, n.log)
 	n.s.must(err)
 	return all
+}
+
+// nodeSeals is how a node seals a log: each chunk has a seal up to its end. A nil one doesn't.
+type nodeSeals struct {
+	of    chunk.SealOf
+	key   ed25519.PrivateKey
+	block uint64 // positions behind which one ends
+	from  uint64
+	sum   hash.Hash
+	prev  chunk.Hash // of the block before
+	last  *chunk.Seal
+	made  int // blocks that are complete
+}
+
+func newNodeSeals(identity, log string, block uint64) *nodeSeals {
+	seed := sha256.Sum256([]byte(identity))
+	return &nodeSeals{of: chunk.SealOf{Identity: identity, Log: log}, key: ed25519.NewKeyFromSeed(seed[:]), block: block, sum: sha256.New()}
+}
+
+// keys vouch for the node's key.
+func (x *nodeSeals) keys() SealKeys {
+	return SealKeys{x.of.Identity: {x.key.Public().(ed25519.PublicKey)}}
+}
+
+func (x *nodeSeals) sign(c *chunk.Chunk) {
+	if x == nil {
+		return
+	}
+	if c.Epoch != x.of.Epoch {
+		x.end(0)
+		x.of.Epoch = c.Epoch
+	}
+	if c.Gap != nil {
+		if x.from < c.Position {
+			c.Seal = x.last
+		}
+		x.end(c.End())
+		return
+	}
+	x.sum.Write(c.Data)
+	s := &chunk.Seal{From: x.from, To: c.End(), Prev: x.prev}
+	x.sum.Sum(s.Sum[:0])
+	s.Sign(x.of, x.key, time.Unix(1e9, 0))
+	c.Seal, x.last = s, s
+	if s.To-s.From >= x.block {
+		x.end(s.To)
+	}
+}
+
+// end has the next block begin at a position.
+func (x *nodeSeals) end(at uint64) {
+	if x.last != nil {
+		x.prev, x.last = x.last.ID(x.of), nil
+		x.made++
+	}
+	x.from = at
+	x.sum.Reset()
+}
+
+// sealed looks at the seals: all that was confirmed must be under them, and their chain be whole.
+func (n *node) sealed() *Verification {
+	n.s.t.Helper()
+	v := n.askSeals(n.recorded(SealOptions{Keys: n.sealer.keys(), All: true}))
+	if v.Verdict != Intact && v.Verdict != Unproved || !v.Seals.Unbroken || v.Seals.Broken != 0 || v.Seals.Unsealed != 0 {
+		n.s.t.Fatalf("%s/%s is %s: %+v, %+v\n%s", n.identity, n.log, v.Verdict, v, v.Seals, tree(n.s.dir))
+	}
+	return v
+}
+
+// recorded adds the record's seal to what is asked.
+func (n *node) recorded(o SealOptions) SealOptions {
+	n.s.t.Helper()
+	_, seal, err := Proofs(n.s.t.Context(), n.s.records(), n.identity, n.log)
+	n.s.must(err)
+	o.Recorded = seal
+	return o
+}
+
+func (n *node) askSeals(o SealOptions) *Verification {
+	n.s.t.Helper()
+	v, err := VerifySealed(n.s.t.Context(), n.s.outputs(), n.identity, n.log, n.proofs(), o)
+	n.s.must(err)
+	return v
 }
 
 func differ(a, b []byte) int {

@@ -32,6 +32,7 @@ type sender struct {
 	stored    uint64
 	digests   map[uint64]chunk.Digest
 	central   []byte // bytes of earlier epochs, as far as they were confirmed
+	sealer    *nodeSeals
 	wrong     error
 }
 
@@ -54,6 +55,7 @@ func (x *sender) grow(rng *rand.Rand) {
 		}
 		c.Length, c.Checksum, c.Offset = uint64(len(c.Data)), chunk.Sum(c.Data), int64(c.Position)
 	}
+	x.sealer.sign(c)
 	x.chunks = append(x.chunks, c)
 	x.digests[c.End()] = c.DigestAfter()
 }
@@ -126,6 +128,9 @@ func TestRandomFaultsLoseNothing(t *testing.T) {
 	var logs []*sender
 	for i := range 10 {
 		x := &sender{identity: "web1", log: fmt.Sprintf("log.%d", i), epoch: 1, digests: map[uint64]chunk.Digest{0: 0}}
+		if i%2 == 0 {
+			x.sealer = newNodeSeals(x.identity, x.log, 1000)
+		}
 		logs = append(logs, x)
 	}
 	s.listenFor("web1", logs)
@@ -175,8 +180,13 @@ func TestRandomFaultsLoseNothing(t *testing.T) {
 		if !bytes.Equal(got.Bytes(), want) {
 			t.Errorf("%s: %d bytes, want %d, differ at %d", x.log, got.Len(), len(want), differ(got.Bytes(), want))
 		}
-		n := &node{s: s, identity: "web1", log: x.log}
+		n := &node{s: s, identity: "web1", log: x.log, sealer: x.sealer}
 		n.verify(Intact)
+		if x.sealer != nil {
+			if v := n.sealed(); v.Seals.Sealed != int64(len(want)) {
+				t.Errorf("%s: %+v", x.log, v.Seals)
+			}
+		}
 		checkLedger(t, x, n.ledger())
 	}
 }

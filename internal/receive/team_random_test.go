@@ -113,7 +113,11 @@ func randomTeam(t *testing.T, seed uint64, shared bool) {
 		identity := fmt.Sprintf("web%d", i)
 		var own []*sender
 		for j := range 2 {
-			own = append(own, &sender{identity: identity, log: fmt.Sprintf("log%d", j), epoch: 1, digests: map[uint64]chunk.Digest{0: 0}})
+			x := &sender{identity: identity, log: fmt.Sprintf("log%d", j), epoch: 1, digests: map[uint64]chunk.Digest{0: 0}}
+			if j == 0 {
+				x.sealer = newNodeSeals(identity, x.log, 1500)
+			}
+			own = append(own, x)
 		}
 		s.listenFor(identity, own)
 		logs = append(logs, own...)
@@ -196,7 +200,13 @@ func randomTeam(t *testing.T, seed uint64, shared bool) {
 				t.Logf("%s", tree(filepath.Join(out, x.identity)))
 			}
 		}
-		(&node{s: s, identity: x.identity, log: x.log}).verify(Intact)
+		n := &node{s: s, identity: x.identity, log: x.log, sealer: x.sealer}
+		n.verify(Intact)
+		if x.sealer != nil {
+			if v := n.sealed(); v.Seals.Sealed != int64(len(want)) {
+				t.Errorf("%s/%s: %+v", x.identity, x.log, v.Seals)
+			}
+		}
 		if value, _, err := s.records().Get(t.Context(), key(x.identity, x.log)); err != nil {
 			t.Error(err)
 		} else if rec, err := parseRecord(value); err != nil {
