@@ -243,7 +243,7 @@ func (p *partition) reopen(l *log, owner bool) error {
 		}
 	}
 	if l.ledger == nil {
-		l.seal = l.seal.elsewhere()
+		l.unkeepSeal()
 	}
 	lo.Prepared = nil
 	return p.flushNotes(l)
@@ -308,7 +308,7 @@ func (p *partition) reopenLedger(l *log) error {
 	if !errors.Is(err, errDamagedFile) {
 		return err
 	}
-	l.seal = l.seal.elsewhere() // its line may be gone
+	l.unkeepSeal() // its line may be gone
 	size := m.Ledger
 	m.Ledger = 0
 	h, err2 := p.r.disk.open(filepath.Join(p.r.config.Output, f.name))

@@ -90,3 +90,14 @@ func (l *log) keepSeal(now time.Time) {
 	l.note(Entry{Time: now, Event: EventSeal, Epoch: s.Epoch, From: s.Seal.From, To: s.Seal.To, Seal: s.Seal.String()})
 	l.seal = &sealed{Epoch: s.Epoch, Seal: s.Seal, Kept: true}
 }
+
+// unkeepSeal has the ledger get the last seal once more, for it isn't sure to have it any more.
+func (l *log) unkeepSeal() {
+	m := &l.local.Committed
+	if l.seal == m.Seal { // it stays the one that is committed
+		m.Seal = m.Seal.elsewhere()
+		l.seal = m.Seal
+		return
+	}
+	m.Seal, l.seal = m.Seal.elsewhere(), l.seal.elsewhere()
+}
