@@ -57,6 +57,9 @@ func (a *agent) status(ctx context.Context) *reply {
 		}
 		if logs[l.Log] = any(line(l)); a.flag("details") {
 			l.Path, l.Error, l.Promise = printable(l.Path), harmless(l.Error), harmless(l.Promise)
+			if l.Seal != nil {
+				l.Seal.Error = harmless(l.Seal.Error)
+			}
 			logs[l.Log] = l
 		}
 	}
@@ -97,6 +100,9 @@ func line(l *control.LogStatus) string {
 		if o.Reason != "" {
 			fmt.Fprintf(b, ": %s", o.Reason)
 		}
+	}
+	if l.Seal != nil && l.Seal.Error != "" {
+		b.WriteString("; UNSEALED")
 	}
 	if l.Error != "" {
 		fmt.Fprintf(b, "; %s", l.Error)

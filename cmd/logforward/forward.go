@@ -118,7 +118,8 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	f.node = node.New(node.Config{
 		Identity: f.config.Identity, Version: version(), PID: os.Getpid(), Executable: keeper.Self(), Definitions: f.definitions, Allowed: allowed, Own: own,
 		Destinations: destinationNames(f.config.Destinations), Engine: engine, Beat: engine.Beat(), Watcher: engine.Watcher(), State: state, Rate: f.config.Limits.Rate, Logger: f.log,
-		Authorize: g.change, File: g.file, Refused: g.reject, Stands: stands, Problems: g.problems,
+		Authorize: g.change, File: g.file, Refused: g.reject, Stands: stands,
+		Problems: func() []control.Problem { return append(g.problems(), unsealed(engine)...) },
 		Connected: func() map[string]bool {
 			up := map[string]bool{}
 			for _, d := range engine.Destinations() {
@@ -166,6 +167,14 @@ func (f *forwarding) run(ctx context.Context, listen string, ready func()) (err 
 	return err
 }
 
+// unsealed is a problem where logs go out unsealed that shall be sealed.
+func unsealed(e *forward.Engine) []control.Problem {
+	if err := e.Unsealed(); err != nil {
+		return []control.Problem{{Where: "seal_key", Problem: "logs go out unsealed: " + err.Error()}}
+	}
+	return nil
+}
+
 func destinationNames(m map[string]forward.Destination) []string {
 	names := make([]string, 0, len(m))
 	for name := range m {
@@ -197,7 +206,7 @@ func forwardConfig(v *values, log *slog.Logger) (forward.Config, host, error) {
 		olddirs = logrotate.New(conf, log).Olddirs
 	}
 	return forward.Config{
-		Identity: identity, Destinations: destinations, Allowed: allowed, Olddirs: olddirs, Logger: log,
+		Identity: identity, Destinations: destinations, Allowed: allowed, Olddirs: olddirs, SealKey: v.Text("seal_key"), Logger: log,
 		Limits: forward.Limits{
 			Rate: v.Number("rate"), NodeRate: v.Number("node_rate"), Window: v.Number("window"), ChunkSize: int(v.Number("chunk_size")),
 			Linger: v.soon("linger"), PartialWait: v.soon("partial_wait"), Checkpoint: v.Duration("checkpoint_interval"),

@@ -61,7 +61,7 @@ func execute(args []string, out, errw io.Writer) int {
 		p.startCommand, p.stopCommand, p.pauseCommand, p.resumeCommand, p.redirectCommand, p.statusCommand, p.listCommand, p.checkCommand, p.ensureCommand,
 		p.fleetCommand, p.tapCommand, p.policyCommand, p.planCommand, p.applyCommand, p.rollbackCommand,
 		p.receiversCommand, p.drainCommand, p.locateCommand,
-		p.configCommand, p.validateCommand, p.ledgerCommand, p.catCommand, p.verifyCommand, p.asideCommand, p.versionCommand, p.manualCommand,
+		p.configCommand, p.validateCommand, p.ledgerCommand, p.catCommand, p.verifyCommand, p.sealKeyCommand, p.asideCommand, p.versionCommand, p.manualCommand,
 	} {
 		register(app)
 	}

@@ -192,7 +192,7 @@ func (v *values) destinations() (map[string]forward.Destination, choriaConfigs, 
 			configs[name] = c
 		}
 		o.Name = "logforward forward"
-		all[name] = forward.Destination{Broker: o, Prefix: d.Prefix, Compression: d.Compression, Commit: forward.Commit(d.Commit)}
+		all[name] = forward.Destination{Broker: o, Prefix: d.Prefix, Compression: d.Compression, Commit: forward.Commit(d.Commit), Seal: d.Seal}
 	}
 	if len(all) == 0 {
 		return nil, nil, errors.New("no destination is configured: set destination.<name>.url, for example destination.central.url = nats://logs.example.net:4222, or destination.<name>.choria = " + ownChoria)

@@ -79,6 +79,9 @@ func (p *program) showStatus(s control.StatusReply) error {
 		if l.Promise != "" {
 			fmt.Fprintf(p.out, "%s: %s\n", harmless(l.Log), harmless(l.Promise))
 		}
+		if l.Seal != nil && l.Seal.Error != "" {
+			fmt.Fprintf(p.out, "%s: UNSEALED: %s\n", harmless(l.Log), harmless(l.Seal.Error))
+		}
 		if l.Error != "" {
 			fmt.Fprintf(p.out, "%s: %s\n", harmless(l.Log), harmless(l.Error))
 		}

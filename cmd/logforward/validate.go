@@ -125,6 +125,7 @@ func (v *validation) all(ctx context.Context, set *given) {
 	v.limits(values.Text("state"), files)
 	names := destinationNames(config.Destinations)
 	slices.Sort(names)
+	v.sealKey(values, config)
 	for _, name := range names {
 		v.rights(values, name)
 		v.destination(ctx, name, config)

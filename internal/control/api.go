@@ -184,8 +184,17 @@ type LogStatus struct {
 	Managed  string    `json:"managed,omitempty"`
 	Override *Override `json:"override,omitempty"`
 	Promise  string    `json:"promise,omitempty"` // set where the promise is weaker than confirmed
+	Seal     *Seal     `json:"seal,omitempty"`    // nil: the destination isn't one whose logs are sealed
 	Error    string    `json:"error,omitempty"`
 	History  []Change  `json:"history,omitempty"` // newest last
+}
+
+// Seal is the last seal of a log whose bytes the centre has confirmed. Whoever keeps it elsewhere can prove with it what the centre must have.
+type Seal struct {
+	Epoch    uint64 `json:"epoch"`
+	Position uint64 `json:"position"`        // its end; behind it nothing is sealed yet. 0: nothing is
+	ID       string `json:"id,omitempty"`    // 64 hex digits; empty: nothing is sealed yet
+	Error    string `json:"error,omitempty"` // why the log goes out unsealed, though it shall be sealed
 }
 
 // DestinationStatus is one named destination.

@@ -52,6 +52,7 @@ type centre struct {
 	bytes  uint64                    // payload bytes that arrived, duplicates too
 	chunks int
 	stop   []context.CancelFunc
+	record bool // what comes is kept for the seals to be checked
 	// For benchmarks.
 	discard bool // bytes are counted, not kept
 	loops   sync.WaitGroup
@@ -72,6 +73,7 @@ type got struct {
 	resend *chunk.Resend // repeated in answers: control messages may be lost
 	fork   bool
 	subj   map[string]int
+	sealed map[uint64]*sealedEpoch
 }
 
 func newCentre(t testing.TB) *centre {
@@ -212,6 +214,12 @@ func (c *centre) takeAll(d *chunk.Decompressor, prefix string, all []jetstream.M
 		if s.Identity != identity {
 			c.t.Errorf("identity %q", s.Identity)
 		}
+		if len(m.Headers()[chunk.HeaderSeal]) > 0 && ch.Seal == nil {
+			c.t.Errorf("%s at %d to %d: the seal isn't one of it: %s", s.Log, ch.Position, ch.End(), m.Headers().Get(chunk.HeaderSeal))
+		}
+		if c.record {
+			c.log1(chunk.Token(s.Log)).keep(ch)
+		}
 		if c.lose != nil && c.lose(ch) {
 			_ = m.Ack()
 			continue
@@ -222,7 +230,11 @@ func (c *centre) takeAll(d *chunk.Decompressor, prefix string, all []jetstream.M
 		g := c.log1(token)
 		g.subj[m.Subject()]++
 		touched[token] = g
+		was := g.Place
 		c.judge(token, g, ch, &control)
+		if c.record {
+			g.took(was, ch)
+		}
 		_ = m.Ack()
 	}
 	if c.silent {
@@ -522,7 +534,7 @@ func (c *centre) look(log string) (g got) {
 		if p := c.logs[chunk.Token(log)]; p != nil {
 			g = *p
 			g.data, g.gaps = bytes.Clone(p.data), append([]chunk.Chunk(nil), p.gaps...)
-			g.epochs, g.subj = append([]uint64(nil), p.epochs...), maps.Clone(p.subj)
+			g.epochs, g.subj, g.sealed = append([]uint64(nil), p.epochs...), maps.Clone(p.subj), nil
 		}
 	})
 	return g

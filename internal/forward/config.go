@@ -27,6 +27,9 @@ const (
 	Stored Commit = "stored"
 )
 
+// SealKeyFile is the name of the key in the state directory.
+const SealKeyFile = "seal.key"
+
 // Compression of payloads.
 const (
 	CompressionNone = "none"
@@ -46,8 +49,11 @@ type Config struct {
 	Olddirs func(path string) []string
 	// Pressed is told when the fleet's pause begins, changes or is lifted here, so that it can be recorded. What it can't take
 	// at once is in the log alone: nothing waits for it. nil: nobody is told.
-	Pressed    chan<- Pressed
-	Limits     Limits
+	Pressed chan<- Pressed
+	Limits  Limits
+	// SealKey is the file of the key that seals what goes to destinations that say so; see package seed. It is made where there is none. Empty: [SealKeyFile] in
+	// the state directory. While the key can't be had logs go out unsealed.
+	SealKey    string
 	State      *State // stays the caller's, who closes it after the engine
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: metrics are counted and shown nowhere
@@ -66,6 +72,7 @@ type Destination struct {
 	Prefix      string         // of subjects; default "logs"
 	Compression string         // default none
 	Commit      Commit         // default Confirmed
+	Seal        bool           // what goes there is signed with SealKey
 }
 
 // Limits of an [Engine]. The zero value of each means its default.
@@ -85,6 +92,7 @@ type Limits struct {
 	ReserveStep  uint64        // positions reserved at a time; default 64 MiB
 	AckTimeout   time.Duration // for the broker's acknowledgement; default 5 s
 	AckEvery     time.Duration // a busy log asks for one this often; default 25 ms
+	SealBlock    uint64        // bytes behind which a seal's block ends; default 1 MiB
 }
 
 func (l *Limits) setDefaults() {
@@ -99,6 +107,7 @@ func (l *Limits) setDefaults() {
 	set(&l.ReserveStep, 64<<20)
 	set(&l.AckTimeout, 5*time.Second)
 	set(&l.AckEvery, 25*time.Millisecond)
+	set(&l.SealBlock, chunk.SealBlock)
 	l.ChunkSize = min(max(l.ChunkSize, minChunk), chunk.MaxLength)
 }
 

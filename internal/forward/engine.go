@@ -22,6 +22,7 @@ type Engine struct {
 	log            *slog.Logger
 	metrics        *metrics
 	saver          *saver
+	signer         *signer    // nil: no destination seals
 	beat           *beat.Beat // of lingering logs and gathered events: the process is woken once for all of them
 	watcher        *tail.Watcher
 	budget         *tail.Budget
@@ -84,6 +85,12 @@ func (e *Engine) Open(context.Context) error {
 		e.limiter = rate.NewLimiter(rate.Limit(l.NodeRate), int(min(max(l.NodeRate/8, 1<<10), int64(l.ChunkSize))))
 	}
 	e.saver = newSaver(e.cfg.State, l.Checkpoint, e.log)
+	for _, d := range destinations {
+		if d.Seal && e.signer == nil {
+			e.signer = newSigner(&e.cfg, e.log)
+			e.signer.ready() // what is wrong is said at once
+		}
+	}
 	e.metrics = newMetrics(e)
 	if e.cfg.Registerer != nil {
 		if err := e.cfg.Registerer.Register(e.metrics); err != nil {
@@ -156,6 +163,15 @@ func (e *Engine) Pause(name string, on bool) {
 		tell(name, f)
 	}
 	e.mu.Unlock()
+}
+
+// Unsealed is why logs go out unsealed that shall be sealed; nil: they don't.
+func (e *Engine) Unsealed() error {
+	if e.signer == nil {
+		return nil
+	}
+	_, err := e.signer.get()
+	return err
 }
 
 func (e *Engine) kick() {

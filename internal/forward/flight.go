@@ -19,7 +19,10 @@ type sent struct {
 	acked    bool       // acknowledged in the current round
 	counted  bool       // a gap that the status counts: of one that was split, only one part is
 	tried    bool       // published at least once, in this life or perhaps in a former one
-	at       time.Time  // when it was read
+	last     bool       // nothing else was to be read behind it, but for an unfinished line
+	seals    mark
+	at       time.Time // when it was read
+	block    *block    // at its end; nil: not known, or nothing is sealed
 }
 
 func (s *sent) end() uint64 { return s.position + s.length }
@@ -47,6 +50,7 @@ type flight struct {
 	// since something before them became a gap. The receiver may have taken the
 	// chunks as they first were, and its digest then is a former one.
 	former []border
+	block  *block // at start; nil: not known, or nothing is sealed
 }
 
 type border struct {
@@ -129,6 +133,9 @@ func (f *flight) split(i int, position uint64, head, tail chunk.Digest) {
 		b.counted = false
 	}
 	b.before = a.after()
+	if a.block, a.last = nil, false; a.seals != undecided {
+		a.seals = unsealed // as it was sent it had no seal there
+	}
 	f.chunks = append(f.chunks, sent{})
 	copy(f.chunks[i+2:], f.chunks[i+1:])
 	f.chunks[i], f.chunks[i+1] = a, b
@@ -148,6 +155,9 @@ func shareGap(g *chunk.Gap, head, tail uint64) (*chunk.Gap, *chunk.Gap) {
 // the one there. It returns how many bytes and how many gap positions they had.
 func (f *flight) drop(position uint64, digest chunk.Digest) (bytes, gap uint64) {
 	n := f.at(position)
+	if n > 0 {
+		f.block = f.chunks[n-1].block
+	}
 	for i := range f.chunks[:n] {
 		if f.chunks[i].gap != nil {
 			gap += f.chunks[i].length
@@ -211,6 +221,10 @@ func (f *flight) lose(i, j int, gap *chunk.Gap) (bytes uint64) {
 	clear(f.chunks[n:])
 	f.chunks = f.chunks[:n]
 	f.chain(i + 1)
+	f.chunks[i].seals = undecided
+	for k := i; k < n; k++ {
+		f.chunks[k].block = nil // they go out again, in other blocks
+	}
 	return bytes
 }
 
@@ -263,9 +277,10 @@ func (f *flight) compact(position uint64, size uint64) {
 		c := f.chunks[i]
 		if n > 0 && c.end() <= position {
 			p := &f.chunks[n-1]
-			if p.gap == nil && c.gap == nil && p.file == c.file && p.offset+int64(p.length) == c.offset && p.length+c.length <= size {
+			if p.gap == nil && c.gap == nil && p.file == c.file && p.offset+int64(p.length) == c.offset && p.length+c.length <= size && p.seals != blockEnd {
 				p.checksum = p.checksum.Extend(c.checksum, c.length)
 				p.length += c.length
+				p.block, p.seals, p.last = c.block, c.seals, c.last
 				continue
 			}
 		}

@@ -51,6 +51,8 @@ type forwarder struct {
 	restored uint64 // reserved at the start: positions below it may have been used before
 	former   uint64 // up to here an earlier run may have sent what is in the file
 	flight   flight
+	signer   *signer // nil: this destination's logs aren't sealed
+	sealed   Sealed
 	stored   uint64
 	next     uint64 // of the chunk to publish next; the flight's end: read a new one
 	life     uint64 // changes at each going back, so that old acknowledgements are known
@@ -241,6 +243,9 @@ func newForwarder(e *Engine, l *link, want Log, paused bool) *forwarder {
 		backoff: backoff{first: 50 * time.Millisecond, most: 5 * time.Second},
 		reopen:  backoff{first: time.Second, most: 30 * time.Second},
 		fork:    fork{wait: backoff{first: time.Second, most: time.Minute}},
+	}
+	if l.destination.Seal {
+		f.signer = e.signer
 	}
 	f.setRate(want.Rate)
 	f.view.set(Status{Log: want.Name, Path: want.Path, Destination: want.Destination, State: Starting, Since: e.cfg.Now()}, chunk.HelloLog{}, "")

@@ -178,6 +178,9 @@ func (f *forwarder) digestAt(position uint64) (chunk.Digest, bool) {
 	}
 	n := position - c.position
 	f.flight.split(i, position, chunk.Sum(data[:n]), chunk.Sum(data[n:]))
+	if f.signer != nil {
+		f.flight.pass(i, data[:n]) // it may be confirmed up to here, without going out again
+	}
 	return f.flight.border(position)
 }
 
@@ -192,6 +195,11 @@ func (f *forwarder) confirm(position uint64, digest chunk.Digest) {
 	}
 	if d, _ := f.flight.border(position); d != digest {
 		f.stats.wereCentral(f.flight.untaken(position))
+	}
+	if f.signer != nil {
+		if to, id := f.flight.lastSealed(position); to > 0 {
+			f.sealed = Sealed{f.rec.Epoch, to, id}
+		}
 	}
 	bytes, _ := f.flight.drop(position, digest)
 	f.rec.Confirmed, f.rec.Digest = position, digest

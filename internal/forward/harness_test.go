@@ -99,6 +99,9 @@ func (n *node) config() Config {
 			Checkpoint: 50 * time.Millisecond, AckTimeout: time.Second, PartialWait: 30 * time.Millisecond,
 		},
 	}
+	if *sealAll {
+		n.seal(&cfg)
+	}
 	if n.change != nil {
 		n.change(&cfg)
 	}

@@ -19,6 +19,7 @@ type counters struct {
 	rounds       atomic.Uint64
 	resends      atomic.Uint64
 	forks        atomic.Uint64
+	seals        atomic.Uint64 // published, again or not
 }
 
 func (c *counters) read(n uint64) { c.handed.Add(n) }
@@ -53,6 +54,7 @@ func (c *counters) stored(bytes uint64)    { c.kept.Add(bytes) }
 func (c *counters) round()                 { c.rounds.Add(1) }
 func (c *counters) resend()                { c.resends.Add(1) }
 func (c *counters) fork()                  { c.forks.Add(1) }
+func (c *counters) sealed()                { c.seals.Add(1) }
 
 func (c *counters) published(bytes uint64, again bool) {
 	c.messages.Add(1)
@@ -102,6 +104,7 @@ func newMetrics(e *Engine) *metrics {
 	counter("rounds_total", "Times that publishing went back.", func(c *counters) uint64 { return c.rounds.Load() })
 	counter("resends_total", "Times that a receiver asked to go back.", func(c *counters) uint64 { return c.resends.Load() })
 	counter("forks_total", "Times that the centre had other bytes at positions of this log.", func(c *counters) uint64 { return c.forks.Load() })
+	counter("seals_total", "Seals published, repetitions included; 0 where the destination isn't sealed.", func(c *counters) uint64 { return c.seals.Load() })
 	gauge := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("logforward_forward_"+name, help, []string{"log", "destination"}, nil)
 	}

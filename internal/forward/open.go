@@ -64,6 +64,7 @@ func (f *forwarder) open() error {
 	f.begun = rec.Epoch > 0
 	f.restored, f.safe = rec.Reserved, rec.Reserved
 	f.flight.reset(rec.Confirmed, rec.Digest)
+	f.restoreBlock()
 	f.stored, f.next = rec.Confirmed, rec.Confirmed
 	if f.former = 0; rec.Reserved > rec.Confirmed {
 		f.former = min(rec.Reserved, rec.Confirmed+uint64(max(t.Pending(), 0)))
@@ -115,7 +116,7 @@ func (f *forwarder) move(here *record, from string) (*record, error) {
 func (f *forwarder) save(urgent bool) uint64 {
 	f.saveSeq++
 	seq, reserved := f.saveSeq, f.rec.Reserved
-	f.rec.Tail, f.rec.Saved = f.tail.State(), f.engine.cfg.Now().UTC()
+	f.rec.Tail, f.rec.Saved, f.rec.Seal = f.tail.State(), f.engine.cfg.Now().UTC(), f.blockAtConfirmed()
 	f.dirty, f.lastSave = false, time.Now()
 	raw, err := f.rec.encode()
 	if err != nil {

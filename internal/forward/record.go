@@ -59,6 +59,7 @@ type record struct {
 	Layout      *chunk.Layout `json:"layout,omitempty"`
 	Moved       bool          `json:"moved,omitempty"`   // begun at another destination: the centre's place says nothing about the file
 	Drained     bool          `json:"drained,omitempty"` // the log has left this destination, with all that was sent confirmed
+	Seal        *sealing      `json:"seal,omitempty"`    // nil: the log isn't sealed
 	Tail        tail.State    `json:"tail"`
 	Saved       time.Time     `json:"saved"`
 }

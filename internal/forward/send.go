@@ -93,7 +93,7 @@ func (f *forwarder) take(p *tail.Piece, n int) (*sent, bool) {
 	f.partial = partial{}
 	f.stats.read(uint64(n))
 	return f.flight.add(sent{
-		length: uint64(n), checksum: chunk.Sum(p.Data[:n]), file: p.Generation, offset: p.Offset, at: time.Now(),
+		length: uint64(n), checksum: chunk.Sum(p.Data[:n]), file: p.Generation, offset: p.Offset, last: !p.More, at: time.Now(),
 	}), true
 }
 
@@ -262,6 +262,9 @@ func (f *forwarder) publish(now time.Time, i int, data []byte) {
 	out := chunk.Chunk{
 		Epoch: f.rec.Epoch, Predecessor: f.rec.Predecessor, Position: c.position, Length: c.length,
 		Checksum: c.checksum, Digest: c.before, Round: f.rec.Round, File: c.file, Offset: c.offset, Gap: c.gap, Data: data,
+	}
+	if f.signer != nil {
+		out.Seal = f.seal(i, data)
 	}
 	f.transport.publish(f.rec.Layout, f.want.Name, &out, quiet, func(err error) {
 		w.give(n)

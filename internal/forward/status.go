@@ -48,6 +48,9 @@ type Status struct {
 	Forks       uint64
 	LastError   string
 	Promise     string // set where it is weaker than a receiver's confirmation
+	Seals       bool   // the log is sealed
+	Sealed      Sealed // where Seals; the last one that is confirmed
+	Unsealed    string // why it goes out unsealed, though it shall be sealed
 	Generations []tail.GenerationStatus
 	Accounting
 
@@ -126,6 +129,12 @@ func (f *forwarder) show() {
 	}
 	if f.link.destination.Commit == Stored {
 		s.Promise = weaker
+	}
+	if f.signer != nil {
+		s.Seals, s.Sealed = true, f.sealed
+		if _, err := f.signer.get(); err != nil {
+			s.Unsealed = err.Error()
+		}
 	}
 	s.State, s.LastError = f.state()
 	f.shown = s.State

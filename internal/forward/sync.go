@@ -278,6 +278,9 @@ func (f *forwarder) reach(position uint64) (missing bool, err error) {
 			return true, nil
 		}
 		c.tried = true
+		if f.signer != nil {
+			f.flight.pass(len(f.flight.chunks)-1, p.Data)
+		}
 		if p.NewSegment {
 			f.fence = f.save(true)
 		}

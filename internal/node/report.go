@@ -137,6 +137,12 @@ func (n *Node) fill(row *control.LogStatus, s forward.Status) {
 	row.Epoch, row.Confirmed = s.Epoch, s.Confirmed
 	row.Gaps, row.GapBytes, row.Resends = s.Gaps, s.GapBytes, s.Resends
 	row.Promise, row.Error = s.Promise, s.LastError
+	if s.Seals {
+		row.Seal = &control.Seal{Epoch: s.Sealed.Epoch, Position: s.Sealed.Position, Error: s.Unsealed}
+		if s.Sealed.Position > 0 {
+			row.Seal.ID = s.Sealed.ID.String()
+		}
+	}
 }
 
 // destinations tells how each is connected, in the order of names.

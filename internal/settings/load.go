@@ -390,6 +390,7 @@ type Destination struct {
 	CA, Certificate, Key        string // files
 	ServerName                  string
 	Prefix, Compression, Commit string
+	Seal                        bool
 }
 
 // Destinations gives the named destinations.
@@ -421,7 +422,8 @@ func destination(f map[string]value) Destination {
 		return s
 	}
 	urls, _ := f["url"].parsed.([]string)
+	seal, _ := f["seal"].parsed.(bool)
 	return Destination{URL: urls, Choria: text("choria"), ChoriaToken: text("choria_token"), ChoriaSeed: text("choria_seed"), User: text("user"), Password: text("password"), Token: text("token"), NKey: text("nkey"),
 		Credentials: text("credentials"), CA: text("ca"), Certificate: text("certificate"), Key: text("key"), ServerName: text("server_name"),
-		Prefix: text("prefix"), Compression: text("compression"), Commit: text("commit")}
+		Prefix: text("prefix"), Compression: text("compression"), Commit: text("commit"), Seal: seal}
 }

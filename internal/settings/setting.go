@@ -53,6 +53,7 @@ func All() []Setting {
 
 		{Name: "identity", Type: Text, Commands: []string{Forward, Run}, Help: "The node's name in subjects and central paths; empty: the host's fully qualified name."},
 		{Name: "state", Type: Path, Default: "/var/lib/logforward/forward", Commands: []string{Forward, Ensure}, Help: "Directory of checkpoints; one process at a time uses it."},
+		{Name: "seal_key", Type: Path, Commands: []string{Forward}, Help: "File with the seed of the Ed25519 key (64 hex digits) by which this node seals what it sends to destinations that say so; Choria's server.seed is one. It is made where there is none; only its owner may have access to it. Empty: seal.key in the state directory."},
 		{Name: "socket", Type: Path, Default: "/run/logforward/forward.sock", Commands: []string{Forward, Client, Ensure}, Help: "Unix socket that the node is steered by."},
 		{Name: "wishes", Type: Path, Default: "/var/lib/logforward/wishes", Commands: []string{Forward, Client}, Help: "Directory of what operators asked for by Choria while the daemon wasn't running; the daemon takes it when it runs."},
 		{Name: "policy", Type: Text, Default: "/etc/choria/policies/rego/logforward.rego", Commands: []string{Forward}, Help: "Rego document that decides who may change what, the one that Choria Server has for the agent. Without it nothing can be changed; forwarding goes on. peers: who may write to the socket may change everything."},
@@ -153,6 +154,7 @@ func All() []Setting {
 	connection = append(connection,
 		Setting{Name: "compression", Type: Enum, Default: "none", Enum: []string{"none", "s2", "zstd"}, Help: "How what is sent is compressed, where that makes it smaller: s2 halves network and the broker's disk or better and costs the node two to five times the CPU; zstd is for slow networks."},
 		Setting{Name: "commit", Type: Enum, Default: "confirmed", Enum: []string{"confirmed", "stored"}, Help: "What lets the node forget: the receiver's confirmation, or, for streams that something else consumes, the broker's acknowledgement, which is a weaker promise."},
+		Setting{Name: "seal", Type: Bool, Default: "no", Help: "Whether the node signs what it sends there (seal_key), so that whoever knows its public key (logforward seal-key) can prove that nothing of it was changed or removed at the centre; it costs SHA-256 over all bytes, and a signature for each MiB and each time that a log's end is reached."},
 	)
 	for _, s := range connection {
 		s.Commands, s.Destination = []string{Forward}, true
