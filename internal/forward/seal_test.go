@@ -236,9 +236,6 @@ func TestSealBeforeAndBehindAGap(t *testing.T) {
 	if err := os.Truncate(n.path("app"), 0); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it has seen that, too", func() bool {
-		return len(n.status("app").Generations) > 0 && n.engine.Status()[0].Generations[0].Size < int64(len(first))
-	})
 	fresh := lines(r, 50)
 	n.append("app", fresh)
 	n.engine.Pause("app", false)
@@ -409,7 +406,11 @@ func TestSealGoesOnOverWhatTheCentreHas(t *testing.T) {
 		n.append("app", first)
 		n.start(n.log("app"))
 		n.delivered("app", first)
-		n.stop()
+		eventually(t, "it is in the checkpoint", func() bool {
+			rec, err := n.st.checkpoint("central", "app")
+			return err == nil && rec.Confirmed == uint64(len(first))
+		})
+		n.crash() // what is reserved stays so
 		snapshot := t.TempDir() + "/snapshot"
 		copyTree(t, n.state, snapshot)
 		second := lines(r, meanwhile)
@@ -461,6 +462,7 @@ func TestSealsOfALogThatMoves(t *testing.T) {
 		t.Errorf("%d seals came where nothing is to be sealed", len(seals))
 	}
 	n.engine.Set([]Log{n.log("app")})
+	eventually(t, "it is back", func() bool { s := n.status("app"); return s.Destination == "central" && s.State == Idle })
 	third := lines(r, 500)
 	n.append("app", third)
 	n.delivered("app", append(bytes.Clone(first), third...))
