@@ -48,6 +48,9 @@ func sample(data string) *Chunk {
 func equal(a, b *Chunk) bool {
 	x, y := *a, *b
 	x.Data, y.Data, x.Gap, y.Gap = nil, nil, nil, nil
+	if x.Seal, y.Seal = nil, nil; (a.Seal == nil) != (b.Seal == nil) || a.Seal != nil && a.Seal.String() != b.Seal.String() {
+		return false
+	}
 	if (a.Gap == nil) != (b.Gap == nil) || fmt.Sprintf("%+v", x) != fmt.Sprintf("%+v", y) || !bytes.Equal(a.Data, b.Data) {
 		return false
 	}
@@ -261,10 +264,12 @@ func TestGapTextsCantLeaveTheirField(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	dec := decoder(f)
 	long := sample(strings.Repeat("a line\n", 500))
+	sealed := sample("sealed\n")
+	sealed.Seal = signed(sealed.Position-5, sealed.End())
 	for _, x := range []struct {
 		h map[string][]string
 		p []byte
-	}{{sample("x\n").Header(Plain), []byte("x\n")}, {long.Header(Zstd), pack(f, Zstd, long.Data)}, {long.Header(S2), pack(f, S2, long.Data)},
+	}{{sample("x\n").Header(Plain), []byte("x\n")}, {sealed.Header(Plain), sealed.Data}, {long.Header(Zstd), pack(f, Zstd, long.Data)}, {long.Header(S2), pack(f, S2, long.Data)},
 		{(&Chunk{Epoch: 1, Length: 1, File: "f", Gap: &Gap{Cause: "x"}}).Header(Plain), nil}} {
 		var text strings.Builder
 		for _, k := range slices.Sorted(maps.Keys(x.h)) {
@@ -287,6 +292,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		if c.Gap == nil && (uint64(len(c.Data)) != c.Length || c.Length > MaxLength || Sum(c.Data) != c.Checksum) || c.Length == 0 || c.End() > MaxPosition || c.Epoch == 0 {
 			t.Fatalf("%+v", c)
+		}
+		if s := c.Seal; s != nil && (s.From >= s.To || c.Gap == nil && s.To != c.End() || c.Gap != nil && s.To != c.Position) {
+			t.Fatalf("%+v with %+v", c, s)
 		}
 		again, err := dec.Decode(c.Header(Plain), c.Data)
 		if err != nil || !equal(c, again) {
