@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"logforward/internal/control"
 	"logforward/internal/receive"
+	"logforward/internal/seed"
 )
 
 // lag is nil when all nodes say that everything is confirmed.
@@ -152,21 +154,44 @@ func sizeOf(outputs []string, identity, log string) (total int64, err error) {
 	return total, nil
 }
 
-// strange are the lines of all ledgers that tell of something which no promise covers. A fork is strange but where one should be found.
-func (s *system) strange(f *fault) (all []string) {
+// verify has the program's own verification look at a log, and at the node's seals of it where there are any.
+func (s *system) verify(w *stream) (*receive.Verification, error) {
+	var o receive.SealOptions
+	if s.seals {
+		key, err := seed.Load(s.sealKey(w.node))
+		if err != nil {
+			return nil, err
+		}
+		o.Keys = receive.SealKeys{s.identity(w.node): {key.Public().(ed25519.PublicKey)}}
+	}
+	return receive.VerifySealed(context.Background(), s.outputs(), s.identity(w.node), w.log, nil, o)
+}
+
+// strange are the lines of all ledgers that tell of something which no promise covers. A fork is strange but where one should be found. sealed are the bytes
+// that are proved to be those that the nodes signed.
+func (s *system) strange(f *fault) (sealed int64, all []string) {
 	for _, w := range s.streams {
 		_, strange, err := readCentre(s.outputs(), s.identity(w.node), w.log, f.removes)
 		if err != nil {
 			all = append(all, err.Error())
 		}
-		if v, err := receive.Verify(context.Background(), s.outputs(), s.identity(w.node), w.log, nil); err != nil && !errors.Is(err, receive.ErrNoLedger) {
+		v, err := s.verify(w)
+		if err == nil && v.Seals != nil {
+			sealed += v.Seals.Sealed
+			for _, b := range v.Seals.Breaks {
+				if b.Missing && !f.removes {
+					strange = append(strange, fmt.Sprintf("a seal is missing: %+v", b))
+				}
+			}
+		}
+		if err != nil && !errors.Is(err, receive.ErrNoLedger) {
 			all = append(all, err.Error())
 		} else if err == nil && f.removes {
 			if c, err := s.remains(w); err != nil || c.damaged() != v.Damaged {
 				strange = append(strange, fmt.Sprintf("cat misses %d bytes, and verify calls %d damaged: %v", c.damaged(), v.Damaged, err))
 			}
-		} else if err == nil && v.Verdict == receive.Damaged {
-			strange = append(strange, fmt.Sprintf("verify calls it damaged: %+v", v.Parts))
+		} else if err == nil && v.Verdict != receive.Intact && v.Verdict != receive.Unproved {
+			strange = append(strange, fmt.Sprintf("verify calls it %s: %+v", v.Verdict, v.Parts))
 		}
 		for _, x := range strange {
 			if f.forks && strings.HasPrefix(x, receive.EventFork+" ") || f.removes && strings.HasPrefix(x, receive.EventDamage+" ") {
@@ -175,7 +200,7 @@ func (s *system) strange(f *fault) (all []string) {
 			all = append(all, fmt.Sprintf("%s/%s: %s", s.identity(w.node), w.log, x))
 		}
 	}
-	return all
+	return sealed, all
 }
 
 // readCentre puts a log together: its bytes, and where its gaps lie in them. strange are lines of its ledgers that tell of

@@ -123,6 +123,9 @@ func (s *system) layReceivers() error {
 
 func (s *system) identity(node int) string { return fmt.Sprintf("web%d.example.net", node+1) }
 
+// sealKey is a node's key to seal with. It isn't in the node's state, which some faults wipe.
+func (s *system) sealKey(node int) string { return s.path(fmt.Sprintf("node%d.seal.key", node+1)) }
+
 func (s *system) layNodes(seed uint64) error {
 	for i, name := range s.nodeNames() {
 		urls, err := s.through(name)
@@ -143,6 +146,9 @@ func (s *system) layNodes(seed uint64) error {
 		lines := append([]string{"identity = " + s.identity(i), "state = " + s.path(name+"/state"), "policy = peers", "audit_log = " + s.path(name+".audit"),
 			"wishes = " + s.path(name+".wishes"), "socket = " + socket, "forwarders = " + definitions, "destination.central.url = " + urls,
 			"allowed_paths = " + allowed, "sync_interval = 1s", "poll = 100ms", "quiet = 200ms", "checkpoint_interval = 200ms"}, s.node...)
+		if s.seals = seed%2 == 1; s.seals {
+			lines = append(lines, "destination.central.seal = true", "seal_key = "+s.sealKey(i))
+		}
 		if s.choria != nil {
 			lines = append(lines, s.choria.node(i)...)
 		}

@@ -293,6 +293,9 @@ func (c *campaign) say(r *result) {
 	if r.tally.Removed > 0 {
 		extra += fmt.Sprintf(", %d bytes removed, and named", r.tally.Removed)
 	}
+	if r.tally.Sealed > 0 {
+		extra += fmt.Sprintf(", %d bytes sealed", r.tally.Sealed)
+	}
 	fmt.Fprintf(c.out, "%-28s seed %d: %8d bytes exact, back to no lag after %5.2f s, took effect %d of %d%s (%.0f s)\n", r.fault.name, r.seed, r.tally.Bytes, r.recovery.Seconds(),
 		r.effects.Took, r.effects.Of, extra, r.took.Seconds())
 }

@@ -262,13 +262,14 @@ func (p *published) write(file string) error {
 
 func (p *published) markdown() string {
 	var b strings.Builder
-	runs, seeds, bytes := 0, map[uint64]bool{}, int64(0)
+	runs, seeds, bytes, sealed := 0, map[uint64]bool{}, int64(0), int64(0)
 	for _, w := range p.Faults {
 		runs += len(w.Seeds)
 		for _, s := range w.Seeds {
 			seeds[s] = true
 		}
 		bytes += w.Tally.Bytes
+		sealed += w.Tally.Sealed
 	}
 	fmt.Fprintf(&b, `# What was shown, fault by fault
 
@@ -282,7 +283,9 @@ isn't, and further below are the numbers and the reasons; [guarantees](guarantee
 A fault that does nothing would be exact, too. So each time that one is injected the run looks for what it does, in the kernel, in what the process says, in the files, at the proxy, and
 "took effect" counts how often that was seen; one that never took effect fails. By what it was seen is [below](#by-what-each-fault-was-seen).
 
-%d runs with %d seeds, %s compared byte by byte, in %.0f s; %s; %s. A run is done again by
+In about half of the runs nodes seal what they send: then `+"`logforward verify`"+` must find the seals unbroken, and no byte that isn't its seal's. Closed files alone are looked at.
+
+%d runs with %d seeds, %s compared byte by byte, %s of it under seals, in %.0f s; %s; %s. A run is done again by
 
     go run ./test/chaos --fault NAME --seed N
 
@@ -290,7 +293,7 @@ A fault that does nothing would be exact, too. So each time that one is injected
 
 | fault | took effect | once | in order | gaps | lag | back | seeds | bytes |
 |---|---|---|---|---|---|---|---|---|
-`, runs, len(seeds), size(bytes), p.Seconds, p.Machine, p.Made)
+`, runs, len(seeds), size(bytes), size(sealed), p.Seconds, p.Machine, p.Made)
 	group := ""
 	for _, w := range p.Faults {
 		if w.Group != group {

@@ -69,6 +69,7 @@ type tally struct {
 	Unsized int            `json:"unsized"`           // gaps among them whose size the node couldn't know, or not exactly
 	Unseen  int64          `json:"unseen,omitempty"`  // doubtful bytes that are neither at the centre nor in the ledger
 	Removed int64          `json:"removed,omitempty"` // bytes that were central, were removed there, and are named as damaged
+	Sealed  int64          `json:"sealed,omitempty"`  // bytes at the centre that are those of a node's seal
 	Doubled int64          `json:"doubled,omitempty"` // bytes that are there again, where that is no promise
 	Causes  map[string]int `json:"causes,omitempty"`
 }
@@ -76,6 +77,7 @@ type tally struct {
 func (t *tally) add(o *tally) {
 	t.Bytes, t.Gaps, t.Lost, t.Unsized, t.Unseen, t.Doubled = t.Bytes+o.Bytes, t.Gaps+o.Gaps, t.Lost+o.Lost, t.Unsized+o.Unsized, t.Unseen+o.Unseen, t.Doubled+o.Doubled
 	t.Removed += o.Removed
+	t.Sealed += o.Sealed
 	for c, n := range o.Causes {
 		if t.Causes == nil {
 			t.Causes = map[string]int{}

@@ -134,7 +134,7 @@ func play(f *fault, seed uint64, o options) (res *result) {
 		s.event("no central file holds more than the ledgers tell of")
 	}
 	res.err = s.down(f)
-	res.strange = s.strange(f)
+	res.tally.Sealed, res.strange = s.strange(f)
 	if res.err == nil && len(res.strange) > 0 {
 		res.err = broken(checkOnce, "the ledgers tell of what shouldn't be: %s", strings.Join(res.strange, "; "))
 	}

@@ -66,6 +66,7 @@ type system struct {
 	network    *network          // nil: loopback, through proxies
 	control    []*control.Client // of each node
 	partitions int               // at the beginning
+	seals      bool              // nodes seal what they send
 	report     func(line string)
 
 	choria *choria // nil: the broker isn't Choria's
