@@ -164,6 +164,7 @@ type Log struct {
 	Start       tail.Start
 	Since       time.Time // as [tail.Config].Since
 	Rate        int64     // bytes/s; 0: [Limits].Rate, negative: none
+	OfGlob      bool      // a glob found its file: where that is gone, and all of it was read, nothing is wrong
 }
 
 func (l Log) check(c *Config) error {

@@ -250,9 +250,9 @@ func (e *Engine) reconcile(group *sync.WaitGroup) {
 			e.retire(f, group)
 		case want.Path != f.asked.Path || want.Start != f.asked.Start:
 			f.cancel()
-		default: // the rate
+		default: // the rate, or whether it is of a glob
 			f.asked = want
-			f.post(func() { f.setRate(want.Rate) })
+			f.post(func() { f.want.OfGlob = want.OfGlob; f.setRate(want.Rate) })
 		}
 	}
 	clear(e.refused)

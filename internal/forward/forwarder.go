@@ -411,7 +411,7 @@ func (f *forwarder) hold(now time.Time) (time.Duration, bool, bool) {
 func (f *forwarder) look(now time.Time) {
 	f.lookAt = now.Add(lookEvery)
 	if err := f.tail.Look(); err != nil {
-		f.fileTrouble(err)
+		f.followTrouble(err)
 	} else {
 		f.fileErr = nil
 	}

@@ -26,7 +26,7 @@ func (f *forwarder) sendNew(now time.Time, size int) (wait time.Duration, listen
 	if err != nil {
 		f.returnGrant()
 		f.rush = false
-		f.fileTrouble(err)
+		f.followTrouble(err)
 		return troubleEvery, true, false
 	}
 	f.fileErr = nil
@@ -302,6 +302,16 @@ func (f *forwarder) reserve(end uint64) {
 	if end+f.engine.cfg.Limits.ReserveStep/2 > f.rec.Reserved {
 		f.rec.Reserved = min(end+f.engine.cfg.Limits.ReserveStep, chunk.MaxPosition)
 	}
+}
+
+// followTrouble is [forwarder.fileTrouble], but where one file of a glob is gone: it was removed, which is no fault. What it had and isn't confirmed is
+// still held open.
+func (f *forwarder) followTrouble(err error) {
+	if f.want.OfGlob && errors.Is(err, tail.ErrNoFile) {
+		f.fileErr = nil
+		return
+	}
+	f.fileTrouble(err)
 }
 
 func (f *forwarder) fileTrouble(err error) {

@@ -61,7 +61,7 @@ func (p *plan) logs() (logs []forward.Log, paused map[string]bool) {
 			if m.stopped() {
 				continue
 			}
-			logs = append(logs, forward.Log{Name: m.log, Path: m.path, Destination: m.destination, Start: m.start, Since: m.since, Rate: engineRate(f.Rate)})
+			logs = append(logs, forward.Log{Name: m.log, Path: m.path, Destination: m.destination, Start: m.start, Since: m.since, Rate: engineRate(f.Rate), OfGlob: f.glob != nil})
 			if m.pause != nil {
 				paused[m.log] = true
 			}

@@ -71,6 +71,8 @@ const NotFound = "not found after a restart"
 var (
 	// ErrGone: bytes that were once read can't be read again from where they were.
 	ErrGone = errors.New("bytes are gone")
+	// ErrNoFile: nothing is under the path now. It is the [fs.ErrNotExist] or ENOTDIR that says so, too.
+	ErrNoFile = errors.New("no file")
 	// ErrNotAllowed: the real path is outside what is permitted.
 	ErrNotAllowed = errors.New("path is not permitted")
 	// ErrNotPermitted: the real path is allowed, but not for this log, or not now.

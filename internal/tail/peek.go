@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 
 	"golang.org/x/sys/unix"
@@ -105,11 +106,21 @@ func (l *Log) peek(buf []byte) (Piece, error) {
 
 // trouble is why nothing comes, nil if the log is simply at its end.
 func (l *Log) trouble() error {
-	if l.pathErr != nil {
-		return fmt.Errorf("follow %s: %w", l.cfg.Name, l.pathErr)
+	err := l.pathErr
+	if err == nil {
+		return nil
 	}
-	return nil
+	if l.live() == nil && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) {
+		err = noFile{err}
+	}
+	return fmt.Errorf("follow %s: %w", l.cfg.Name, err)
 }
+
+// noFile is an error that is [ErrNoFile], too.
+type noFile struct{ error }
+
+func (e noFile) Is(target error) bool { return target == ErrNoFile }
+func (e noFile) Unwrap() error        { return e.error }
 
 // choose returns the generation to read from, nil if there is nothing or
 // something must be waited for.
