@@ -134,7 +134,7 @@ func (r *Receiver) committedRanges(lo *local) (own []span) {
 		r.logger.Debug("what was set aside is kept", "error", err)
 		return own
 	}
-	for _, x := range extents(entries) {
+	for _, x := range extents(entries, nil) {
 		if x.End < x.Offset || x.Gone && !x.expired {
 			continue
 		}

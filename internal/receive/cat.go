@@ -7,7 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -179,18 +182,25 @@ func lookAt(outputs []string, identity, log string) ([]Extent, []*os.File, error
 		if err != nil {
 			return nil, nil, err
 		}
-		files := make([]*os.File, len(extents))
+		files, found := make([]*os.File, len(extents)), make(map[int]string)
 		sure := true
 		for i, x := range extents {
 			if x.End >= 0 || x.Gone {
 				continue
 			}
-			f, err := openBelow(x.Output, x.File, os.O_RDONLY, 0, 0)
+			var f *os.File
+			err, wait := error(fs.ErrNotExist), !x.renamed
+			if wait {
+				f, err = openBelow(x.Output, x.File, os.O_RDONLY, 0, 0)
+			}
+			if errors.Is(err, fs.ErrNotExist) && (!wait || try == maxLooks) {
+				f, found[i], err = openUntold(&x, extents)
+			}
 			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotOurs) {
 				closeFiles(files)
 				return nil, nil, err
 			}
-			files[i], sure = f, sure && err == nil
+			files[i], sure = f, sure && (err == nil || !wait)
 		}
 		again, err := extentsOf(ledgers) // the same ones: another's files are no concern of theirs, and a directory can be large
 		if err != nil {
@@ -207,11 +217,90 @@ func lookAt(outputs []string, identity, log string) ([]Extent, []*os.File, error
 			}
 		}
 		if sure || try == maxLooks {
+			nameUntold(extents, found)
 			return extents, files, nil
 		}
 		closeFiles(files)
 		time.Sleep(lookAgain) // between a rename and its line
 	}
+}
+
+// openUntold opens the file of an extent under the final name that it was given when it was closed, where its receiver was ended, or cut off from the output,
+// before it could tell the ledger. It is known by its name, which no ledger has, and which can be that of no other receiver's file.
+func openUntold(x *Extent, told []Extent) (f *os.File, name string, err error) {
+	dir, _, err := parentBelow(x.Output, x.File, 0)
+	if err != nil {
+		return nil, "", err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, base := range names {
+		path := filepath.Join(filepath.Dir(x.File), base)
+		if !closedAs(x.File, path, x.Since) || slices.ContainsFunc(told, func(y Extent) bool { return y.Output == x.Output && y.File == path }) {
+			continue
+		}
+		if name != "" {
+			return nil, "", fs.ErrNotExist // nobody can say which
+		}
+		name = path
+	}
+	if name == "" {
+		return nil, "", fs.ErrNotExist
+	}
+	f, err = openBelow(x.Output, name, os.O_RDONLY, 0, 0)
+	return f, name, err
+}
+
+// nameUntold gives extents the name under which their file was found, by the place of its last one. Where another file has the former name, what isn't found is gone.
+func nameUntold(extents []Extent, found map[int]string) {
+	type former struct {
+		ledger int
+		file   string
+	}
+	names := make(map[former]string)
+	for i, name := range found {
+		if name != "" {
+			names[former{extents[i].ledger, extents[i].File}] = name
+		}
+	}
+	for i := range extents {
+		x := &extents[i]
+		if name := names[former{x.ledger, x.File}]; name != "" {
+			x.File = name
+		} else if x.renamed && x.End >= 0 {
+			x.Gone = true
+		}
+	}
+}
+
+// closedAs tells whether a name is one that [naming.closedName] gives an open file at or behind a time.
+func closedAs(open, name string, since time.Time) bool {
+	const layout = "20060102T150405Z"
+	stem, rest, ok := cutLast(name, "@")
+	if !ok || len(rest) < len(layout) || !strings.HasPrefix(open, stem) {
+		return false
+	}
+	at, err := time.Parse(layout, rest[:len(layout)])
+	if err != nil || at.Before(since.Truncate(time.Second)) {
+		return false
+	}
+	number, ok := strings.CutSuffix(rest[len(layout):], open[len(stem):])
+	if ok && number != "" {
+		n, err := strconv.Atoi(strings.TrimPrefix(number, "-"))
+		ok = number[0] == '-' && err == nil && n > 1
+	}
+	return ok
+}
+
+// cutLast is strings.Cut around the last separator.
+func cutLast(s, separator string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, separator); i >= 0 {
+		return s[:i], s[i+len(separator):], true
+	}
+	return s, "", false
 }
 
 func closeFiles(files []*os.File) {

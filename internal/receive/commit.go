@@ -145,7 +145,7 @@ func (p *partition) item(l *log) (*item, error) {
 	}
 	if c := l.local.Closing; c != nil {
 		for i := range it.rec.Ranges { // the file has its final name by now
-			if s := &it.rec.Ranges[i]; s.Receiver == p.r.config.Name && s.File == c.From && s.Epoch <= c.Epoch {
+			if s := &it.rec.Ranges[i]; s.Receiver == p.r.config.Name && s.File == c.From && (s.Epoch < c.Epoch || s.Epoch == c.Epoch && s.To <= c.Pos) {
 				ranges := append([]span(nil), it.rec.Ranges...)
 				ranges[i].File = c.To
 				it.rec.Ranges = ranges

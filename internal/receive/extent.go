@@ -24,6 +24,8 @@ type Extent struct {
 	Since  time.Time
 
 	expired bool // retention deleted it
+	renamed bool // another file has the name File by now, and no ledger tells of this one's
+	ledger  int  // of those that were read
 
 	before, after proof // running digests at From, and behind the run
 }
@@ -89,12 +91,21 @@ func findLedgers(outputs []string, identity, log string) (all []ledger, err erro
 
 // extentsOf reads ledgers.
 func extentsOf(ledgers []ledger) (all []Extent, err error) {
-	for _, l := range ledgers {
-		entries, err := unsealed(filepath.Join(l.output, l.name))
-		if err != nil {
+	read := make([][]Entry, len(ledgers))
+	for i, l := range ledgers {
+		if read[i], err = unsealed(filepath.Join(l.output, l.name)); err != nil {
 			return nil, err
 		}
-		for _, x := range extents(entries) {
+	}
+	for i, l := range ledgers {
+		var others []Entry
+		for j, o := range ledgers {
+			if i != j && o.output == l.output {
+				others = append(others, read[j]...)
+			}
+		}
+		for _, x := range extents(read[i], others) {
+			x.ledger = i
 			if x.Output = l.output; x.Offset >= 0 && (x.End < 0 || x.End >= x.Offset) { // else somebody wrote nonsense
 				all = append(all, x)
 			}
@@ -106,8 +117,9 @@ func extentsOf(ledgers []ledger) (all []Extent, err error) {
 	return all, nil
 }
 
-// extents follows one ledger: a range ends where the next in the same file begins.
-func extents(entries []Entry) []Extent {
+// extents follows one ledger: a range ends where the next in the same file begins. others are the lines of the log's other ledgers below the same output:
+// a receiver that was away from it goes on there in a new ledger, which tells what became of files of the old one.
+func extents(entries, others []Entry) []Extent {
 	var all []Extent
 	open := make(map[string][]int) // extents of the file that has this name now
 	past := make(map[string][]int) // of a file that nothing more goes into: it was closed under this name, or is damaged
@@ -144,18 +156,7 @@ func extents(entries []Entry) []Extent {
 				all = append(all, Extent{Epoch: e.Epoch, From: behind, File: e.File, Offset: e.Offset, End: -1, Since: e.Time.UTC(), before: proof{chunk.AfterGap(behind), true}})
 			}
 		case EventClose:
-			list := open[e.File]
-			delete(open, e.File)
-			past[e.Name] = append(past[e.Name], list...)
-			for n, j := range list {
-				all[j].File = e.Name
-				if n == len(list)-1 {
-					all[j].End = e.Size
-					if all[j].endsAt(e.Epoch, e.To, e.Size) {
-						all[j].after = proofOf(e.Digest)
-					}
-				}
-			}
+			closeExtents(all, open, past, e)
 		case EventBack:
 			if len(past[e.File]) > 0 {
 				continue // said again, because of a crash
@@ -171,5 +172,42 @@ func extents(entries []Entry) []Extent {
 			}
 		}
 	}
+	for i := range others {
+		e := &others[i]
+		list := open[e.File]
+		var since time.Time
+		if len(list) > 0 {
+			since = all[list[len(list)-1]].Since
+		}
+		switch {
+		case e.Event == EventClose && len(list) > 0 && !e.Time.Before(since):
+			closeExtents(all, open, past, e)
+		case e.Event == EventRange && len(list) > 0 && e.Time.After(since): // the name is another file's now
+			for _, j := range list {
+				all[j].renamed = true
+			}
+			delete(open, e.File)
+		case e.Event == EventExpire: // names of closed files are never given again
+			for _, j := range past[e.File] {
+				all[j].Gone, all[j].expired = true, true
+			}
+		}
+	}
 	return all
+}
+
+// closeExtents takes a line that a file is closed.
+func closeExtents(all []Extent, open, past map[string][]int, e *Entry) {
+	list := open[e.File]
+	delete(open, e.File)
+	past[e.Name] = append(past[e.Name], list...)
+	for n, j := range list {
+		all[j].File = e.Name
+		if n == len(list)-1 {
+			all[j].End = e.Size
+			if all[j].endsAt(e.Epoch, e.To, e.Size) {
+				all[j].after = proofOf(e.Digest)
+			}
+		}
+	}
 }

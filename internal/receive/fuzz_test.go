@@ -218,7 +218,7 @@ func FuzzLedger(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, x := range extents(entries) {
+		for _, x := range extents(entries, nil) {
 			if file, err := OpenCentral(out, x.File); err == nil {
 				var text [6]byte
 				file.Read(text[:])

@@ -61,7 +61,7 @@ func (p *partition) piecesOf(l *log, name string, from, to int64) (all []asidePi
 			return nil, nil
 		}
 	}
-	for _, x := range extents(entries) {
+	for _, x := range extents(entries, nil) {
 		if x.File != name {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -87,7 +88,35 @@ func (p *partition) displaced(l *log, output string, done map[string]*closed) {
 		e.File, e.Size = lo.LedgerFile, m.Ledger
 		l.note(e)
 	}
-	lo.closed(l.key, done)
+	if c := lo.Closing; c != nil { // its ledger, which may not tell of it, is out of reach
+		lo.Left = append(lo.Left, left{lo.Output, *c})
+		lo.closed(l.key, done)
+		done[c.To].Untold = true
+	}
 	*m = mark{Place: m.Place, Forked: m.Forked, Seal: m.Seal.elsewhere(), Revision: m.Revision, Base: m.Base}
 	lo.Prepared, lo.Opening, lo.LedgerFile, lo.Output = nil, "", "", output
+	p.returned(l, done)
+}
+
+// left is a file that was being closed when its output was taken away.
+type left struct {
+	Output  string  `json:"output"`
+	Closing closing `json:"closing"`
+}
+
+// returned has the log's new ledger tell of a file that was being closed when the output was taken away that is back now. One that hadn't got its final
+// name stays as it is: the old ledger has the name that it has.
+func (p *partition) returned(l *log, done map[string]*closed) {
+	lo := &l.local
+	i := slices.IndexFunc(lo.Left, func(x left) bool { return x.Output == lo.Output })
+	if i < 0 {
+		return
+	}
+	c := lo.Left[i].Closing
+	lo.Left = slices.Delete(slices.Clone(lo.Left), i, i+1)
+	if exists(filepath.Join(p.r.config.Output, c.To)) {
+		lo.Closing = &c
+	} else {
+		done[c.To] = nil
+	}
 }

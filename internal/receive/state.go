@@ -60,6 +60,8 @@ type local struct {
 	LedgerFile string `json:"ledger_file,omitempty"`
 	// Output names the output that all these files are below; empty: an older version wrote it.
 	Output string `json:"output,omitempty"`
+	// Left are files that were being closed when their output was taken away.
+	Left []left `json:"left,omitempty"`
 	// Ranges are the record's, where they name other receivers: a wiped bucket gets them back.
 	Ranges []span `json:"ranges,omitempty"`
 }
@@ -85,6 +87,7 @@ type closed struct {
 	To         uint64    `json:"to"`
 	Compressed string    `json:"compressed,omitempty"` // name once compressed
 	Output     string    `json:"output,omitempty"`     // that it is below; empty: not known
+	Untold     bool      `json:"untold,omitempty"`     // its ledger may not tell of it: it is left alone
 
 	since time.Time // Time, but never after that of a file which came behind it in its log
 }

@@ -61,7 +61,7 @@ func (r *Receiver) sweepOnce(ctx context.Context) error {
 		return err
 	}
 	// What is below another output waits until that is back.
-	maps.DeleteFunc(files, func(_ string, c *closed) bool { return c.Output != "" && c.Output != output })
+	maps.DeleteFunc(files, func(_ string, c *closed) bool { return c.Output != "" && c.Output != output || c.Untold })
 	names := oldestFirst(files, r.now())
 	names, err = r.expire(ctx, names, files)
 	all := []error{err} // one file's trouble isn't the others'
