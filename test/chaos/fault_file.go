@@ -175,9 +175,19 @@ func fileFaults() []*fault {
 	}
 }
 
+// killing says when a node is killed about a rotation.
+type killing int
+
+const (
+	neverKilled killing = iota
+	killedBefore
+	// killedLate is also killed between the rotation and its writers' reopening: what it has read of the removed files is in no file any more.
+	killedLate
+)
+
 // logrotate rotates all logs of a node with the real one, while they are written. Its writers reopen their files a while later. A third of the
-// time each the node is frozen or (kills) down meanwhile, so that it is behind, and what is moved away may be so twice: then it never saw the second file.
-func logrotate(options string, kills bool) func(s *system, r *rand.Rand) effect {
+// time each the node is frozen or down meanwhile, so that it is behind, and what is moved away may be so twice: then it never saw the second file.
+func logrotate(options string, kills killing) func(s *system, r *rand.Rand) effect {
 	return func(s *system, r *rand.Rand) effect {
 		name := pick(r, s.nodeNames())
 		defer s.hold(name)()
@@ -193,7 +203,7 @@ func logrotate(options string, kills bool) func(s *system, r *rand.Rand) effect 
 			release()
 		}
 		how := r.IntN(3)
-		frozen, down := how == 1 || how == 2 && !kills, how == 2 && kills
+		frozen, down, late := how == 1 || how == 2 && kills == neverKilled, how == 2 && kills != neverKilled, how == 0 && kills == killedLate
 		var list []effect
 		if frozen {
 			list = append(list, s.halt(name))
@@ -244,6 +254,10 @@ func logrotate(options string, kills bool) func(s *system, r *rand.Rand) effect 
 			case strings.HasPrefix(options, "copy"):
 			default:
 				pause(r, 0, 300) // until whoever writes has been told
+				if late {
+					list = append(list, s.kill(name, syscall.SIGKILL))
+					pause(r, 0, 300)
+				}
 				for _, w := range mine {
 					s.afterRename(w, options)
 				}
@@ -256,7 +270,7 @@ func logrotate(options string, kills bool) func(s *system, r *rand.Rand) effect 
 			pause(r, 0, 400)
 			s.resume(name)
 		}
-		if down {
+		if down || late {
 			pause(r, 0, 400)
 			s.start(name)
 		}
@@ -396,12 +410,17 @@ func rotationFaults() (all []*fault) {
 		if again {
 			causes = []string{"truncated", "not found after a restart"}
 		}
-		rounds := 3
-		if m.name == "shred" { // until there are more than it keeps
+		rounds, when := 3, killedBefore
+		switch {
+		case m.name == "shred": // until there are more than it keeps
 			rounds = 7
+		case again:
+			rounds, when = 6, killedLate
+		case m.why == copied:
+			when = neverKilled
 		}
 		all = append(all, &fault{name: "logrotate-" + m.name, causes: causes, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: still, rounds: rounds,
-			why: m.why, doubles: again || strings.HasSuffix(m.why, twice), forks: again, alone: true, do: logrotate(m.options, m.why != copied)})
+			why: m.why, doubles: again || strings.HasSuffix(m.why, twice), forks: again, alone: true, do: logrotate(m.options, when)})
 	}
 	return all
 }
