@@ -52,6 +52,9 @@ type Piece struct {
 	NewSegment bool
 	// More says that there are more bytes right behind Data.
 	More bool
+	// Unsure says that an earlier run may have handed out more in front of this piece, of a file that isn't found any more, or of which there is a copy that
+	// ends before. Whoever knows how far it got tells by [Log.Pass]. It is also set where nothing comes.
+	Unsure bool
 }
 
 // Loss is a range of positions whose bytes can't be had.

@@ -43,6 +43,7 @@ type generation struct {
 	stamp    time.Time // its time of change
 	before   []byte    // up to beforeMax bytes in front of offset
 	want     sum       // their sum, where they aren't read yet in this process
+	mark     mark      // what a copy has that was made when it was rotated
 	verify   func(readAt func(p []byte, off int64) (int, error)) bool
 
 	content content // nil: not open
@@ -50,6 +51,9 @@ type generation struct {
 	settled bool    // nobody can write to it any more: a copy, a compressed form
 	drained bool    // was read to the end and had been quiet
 	cut     bool    // its file was truncated before this run, though it begins as it did
+	copied  bool    // content is a copy that was found in this run or an earlier one: more of the file may have been read than that has
+	short   int64   // content ends here, before offset; 0: it doesn't
+	seen    int64   // size that the file itself had, as last known, where content is a copy
 	gone    bool    // its bytes can't be had again
 	cause   string  // why
 	deleted bool
@@ -161,7 +165,7 @@ func (g *generation) observe(at info, now time.Time) bool {
 
 // unread says that there are bytes behind the offset as far as was last seen.
 func (g *generation) unread() bool {
-	if g.content == nil {
+	if g.content == nil || g.short > 0 {
 		return false
 	}
 	if p, ok := g.content.(*packed); ok {

@@ -108,9 +108,16 @@ func (l *Log) find(now time.Time) error {
 		if l.trace(rest) {
 			return l.find(now)
 		}
-		switch {
-		case unsure != nil:
+		if unsure != nil {
 			return unsure
+		}
+		if err := l.findShort(list); err != nil {
+			return err
+		}
+		rest = l.wanted()
+		switch {
+		case len(rest) == 0:
+			return nil
 		case liveErr != nil:
 			// A file system that isn't mounted yet looks like this. There is nothing else to read anyway.
 			return liveErr
@@ -298,11 +305,19 @@ func (l *Log) found(g *generation, c *candidate, now time.Time) error {
 		return err
 	}
 	c.content = nil
-	g.settled = c.kind != "" || c.at.ino != g.ino
+	g.copied = g.copied || c.kind != "" || c.at.ino != g.ino
+	g.settled = g.copied
 	g.dev, g.ino, g.path = c.at.dev, c.at.ino, c.path
 	g.size = max(g.size, g.offset)
 	if f, ok := g.content.(*file); ok {
-		g.path, g.size = f.real, max(g.size, c.at.size) // where it is shorter by now the next look says what that means
+		g.path = f.real
+		if g.copied && c.path != l.cfg.Path {
+			g.seen, g.size = g.size, max(g.offset, c.at.size) // what the file had beyond shows at the copy's end
+		} else {
+			g.size = max(g.size, c.at.size) // where it is shorter by now the next look says what that means
+		}
+	} else {
+		g.seen = g.size
 	}
 	if g.mtime.IsZero() {
 		g.mtime = c.at.mtime
@@ -316,7 +331,7 @@ func (l *Log) found(g *generation, c *candidate, now time.Time) error {
 	g.noticed, g.changed, g.deleted = now, c.at.changed, false
 	g.live = c.path == l.cfg.Path
 	if g.live {
-		g.settled, g.drained = false, false
+		g.settled, g.drained, g.copied = false, false, false
 		g.mtime = c.at.mtime
 		if l.copies(g.path) {
 			l.cfg.Logger.Warn("state and log were put back from a copy; the file is read on where the state says", "file", g.path, "generation", g.id, "offset", g.offset)

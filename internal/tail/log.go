@@ -32,6 +32,7 @@ type Log struct {
 	segments []segment
 	peeked   *peeked // what the last Peek said
 
+	earlier  []segment         // that the state had, as long as what came behind them isn't known: see [Log.Pass]
 	gens     []*generation     // unfinished, in reading order; the live one is the last
 	finished []GenerationState // newest last; remembered so that their copies aren't taken for something new
 	older    []OlderFile       // rotated forms that were there before the log was begun

@@ -64,6 +64,9 @@ func (l *Log) look() {
 // note takes over what stat said; a shrunk file is settled at once, so that
 // the copy is looked for while it is fresh.
 func (l *Log) note(g *generation, at info, now time.Time) {
+	if g.short > 0 {
+		return // nothing more is read of it
+	}
 	same := true
 	if g.live && !at.mtime.Equal(g.mtime) {
 		// Before the new time is taken over: where the file was truncated and filled
@@ -101,7 +104,11 @@ func (l *Log) follow(now time.Time) {
 		if l.pathErr = l.insert(live, at); l.pathErr != nil {
 			return
 		}
+		was := live.offset
 		l.note(live, at, now)
+		if live.offset == was && l.live() == live {
+			live.notch()
+		}
 	case err == nil:
 		if !at.regular {
 			// Not even O_PATH is needed to refuse it.

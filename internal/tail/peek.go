@@ -30,6 +30,7 @@ func (l *Log) Peek(buf []byte) (Piece, error) {
 		l.look()
 	}
 	p, err := l.peek(buf)
+	p.Unsure = l.unsure() && l.isBehind(&p)
 	l.lastErr = err
 	return p, err
 }
@@ -156,6 +157,11 @@ func (l *Log) choose() *generation {
 			l.signalAfter(wait)
 			return nil
 		}
+		if g.copied && g.seen > g.offset {
+			g.loss = bytesLoss(cmp.Or(g.cause, "truncated"), g.seen-g.offset, false, g.path)
+			g.seen = 0
+			return g
+		}
 		g.drained, g.drainedAt = true, now
 	}
 	return nil
@@ -241,6 +247,12 @@ func (l *Log) replay(position uint64, buf []byte) (Piece, error) {
 		return Piece{}, goneError(g)
 	}
 	want := buf[:min(uint64(len(buf)), rest)]
+	if g.short > 0 {
+		if off >= g.short {
+			return Piece{}, goneError(g)
+		}
+		want = want[:min(int64(len(want)), g.short-off)]
+	}
 	n, err := readAt(g.content, want, off)
 	if n < len(want) {
 		if err = l.reread(g, err); err != nil {
@@ -291,6 +303,9 @@ func goneError(g *generation) error {
 
 // intact says that g still ends its handed-out part as it did.
 func (l *Log) intact(g *generation) (bool, error) {
+	if g.short > 0 {
+		return true, nil
+	}
 	at, err := l.stat(g)
 	if err != nil {
 		return false, err

@@ -26,6 +26,9 @@ func (l *Log) Advance(n uint64) error {
 	if p.replay {
 		return nil
 	}
+	if l.earlier != nil && (p.loss != nil || p.gen != l.ending()) {
+		l.earlier = nil
+	}
 	l.head += n
 	if p.loss != nil {
 		copied := *p.loss
@@ -185,6 +188,7 @@ func (l *Log) Rebase(position uint64) error {
 		l.segments[i].position -= position
 	}
 	l.released, l.next, l.head = 0, l.next-position, l.head-position
+	l.earlier = nil
 	l.peeked = nil
 	l.tidy()
 	return nil

@@ -62,6 +62,8 @@ type GenerationState struct {
 	Drained int64  `json:"drained,omitempty"` // read to the end and quiet since
 	Gone    string `json:"gone,omitempty"`    // why its bytes can't be had again
 	Loss    *Loss  `json:"loss,omitempty"`    // not yet handed out
+	Mark    Mark   `json:"mark,omitzero"`
+	Copied  bool   `json:"copied,omitempty"` // the file that Dev and Ino name is a copy
 }
 
 // Since says when a file was last written and made, as in GenerationState.
@@ -97,7 +99,11 @@ func stateOf(g *generation) GenerationState {
 		Head: Sum{g.head.length, g.head.crc}, Check: Sum{check.length, check.crc},
 		Mtime: nanos(g.mtime), Birth: nanos(g.birth), Born: nanos(g.born), Stamp: nanos(g.stamp),
 	}
-	if g.drained {
+	if m := g.mark; m.offset > 0 {
+		s.Mark = Mark{m.offset, Sum{m.head.length, m.head.crc}, Sum{m.check.length, m.check.crc}}
+	}
+	s.Copied = g.copied
+	if s.Size = max(s.Size, g.seen); g.drained {
 		s.Drained = max(1, nanos(g.drainedAt))
 	}
 	if g.gone {
@@ -243,6 +249,7 @@ func (l *Log) restore(s State) error {
 	l.since, l.made = s.Since, s.Made
 	l.dirs, l.shifts = slices.Clone(s.Dirs), s.Shifts
 	l.released, l.next, l.head = s.Released, s.Released, position
+	l.earlier = slices.Clone(segments)
 	l.serial, l.begun = min(s.Serial, positionMax), s.Begun || len(gens) > 0
 	return nil
 }
@@ -257,6 +264,9 @@ func generationOf(s GenerationState) (*generation, error) {
 		return nil, fmt.Errorf("fingerprint over %d bytes, at most %d", s.Head.Length, headMax)
 	case s.Check.Length < 0 || s.Check.Length > beforeMax || int64(s.Check.Length) > s.Offset:
 		return nil, fmt.Errorf("check over %d bytes in front of offset %d, at most %d", s.Check.Length, s.Offset, beforeMax)
+	case s.Mark.Offset < 0 || s.Mark.Offset > s.Offset || s.Mark.Head.Length < 0 || s.Mark.Head.Length > headMax ||
+		s.Mark.Check.Length < 0 || s.Mark.Check.Length > beforeMax || int64(s.Mark.Check.Length) > s.Mark.Offset:
+		return nil, fmt.Errorf("mark at offset %d of %d, over %d and %d bytes: out of range", s.Mark.Offset, s.Offset, s.Mark.Head.Length, s.Mark.Check.Length)
 	}
 	if s.ID != "" {
 		if _, _, _, _, err := parseID(s.ID); err != nil {
@@ -265,7 +275,7 @@ func generationOf(s GenerationState) (*generation, error) {
 	}
 	g := &generation{
 		id: s.ID, dev: s.Dev, ino: s.Ino, path: s.Path, offset: s.Offset, size: s.Size,
-		head: s.Head.sum(), want: s.Check.sum(), mtime: instant(s.Mtime), birth: instant(s.Birth), born: instant(s.Born), stamp: instant(s.Stamp),
+		head: s.Head.sum(), want: s.Check.sum(), mark: mark{s.Mark.Offset, s.Mark.Head.sum(), s.Mark.Check.sum()}, copied: s.Copied, mtime: instant(s.Mtime), birth: instant(s.Birth), born: instant(s.Born), stamp: instant(s.Stamp),
 	}
 	if s.Drained != 0 {
 		g.drained, g.drainedAt = true, instant(s.Drained)

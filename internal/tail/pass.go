@@ -1,0 +1,200 @@
+package tail
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What a writer adds to a file that was copied or compressed and removed is only in the file that is held open. After a crash it can't be read again, and
+// the state may be older than the last of it that was handed out. Only whoever took it knows how far that went.
+
+// mark is what was known of a file when its path was last seen to lead to it. It is renamed first and then copied or compressed, so what is made of
+// it has at least that much.
+type mark struct {
+	offset int64
+	head   sum // of the first bytes
+	check  sum // of the last ones in front of offset
+}
+
+// notch sets the mark. The path leads to g, and nothing was read since that was seen.
+func (g *generation) notch() {
+	if g.mark.offset == g.offset {
+		return
+	}
+	check := g.want
+	if len(g.before) > 0 {
+		check = sumOf(g.before)
+	}
+	g.mark = mark{g.offset, g.head, check}
+}
+
+// Mark is a file as of the moment when its path was last seen to lead to it: see [GenerationState].
+type Mark struct {
+	Offset int64 `json:"offset"`
+	Head   Sum   `json:"head"`
+	Check  Sum   `json:"check"`
+}
+
+// findShort gives generations that are found nowhere a copy that ends before what was read of them. An error is temporary.
+func (l *Log) findShort(list []*candidate) error {
+	for _, g := range l.wanted() {
+		var best *candidate
+		var length int64
+		for _, c := range list {
+			if l.holds(c) {
+				continue
+			}
+			if ok, err := c.open(l.cfg.Allowed.Also(nil)); isScarce(err) {
+				return err
+			} else if !ok || err != nil {
+				continue
+			}
+			if n := l.shortOf(c, g); n > length {
+				best, length = c, n
+			}
+		}
+		if best != nil {
+			l.foundShort(g, best, length)
+		}
+	}
+	return nil
+}
+
+// shortOf is how long a copy of g is that ends before what was read of it; 0: c is none. What is in it up to the mark tells.
+func (l *Log) shortOf(c *candidate, g *generation) int64 {
+	m := g.mark
+	if m.offset < telling || c.kind == "" && c.at.same(g.dev, g.ino) && !g.copied {
+		return 0
+	}
+	n, err := c.length()
+	if err != nil || n < m.offset || n >= g.offset {
+		return 0
+	}
+	if same, err := contentMatches(c.content, m.head, nil, m.check, m.offset); err != nil || !same {
+		return 0
+	}
+	then := &generation{head: m.head, want: m.check, offset: m.offset}
+	if then.known() < headMax && (!l.tells(c, then) || l.isAnothers(c, then)) {
+		return 0
+	}
+	return n
+}
+
+// foundShort lets g be read again as far as c has it. Nothing else of c is new.
+func (l *Log) foundShort(g *generation, c *candidate, length int64) {
+	l.keepCopy(c, g)
+	l.went(c.path)
+	g.content, c.content, g.path = c.content, nil, c.path
+	g.dev, g.ino, g.stamp = c.at.dev, c.at.ino, c.at.mtime // its own inode may be another file's by now
+	g.born = birthOf(g.content.descriptor(), "", atEmptyPath)
+	g.live, g.copied, g.settled, g.drained, g.short = false, true, true, false, length
+	g.seen, g.size, g.cause, g.loss = g.size, g.offset, NotFound, nil
+	if l.sticky() == g && g.seen <= g.offset {
+		g.loss = bytesLoss(NotFound, -1, false, g.path)
+	}
+	l.cfg.Logger.Warn("file of an earlier run is gone, and its copy ends before what was read of it", "copy", c.path, "generation", g.id, "offset", g.offset, "copied", length)
+}
+
+// ending is the generation that an earlier run was reading last, as long as that may have handed out more of it than the state says.
+func (l *Log) ending() *generation {
+	if n := len(l.earlier); n > 0 {
+		return l.earlier[n-1].gen
+	}
+	return nil
+}
+
+// unsure says that it may have, and that it can't be read here.
+func (l *Log) unsure() bool {
+	g := l.ending()
+	return g != nil && !l.missing && (g.copied || g.gone && g.cause == NotFound)
+}
+
+// isBehind says that a piece comes behind all that can be read of what an earlier run was reading last.
+func (l *Log) isBehind(p *Piece) bool {
+	switch shown := l.peeked; {
+	case p.Loss != nil:
+		return !shown.replay || p.Loss.Cause == NotFound
+	case len(p.Data) > 0:
+		return !shown.replay && shown.gen != l.ending()
+	}
+	return l.next == l.head && !p.More && !l.ending().unread()
+}
+
+// errNotPassed: what a source says isn't what an earlier run can have handed out.
+var errNotPassed = errors.New("it isn't how an earlier run went on")
+
+// Pass goes on at a position that an earlier run has reached, by the word of whoever took what was handed out: the byte before it is the one before
+// last.Offset of generation last.ID. What lies between needn't be read, and counts as released. It is for what can't be read again (see
+// [Piece.Unsure]) and refuses what can't have been handed out so.
+func (l *Log) Pass(position uint64, last Source) error {
+	if err := l.usable("pass"); err != nil {
+		return err
+	}
+	refuse := func(why string) error {
+		return fmt.Errorf("pass %s to position %d, offset %d of generation %s: %s: %w", l.cfg.Name, position, last.Offset, last.ID, why, errNotPassed)
+	}
+	if !l.unsure() || position < l.released || position > positionMax {
+		return refuse("nothing is missing there")
+	}
+	i := len(l.earlier) - 1
+	for i > 0 && l.earlier[i].position >= position {
+		i--
+	}
+	s := l.earlier[i]
+	if s.gen == nil || s.gen.id != last.ID || position < s.position || uint64(s.offset)+(position-s.position) != uint64(last.Offset) {
+		return refuse("another one was read there")
+	}
+	if position < l.head {
+		return l.Release(position)
+	}
+	g := s.gen
+	if g != l.ending() {
+		return refuse("another one was read last")
+	}
+	if err := l.reached(g, last.Offset); err != nil {
+		return err
+	}
+	l.segments = []segment{{position: position, gen: g, offset: g.offset}}
+	l.released, l.next, l.head = position, position, position
+	l.peeked = nil
+	l.tidy()
+	return nil
+}
+
+// reached takes over that g was read up to offset.
+func (l *Log) reached(g *generation, offset int64) error {
+	if g.gone {
+		g.loss = bytesLoss(NotFound, -1, false, g.path)
+		if g.offset = offset; g.size > offset {
+			g.loss = bytesLoss(NotFound, g.size-offset, false, g.path)
+		}
+		g.before, g.want = nil, sum{}
+		return nil
+	}
+	c := &candidate{path: g.path, content: g.content}
+	var err error
+	if c.at, err = g.content.stat(); err != nil {
+		return fmt.Errorf("look at the copy %s: %w", g.path, err)
+	}
+	length := g.short
+	if length == 0 {
+		if length, err = c.length(); err != nil {
+			return fmt.Errorf("look at the copy %s: %w", g.path, err)
+		}
+	}
+	was := *g
+	g.offset, g.size, g.seen, g.loss, g.drained = offset, max(offset, length), max(g.seen, g.size), nil, false
+	if length >= offset {
+		g.short = 0
+		if err := g.load(); err != nil {
+			*g = was
+			return err
+		}
+		return nil
+	}
+	if g.short == 0 {
+		l.keepCopy(c, g)
+	}
+	g.before, g.want, g.size, g.short, g.cause = nil, sum{}, offset, length, NotFound
+	return nil
+}
