@@ -76,6 +76,7 @@ type forwarder struct {
 	heard      bool      // the centre has answered since the log was opened
 	patience   time.Time // up to then the first answer is waited for
 	place      *place    // what the centre has, still to be compared with the file
+	ending     ending
 	fork       fork
 	backoff    backoff
 	notBefore  time.Time // after a failure

@@ -71,6 +71,7 @@ func (f *forwarder) open() error {
 	}
 	f.rec.Round++
 	f.life++
+	f.ending = ending{}
 	f.waiting, f.asking, f.synced, f.heard, f.fork.due, f.place, f.layout = 0, 0, false, false, false, nil, nil
 	f.fence = f.save(true)
 	f.opening = f.fence

@@ -30,14 +30,11 @@ func (f *forwarder) sendNew(now time.Time, size int) (wait time.Duration, listen
 		return troubleEvery, true, false
 	}
 	f.fileErr = nil
-	if p.Loss != nil && p.Loss.Cause == tail.NotFound && !f.heard && f.link.destination.Commit != Stored {
-		// The centre may have what this node doesn't find any more: a gap waits for its word.
-		if f.centreErr == nil {
-			f.centreErr = errGoneFiles
-		}
+	if wait := f.waitsForEnd(&p, now); wait > 0 {
 		f.returnGrant()
 		f.rush = false
-		return troubleEvery, true, false
+		f.note(now, true)
+		return wait, true, false
 	}
 	if p.Loss != nil {
 		f.takeLoss(p.Loss)

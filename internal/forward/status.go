@@ -113,6 +113,9 @@ func (f *forwarder) show() {
 	if h.Epoch > 0 {
 		h.Predecessor, h.Stored, h.Confirmed = f.rec.Predecessor, f.stored, f.rec.Confirmed
 		h.Digest, h.Round, h.Weak = f.rec.Digest, f.rec.Round, f.rec.Weak
+		if f.ending.asks && f.flight.end() == f.flight.start {
+			h.Stored = max(h.Stored, f.restored)
+		}
 	}
 	bytes, _ := f.flight.unconfirmed()
 	s := Status{

@@ -112,6 +112,7 @@ func (f *forwarder) onAnswer(was chunk.HelloLog, layout *chunk.Layout, a chunk.A
 		f.welcome(&a)
 		return
 	}
+	f.ending.hear(f, &was, &a)
 	if a.Known {
 		f.rec.Known = max(f.rec.Known, a.Epoch)
 	}
@@ -140,6 +141,9 @@ func (f *forwarder) onAnswer(was chunk.HelloLog, layout *chunk.Layout, a chunk.A
 		return
 	case a.Known && a.Epoch == f.rec.Epoch && a.Position == f.flight.start:
 		f.central(a.Position, a.Digest)
+		if f.ending.final && f.pass(&a.Place) {
+			f.log.Info("the centre has all that an earlier run sent of a file that is gone", "position", a.Position)
+		}
 	}
 	f.synced = true
 	if r := a.Resend; r != nil {
@@ -220,6 +224,7 @@ var errNotFound = errors.New(tail.NotFound)
 func (f *forwarder) skip(now time.Time) time.Duration {
 	p := f.place
 	fresh, err := f.find(&p.Place)
+	const passed = "files of an earlier run are gone, and the centre has what was in them; the log goes on where it stands"
 	switch {
 	case err == nil:
 		if err := f.tail.Close(); err != nil {
@@ -227,13 +232,17 @@ func (f *forwarder) skip(now time.Time) time.Duration {
 		}
 		f.forget()
 		f.adopt(fresh, &p.Place)
-		f.log.Warn("files of an earlier run are gone, and the centre has what was in them; the log goes on where it stands", "epoch", p.Epoch, "position", p.Position)
+		f.log.Warn(passed, "epoch", p.Epoch, "position", p.Position)
+		f.fileErr, f.synced = nil, true
+		return 0
+	case f.pass(&p.Place):
+		f.log.Warn(passed, "epoch", p.Epoch, "position", p.Position)
 		f.fileErr, f.synced = nil, true
 		return 0
 	case !errors.Is(err, tail.ErrGone) && !errors.Is(err, errUnproved):
 		f.fileTrouble(err)
 		p.since = now
-	case now.Sub(p.since) >= f.placePatience()+f.engine.cfg.Limits.SyncInterval:
+	case f.ending.final, now.Sub(p.since) >= f.stillness():
 		p.final = true
 		return f.compare(now)
 	default:
@@ -257,13 +266,13 @@ func (f *forwarder) reach(position uint64) (missing bool, err error) {
 	for f.flight.end() < position {
 		size := min(uint64(f.limit()), position-f.flight.end())
 		p, err := f.tail.Peek((*buf)[:size])
+		if (p.Unsure || p.Loss != nil && p.Loss.Cause == tail.NotFound) && f.place != nil && !f.place.final {
+			return true, errNotFound
+		}
 		if err != nil {
 			return true, err
 		}
 		if p.Loss != nil {
-			if p.Loss.Cause == tail.NotFound && f.place != nil && !f.place.final {
-				return true, errNotFound
-			}
 			f.takeLoss(p.Loss)
 			if f.tail == nil {
 				return true, nil

@@ -437,7 +437,7 @@ func (l *Log) tidy() {
 }
 
 func (l *Log) over(g *generation, now time.Time) bool {
-	if g.live || !g.drained || g.loss != nil || g.unread() {
+	if g.live || !g.drained || g.loss != nil || g.unread() || g == l.ending() && l.unsure() {
 		return false
 	}
 	if _, needed := l.needed(g); needed {

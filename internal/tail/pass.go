@@ -80,8 +80,26 @@ func (l *Log) shortOf(c *candidate, g *generation) int64 {
 	return n
 }
 
+// marked marks g by a copy of it of a length.
+func (g *generation) marked(c content, length int64) error {
+	buf := make([]byte, headMax)
+	head := buf[:min(length, headMax)]
+	if n, err := readAt(c, head, 0); n < len(head) {
+		return fmt.Errorf("read the beginning of %s: %w", g.path, err)
+	}
+	m := mark{offset: length, head: sumOf(head)}
+	end := buf[:min(length, beforeMax)]
+	if n, err := readAt(c, end, length-int64(len(end))); n < len(end) {
+		return fmt.Errorf("read the end of %s: %w", g.path, err)
+	}
+	m.check = sumOf(end)
+	g.mark = m
+	return nil
+}
+
 // foundShort lets g be read again as far as c has it. Nothing else of c is new.
 func (l *Log) foundShort(g *generation, c *candidate, length int64) {
+	_ = g.marked(c.content, length) // else it keeps the mark that it was found by
 	l.keepCopy(c, g)
 	l.went(c.path)
 	g.content, c.content, g.path = c.content, nil, c.path
@@ -193,6 +211,10 @@ func (l *Log) reached(g *generation, offset int64) error {
 		return nil
 	}
 	if g.short == 0 {
+		if err := g.marked(g.content, length); err != nil {
+			*g = was
+			return err
+		}
 		l.keepCopy(c, g)
 	}
 	g.before, g.want, g.size, g.short, g.cause = nil, sum{}, offset, length, NotFound

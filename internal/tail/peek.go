@@ -159,7 +159,6 @@ func (l *Log) choose() *generation {
 		}
 		if g.copied && g.seen > g.offset {
 			g.loss = bytesLoss(cmp.Or(g.cause, "truncated"), g.seen-g.offset, false, g.path)
-			g.seen = 0
 			return g
 		}
 		g.drained, g.drainedAt = true, now

@@ -35,7 +35,7 @@ func (l *Log) Advance(n uint64) error {
 		l.record(segment{position: p.position, length: n, loss: &copied})
 		for _, g := range l.gens {
 			if g.loss == p.loss {
-				g.loss = nil
+				g.loss, g.seen = nil, 0
 			}
 		}
 		l.tidy()
