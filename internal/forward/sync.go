@@ -223,8 +223,13 @@ var errNotFound = errors.New(tail.NotFound)
 // centre has stood still for long enough to have taken what was sent.
 func (f *forwarder) skip(now time.Time) time.Duration {
 	p := f.place
-	fresh, err := f.find(&p.Place)
 	const passed = "files of an earlier run are gone, and the centre has what was in them; the log goes on where it stands"
+	if f.pass(&p.Place) {
+		f.log.Warn(passed, "epoch", p.Epoch, "position", p.Position)
+		f.fileErr, f.synced = nil, true
+		return 0
+	}
+	fresh, err := f.find(&p.Place)
 	switch {
 	case err == nil:
 		if err := f.tail.Close(); err != nil {
@@ -232,10 +237,6 @@ func (f *forwarder) skip(now time.Time) time.Duration {
 		}
 		f.forget()
 		f.adopt(fresh, &p.Place)
-		f.log.Warn(passed, "epoch", p.Epoch, "position", p.Position)
-		f.fileErr, f.synced = nil, true
-		return 0
-	case f.pass(&p.Place):
 		f.log.Warn(passed, "epoch", p.Epoch, "position", p.Position)
 		f.fileErr, f.synced = nil, true
 		return 0

@@ -151,7 +151,7 @@ func (l *Log) Pass(position uint64, last Source) error {
 	refuse := func(why string) error {
 		return fmt.Errorf("pass %s to position %d, offset %d of generation %s: %s: %w", l.cfg.Name, position, last.Offset, last.ID, why, errNotPassed)
 	}
-	if !l.unsure() || position < l.released || position > positionMax {
+	if l.earlier == nil || l.missing || position < l.released || position > positionMax {
 		return refuse("nothing is missing there")
 	}
 	i := len(l.earlier) - 1
@@ -195,6 +195,9 @@ func (l *Log) reached(g *generation, offset int64) error {
 		return fmt.Errorf("look at the copy %s: %w", g.path, err)
 	}
 	length := g.short
+	if !g.copied && c.at.size < offset {
+		return fmt.Errorf("the file %s has %d bytes, and not %d: %w", g.path, c.at.size, offset, errNotPassed)
+	}
 	if length == 0 {
 		if length, err = c.length(); err != nil {
 			return fmt.Errorf("look at the copy %s: %w", g.path, err)
@@ -202,6 +205,9 @@ func (l *Log) reached(g *generation, offset int64) error {
 	}
 	was := *g
 	g.offset, g.size, g.seen, g.loss, g.drained = offset, max(offset, length), max(g.seen, g.size), nil, false
+	if !g.copied {
+		g.seen, g.drained = 0, was.drained
+	}
 	if length >= offset {
 		g.short = 0
 		if err := g.load(); err != nil {
