@@ -223,21 +223,22 @@ var errNotFound = errors.New(tail.NotFound)
 // centre has stood still for long enough to have taken what was sent.
 func (f *forwarder) skip(now time.Time) time.Duration {
 	p := f.place
-	const passed = "files of an earlier run are gone, and the centre has what was in them; the log goes on where it stands"
-	if f.pass(&p.Place) {
-		f.log.Warn(passed, "epoch", p.Epoch, "position", p.Position)
-		f.fileErr, f.synced = nil, true
-		return 0
-	}
-	fresh, err := f.find(&p.Place)
-	switch {
-	case err == nil:
-		if err := f.tail.Close(); err != nil {
-			f.log.Warn("close", "error", err)
+	passed := f.tail.Copied() && f.pass(&p.Place)
+	var err error
+	if !passed {
+		var fresh *tail.Log
+		if fresh, err = f.find(&p.Place); err == nil {
+			if err := f.tail.Close(); err != nil {
+				f.log.Warn("close", "error", err)
+			}
+			f.forget()
+			f.adopt(fresh, &p.Place)
+			passed = true
 		}
-		f.forget()
-		f.adopt(fresh, &p.Place)
-		f.log.Warn(passed, "epoch", p.Epoch, "position", p.Position)
+	}
+	switch {
+	case passed, f.pass(&p.Place):
+		f.log.Warn("files of an earlier run are gone, and the centre has what was in them; the log goes on where it stands", "epoch", p.Epoch, "position", p.Position)
 		f.fileErr, f.synced = nil, true
 		return 0
 	case !errors.Is(err, tail.ErrGone) && !errors.Is(err, errUnproved):

@@ -127,6 +127,9 @@ func (l *Log) unsure() bool {
 	return g != nil && !l.missing && (g.copied || g.gone && g.cause == NotFound)
 }
 
+// Copied says that there is a copy of the file that an earlier run was reading last, or of its beginning, and that more of it may have been handed out.
+func (l *Log) Copied() bool { return l.unsure() && l.ending().copied }
+
 // isBehind says that a piece comes behind all that can be read of what an earlier run was reading last.
 func (l *Log) isBehind(p *Piece) bool {
 	switch shown := l.peeked; {

@@ -21,6 +21,7 @@ type fault struct {
 	leftover bool     // a receiver that lost its state leaves the uncommitted end of a file where it is
 	removes  bool     // what was central is removed, and named as damaged
 	least    bool     // gaps of which the ledger isn't sure are at least as big as it says
+	honest   bool     // nor is there one where nothing is lost
 	rounds   int      // how often, in one run
 	pace     time.Duration
 	alone    bool // it can't be a part of combinations

@@ -384,7 +384,7 @@ func rotationFaults() (all []*fault) {
 	twice := "; and a copy that lacks what was read behind it, and is compressed before the truncation is seen, isn't known for a copy: it comes twice"
 	late := "what is written to a file after logrotate has compressed and removed it is in no file any more; the node reads it as long as it has the file open"
 	copied := "what is written to a file after logrotate has copied it and before it is removed is in no file any more; the node reads it as long as it has the file open"
-	killed := "; where it is killed within a second after that, it can't read again what it has sent: a gap, though the centre may have all of it, and what it knew to be sent, or the copy, may come once more"
+	killed := "; where it is killed, what it had seen of that and hadn't sent is a gap"
 	shredded := "shred empties a file before it removes it; where the node still has that one in its books it looks truncated, and a gap of unknown size says so, though all of it may have been read"
 	for _, m := range []struct{ name, options, why string }{
 		{"create", "create", ""},
@@ -406,21 +406,21 @@ func rotationFaults() (all []*fault) {
 		if strings.HasPrefix(m.why, between) || m.why == shredded {
 			causes = []string{"truncated"}
 		}
-		again := strings.HasSuffix(m.why, killed)
-		if again {
+		late := strings.HasSuffix(m.why, killed)
+		if late {
 			causes = []string{"truncated", "not found after a restart"}
 		}
 		rounds, when := 3, killedBefore
 		switch {
 		case m.name == "shred": // until there are more than it keeps
 			rounds = 7
-		case again:
+		case late:
 			rounds, when = 6, killedLate
 		case m.why == copied:
 			when = neverKilled
 		}
 		all = append(all, &fault{name: "logrotate-" + m.name, causes: causes, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: still, rounds: rounds,
-			why: m.why, doubles: again || strings.HasSuffix(m.why, twice), forks: again, alone: true, do: logrotate(m.options, when)})
+			why: m.why, doubles: strings.HasSuffix(m.why, twice), honest: late, alone: true, do: logrotate(m.options, when)})
 	}
 	return all
 }

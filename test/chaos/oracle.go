@@ -44,6 +44,7 @@ type account struct {
 	removed  int      // so much may have been removed at the centre
 	doubles  bool     // what was sent before may come again
 	least    bool     // where the ledger isn't sure of a gap's size, it is at least that
+	honest   bool     // where there is a gap something is lost
 }
 
 // hole is a gap of the ledger.
@@ -153,6 +154,9 @@ func (m *matcher) find(end int) error {
 	}
 	if int64(n) < m.unsure {
 		return broken(checkGap, "the ledger says that %d bytes are lost behind byte %d, and %d are", m.unsure, m.i, n)
+	}
+	if n == 0 && m.a.honest {
+		return broken(checkGap, "the ledger says that bytes are lost behind byte %d, and none are", m.i)
 	}
 	if err := m.mayBeLost(m.i + n); err != nil {
 		return err

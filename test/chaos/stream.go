@@ -67,7 +67,7 @@ func (s *stream) account(f *fault) *account {
 	defer s.mu.Unlock()
 	doubtful := slices.Clone(s.doubtful)
 	slices.SortFunc(doubtful, func(a, b span) int { return a.from - b.from })
-	return &account{written: s.written[:len(s.written):len(s.written)], doubtful: doubtful, gone: slices.Clone(s.gone), causes: f.causes, removed: s.removed, doubles: f.doubles, least: f.least}
+	return &account{written: s.written[:len(s.written):len(s.written)], doubtful: doubtful, gone: slices.Clone(s.gone), causes: f.causes, removed: s.removed, doubles: f.doubles, least: f.least, honest: f.honest}
 }
 
 // open begins with the file that is there, or a new one. mu is held.
