@@ -129,10 +129,10 @@ fuzz: ## Fuzz each parser for FUZZ_TIME
 		done; \
 	done
 
-docs: build bin/choria ## Write docs/settings.md and the Puppet types from the settings, docs/metrics.md from what is shown, ddl/logforward.ddl from its JSON, the Puppet module's copies, and the machine's graph
+docs: build bin/choria ## Write docs/settings.md and the Puppet types from the settings, docs/metrics.md from what is shown, docs/json.md from what is printed, ddl/logforward.ddl from its JSON, the Puppet module's copies, and the machine's graph
 	$(GO) test ./ddl -run TestRuby -update
 	$(GO) test ./internal/settings -run TestPuppet -update
-	$(GO) test ./cmd/logforward -run TestMetricsAreDocumented -update
+	$(GO) test ./cmd/logforward -run 'TestMetricsAreDocumented|TestJSONIsDocumented' -update
 	install -D -m 0644 -t puppet/files/mcollective/agent ddl/logforward.json ddl/logforward.ddl
 	bin/logforward config --markdown > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md

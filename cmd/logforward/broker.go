@@ -15,6 +15,11 @@ import (
 	"logforward/internal/settings"
 )
 
+// served is what broker prints once it serves.
+type served struct {
+	URL string `json:"url"` // where clients connect, such as nats://0.0.0.0:4222
+}
+
 func (p *program) brokerCommand(app *fisk.Application) {
 	var set *given
 	c := p.command(app, "broker", "Run a NATS broker with JetStream, where there is none", `
@@ -41,7 +46,7 @@ NATS or Choria broker that they have.
 		log.Info("broker is up", "url", s.URL(), "store", o.Store, "version", version())
 		if !p.json {
 			fmt.Fprintf(p.out, "broker at %s\n", s.URL())
-		} else if err := p.print(map[string]string{"url": s.URL()}); err != nil {
+		} else if err := p.print(served{s.URL()}); err != nil {
 			return err
 		}
 		group, ctx := errgroup.WithContext(ctx)

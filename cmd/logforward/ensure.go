@@ -180,7 +180,7 @@ func (p *program) showObservation(o keeper.Observation, news bool) error {
 		return p.print(unknown(o.Data(), machineData(), o.Time))
 	}
 	if p.data || p.json {
-		return p.print(o.Data())
+		return p.print(o.Report())
 	}
 	text := o.State
 	if o.PID != 0 {

@@ -93,14 +93,14 @@ func (s *solo) draw(logs []control.LogStatus, drawn int, since time.Duration) in
 
 // outcome is one row of the final table.
 type outcome struct {
-	Log       string `json:"log"`
-	Path      string `json:"path"`
-	Bytes     int64  `json:"bytes"`     // of the file on the node, at the end
-	Confirmed int64  `json:"confirmed"` // bytes that lie centrally
-	Central   string `json:"central"`
-	SHA256    string `json:"sha256,omitempty"`
-	Verdict   string `json:"verdict"`
-	Error     string `json:"error,omitempty"`
+	Log       string `json:"log"`              // its name
+	Path      string `json:"path"`             // of the file on the node
+	Bytes     int64  `json:"bytes"`            // size of the file on the node, at the end
+	Confirmed int64  `json:"confirmed"`        // bytes that lie centrally
+	Central   string `json:"central"`          // path of the central file that was written last; empty: none
+	SHA256    string `json:"sha256,omitempty"` // of the central bytes, in hex, where they are the file's
+	Verdict   string `json:"verdict"`          // identical, identical with the bytes to come, different, nothing yet, rotated, the file is gone or unknown; with the gaps, if there were any
+	Error     string `json:"error,omitempty"`  // why it couldn't be compared
 }
 
 // summary compares what lies centrally with the files, byte by byte, and prints it.

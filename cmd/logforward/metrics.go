@@ -16,8 +16,8 @@ const metricsTime = 700 * time.Millisecond
 
 // metrics are what Choria's metric watcher takes.
 type metrics struct {
-	Labels  map[string]string  `json:"labels"`
-	Metrics map[string]float64 `json:"metrics"`
+	Labels  map[string]string  `json:"labels"`  // always empty
+	Metrics map[string]float64 `json:"metrics"` // numbers of the node, each of all its logs
 }
 
 // showMetrics prints how much this node forwards, and writes the same for Prometheus' node exporter where it has a

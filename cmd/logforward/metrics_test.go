@@ -18,7 +18,7 @@ import (
 	"logforward/internal/control"
 )
 
-var update = flag.Bool("update", false, "write docs/metrics.md anew")
+var update = flag.Bool("update", false, "write docs/metrics.md and docs/json.md anew")
 
 // What a forwarder, a receiver and the text file of a node really show is what docs/metrics.md says, and nothing else.
 func TestMetricsAreDocumented(t *testing.T) {

@@ -25,12 +25,12 @@ const (
 
 // planned is what a staged set would do here.
 type planned struct {
-	State    string          `json:"state"`
-	Summary  string          `json:"summary"` // how many logs start, stop, change and stay
-	Files    int             `json:"files"`   // that would be followed
-	Rate     int64           `json:"rate"`    // bytes that all of them grow by in a second, now
-	Logs     []plannedLog    `json:"logs"`
-	Settings []plannedChange `json:"settings"`
+	State    string          `json:"state"`    // nothing staged, unchanged, changes or faulty
+	Summary  string          `json:"summary"`  // how many logs start, stop, change and stay
+	Files    int             `json:"files"`    // how many files would be followed
+	Rate     int64           `json:"rate"`     // bytes that all of them grow by in a second, now
+	Logs     []plannedLog    `json:"logs"`     // that are or would be forwarded
+	Settings []plannedChange `json:"settings"` // that get another value
 	// Restart: settings change, and the daemon reads them when it starts only.
 	Restart  bool              `json:"restart"`
 	Policy   string            `json:"policy"` // unchanged, changes, none, or why it is broken
@@ -47,12 +47,12 @@ const (
 )
 
 type plannedLog struct {
-	Log         string `json:"log"`
-	Change      string `json:"change"`
-	Path        string `json:"path"`
-	Destination string `json:"destination"`
-	Files       int    `json:"files"`
-	Bytes       int64  `json:"bytes"`             // of these files
+	Log         string `json:"log"`               // its name; of a glob the part before each file's
+	Change      string `json:"change"`            // starts, stops, changes, stays or refused
+	Path        string `json:"path"`              // absolute, or a glob
+	Destination string `json:"destination"`       // its name
+	Files       int    `json:"files"`             // how many files would be followed
+	Bytes       int64  `json:"bytes"`             // size of these files
 	Rate        int64  `json:"rate"`              // bytes that they grow by in a second, now
 	Verdict     string `json:"verdict,omitempty"` // of the policy, on a start by whoever asks
 	Note        string `json:"note,omitempty"`    // what differs, what holds it, why it is refused
@@ -61,9 +61,9 @@ type plannedLog struct {
 
 // plannedChange is a setting that gets another value; secrets are masked.
 type plannedChange struct {
-	Name string `json:"name"`
-	From string `json:"from"`
-	To   string `json:"to"`
+	Name string `json:"name"` // of the setting
+	From string `json:"from"` // value in force; empty: none
+	To   string `json:"to"`   // value that is staged; empty: none
 }
 
 // asker is for whom a plan is made: whom policy decides on.
@@ -216,8 +216,8 @@ func (p *program) apply(ctx context.Context, set *given, v *values, now rollout.
 
 // applied is what apply and rollback say.
 type applied struct {
-	Message string `json:"message"`
-	Restart bool   `json:"restart"`
+	Message string `json:"message"` // one line for a person
+	Restart bool   `json:"restart"` // what is in force now takes a restart of the daemon
 }
 
 // change does one, and tells what came of it.

@@ -44,6 +44,14 @@ func (p *program) subcommand(parent *fisk.CmdClause, name, help, long string, do
 	return c.Action(func(*fisk.ParseContext) error { p.do = do; return nil })
 }
 
+// rendered is what policy render prints.
+type rendered struct {
+	Document string `json:"document"`        // which one: choria, default, token or aaa
+	File     string `json:"file,omitempty"`  // with --output: where it was written
+	Bytes    int    `json:"bytes,omitempty"` // with --output: its size
+	Text     string `json:"text,omitempty"`  // without --output: the document
+}
+
 func (p *program) policyRender(parent *fisk.CmdClause) {
 	var file, which, output, caller string
 	c := p.subcommand(parent, "render", "Write the Rego document of a table", `
@@ -98,20 +106,13 @@ Exit codes: 0 written, 2 wrong usage, 78 the table is broken, or gives more than
 				return err
 			}
 			if p.json {
-				return p.print(struct {
-					Document string `json:"document"`
-					File     string `json:"file"`
-					Bytes    int    `json:"bytes"`
-				}{which, output, len(text)})
+				return p.print(rendered{Document: which, File: output, Bytes: len(text)})
 			}
 			fmt.Fprintf(p.out, "%s is written\n", output)
 			return nil
 		}
 		if p.json {
-			return p.print(struct {
-				Document string `json:"document"`
-				Text     string `json:"text"`
-			}{which, string(text)})
+			return p.print(rendered{Document: which, Text: string(text)})
 		}
 		_, err = p.out.Write(text)
 		return err

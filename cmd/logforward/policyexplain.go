@@ -176,12 +176,12 @@ func (q question) knowledge() (map[string]any, error) {
 
 // explanation is what explain says as JSON.
 type explanation struct {
-	Allowed bool              `json:"allowed"`
-	Rules   []string          `json:"rules"` // that allow it
-	Deny    []string          `json:"deny"`  // rules that forbid it
-	Reason  string            `json:"reason,omitempty"`
-	Nearest []operators.Trial `json:"nearest,omitempty"` // roles, and what they lack
-	Changes []policy.Change   `json:"changes,omitempty"` // each of which would have it allowed
+	Allowed bool              `json:"allowed"`           // the verdict
+	Rules   []string          `json:"rules"`             // roles or rules that allow it
+	Deny    []string          `json:"deny"`              // deny rules that forbid it
+	Reason  string            `json:"reason,omitempty"`  // of a document written by hand: why it is denied
+	Nearest []operators.Trial `json:"nearest,omitempty"` // of a table: roles that come next to allowing it, and what they lack
+	Changes []policy.Change   `json:"changes,omitempty"` // of a document written by hand: each of these alone would have it allowed
 }
 
 func (p *program) explainTable(ctx context.Context, q question, t *operators.Table, in policy.Input) error {

@@ -66,6 +66,12 @@ func (c *centre) close() {
 	}
 }
 
+// forgotten is what receivers --forget prints.
+type forgotten struct {
+	Receiver string `json:"receiver"` // that is given up
+	Known    bool   `json:"known"`    // false: this broker had never heard of it, and the name may be wrong
+}
+
 func (p *program) receiversCommand(app *fisk.Application) {
 	var set *given
 	var forget string
@@ -106,10 +112,13 @@ receiver's state directory.
 				return err
 			}
 			fmt.Fprintf(p.err, "logforward: receiver %s is forgotten; if it starts again it is as before\n", harmless(forget))
+			if p.json {
+				err = p.print(forgotten{forget, r != nil})
+			}
 			if r == nil { // a new broker may not know of it yet, while the others wait for it
 				fmt.Fprintln(p.err, "logforward: this broker had never heard of it: is the name right? logforward receivers shows those that it knows")
 			}
-			return nil
+			return err
 		}
 		if p.json {
 			return p.print(o)
@@ -241,7 +250,9 @@ func (p *program) drain(ctx context.Context, x *centre, name string, undo bool) 
 		return err
 	}
 	if undo {
-		return p.drained(name, o.Receiver(name), "takes partitions again")
+		r := o.Receiver(name)
+		r.Drained = false // it was looked at before
+		return p.drained(name, r, "takes partitions again")
 	}
 	for {
 		o, err := receive.Look(ctx, x.js, x.leases)
@@ -263,6 +274,9 @@ func (p *program) drain(ctx context.Context, x *centre, name string, undo bool) 
 // drained tells how a drain ended; r is nil where the receiver was forgotten meanwhile.
 func (p *program) drained(name string, r *receive.ReceiverView, what string) error {
 	if p.json {
+		if r == nil {
+			r = &receive.ReceiverView{Beat: receive.Beat{Name: name, Forgotten: true}, Drained: true, Partitions: []int{}}
+		}
 		return p.print(r)
 	}
 	fmt.Fprintf(p.out, "%s %s\n", harmless(name), what)

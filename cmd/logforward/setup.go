@@ -58,6 +58,12 @@ messages is ever deleted.
 	set = p.settings(c, settings.Setup)
 }
 
+// settled is what setup prints.
+type settled struct {
+	Changes []broker.Change `json:"changes"` // the steps, in their order; none: everything is as it should be
+	Applied bool            `json:"applied"` // all of them were taken now; false for a dry run, for no steps, and where one failed
+}
+
 func (p *program) setup(ctx context.Context, o broker.Options, w broker.Wanted, dry, check bool) error {
 	dry = dry || check
 	ctx, cancel := context.WithTimeout(ctx, setupTime)
@@ -71,10 +77,7 @@ func (p *program) setup(ctx context.Context, o broker.Options, w broker.Wanted, 
 		differs = &exitError{code: exitFailure}
 	}
 	if p.json {
-		return errors.Join(err, differs, p.print(struct {
-			Changes []broker.Change `json:"changes"`
-			Applied bool            `json:"applied"`
-		}{append([]broker.Change{}, plan...), err == nil && !dry && len(plan) > 0}))
+		return errors.Join(err, differs, p.print(settled{append([]broker.Change{}, plan...), err == nil && !dry && len(plan) > 0}))
 	}
 	for _, c := range plan {
 		fmt.Fprintln(p.out, c)

@@ -44,9 +44,9 @@ is changed. Exits with 78 if a check failed; a warning is no failure.
 
 // finding is one check's result.
 type finding struct {
-	Check  string `json:"check"`
-	Result string `json:"result"` // ok, warning or failed
-	Text   string `json:"text,omitempty"`
+	Check  string `json:"check"`            // what was looked at
+	Result string `json:"result"`           // ok, warning or failed
+	Text   string `json:"text,omitempty"`   // what was found
 	Remedy string `json:"remedy,omitempty"` // what to do about it; empty where the text says it, as those of policy check do
 }
 

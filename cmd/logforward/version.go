@@ -38,10 +38,17 @@ func version() string {
 	return v
 }
 
+// versions are what version prints.
+type versions struct {
+	Version  string `json:"version"`  // of logforward; devel-REVISION for a build that isn't a release
+	Go       string `json:"go"`       // version of Go that it was built with
+	Platform string `json:"platform"` // operating system and processor, such as linux/amd64
+}
+
 func (p *program) versionCommand(app *fisk.Application) {
 	p.command(app, "version", "Show the version", "", func(context.Context) error {
 		if p.json {
-			return p.print(map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+			return p.print(versions{version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
 		}
 		_, err := fmt.Fprintf(p.out, "logforward %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return err

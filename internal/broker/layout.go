@@ -28,10 +28,10 @@ const (
 type Layout struct {
 	// ID is unique for ever. It is no counter, for a wiped broker would count anew.
 	ID         string    `json:"id"`
-	Prefix     string    `json:"prefix"`
-	Partitions int       `json:"partitions"`
-	Replicas   int       `json:"replicas"`
-	Created    time.Time `json:"created"`
+	Prefix     string    `json:"prefix"`     // of subjects
+	Partitions int       `json:"partitions"` // how many there are
+	Replicas   int       `json:"replicas"`   // of each stream
+	Created    time.Time `json:"created"`    // when setup made it
 }
 
 // Shared is the bucket that holds what the whole fleet shares.

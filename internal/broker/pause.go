@@ -16,12 +16,12 @@ import (
 
 // Pause holds the nodes whose identities match: they don't publish.
 type Pause struct {
-	Since time.Time `json:"since"`
-	// Until ends it by itself, by the clocks of the centre; zero means that someone must.
+	Since time.Time `json:"since"` // when it was pressed
+	// Until ends it by itself, by the clocks of the centre; zero: someone must.
 	Until  time.Time `json:"until,omitzero"`
-	Reason string    `json:"reason,omitempty"`
-	By     string    `json:"by,omitempty"`
-	// Match is a glob of the identities that it holds for; empty means all.
+	Reason string    `json:"reason,omitempty"` // as it was given
+	By     string    `json:"by,omitempty"`     // who pressed it: local=USER@HOST
+	// Match is a glob of the identities that it holds for; empty: all.
 	Match string `json:"match,omitempty"`
 }
 

@@ -50,8 +50,8 @@ type Change struct {
 	Name string `json:"name"`
 	// Field that changes; empty for what is made as a whole.
 	Field string `json:"field,omitempty"`
-	From  string `json:"from,omitempty"`
-	To    string `json:"to"`
+	From  string `json:"from,omitempty"` // value now; absent: it is made
+	To    string `json:"to"`             // value that is wanted, or what is made
 
 	step *step // carried by the first change of each thing, for Apply
 }

@@ -73,11 +73,11 @@ type Chunk struct {
 
 // Gap says why a range of positions carries no bytes.
 type Gap struct {
-	Cause string    `json:"cause"`
-	Bytes int64     `json:"bytes"` // lost bytes as far as known; -1: unknown
-	Exact bool      `json:"exact"` // Bytes is no estimate
-	Time  time.Time `json:"time"`  // when the node found it
-	Path  string    `json:"path,omitempty"`
+	Cause string    `json:"cause"`          // why, for a person
+	Bytes int64     `json:"bytes"`          // lost bytes as far as known; -1: unknown
+	Exact bool      `json:"exact"`          // Bytes is no estimate
+	Time  time.Time `json:"time"`           // when the node found it
+	Path  string    `json:"path,omitempty"` // the node's file
 }
 
 // End is the position behind the chunk.

@@ -56,8 +56,8 @@ func (p *Pause) Duration() time.Duration {
 // Obeyed is what a node says of the red button: which state of it has taken effect. No log publishes any
 // more by the time that Paused is said.
 type Obeyed struct {
-	Change  uint64 `json:"change"`
-	Paused  bool   `json:"paused"`
+	Change  uint64 `json:"change"`            // number of the state that it obeys
+	Paused  bool   `json:"paused"`            // no log of the node publishes any more
 	Waiting int64  `json:"waiting,omitempty"` // bytes that aren't confirmed, while paused
 }
 

@@ -131,61 +131,60 @@ type StatusRequest struct {
 
 // Reply is the answer to a change.
 type Reply struct {
-	Log     string    `json:"log,omitempty"` // empty: all
-	State   string    `json:"state"`         // what the log is now: starting, stopped, draining, paused, …
-	Changed bool      `json:"changed"`       // false: it was so already
-	Until   time.Time `json:"until,omitzero"`
-	Message string    `json:"message"`        // one line for a person
-	Logs    []string  `json:"logs,omitempty"` // the logs that are meant, where a glob makes several
-	Files   int       `json:"files"`          // of those logs that are open now
-	// LagBytes is how many bytes of those logs aren't confirmed.
-	LagBytes int64 `json:"lag_bytes"`
+	Log      string    `json:"log,omitempty"`  // empty: all
+	State    string    `json:"state"`          // what the log is now: starting, stopped, draining, paused, redirecting
+	Changed  bool      `json:"changed"`        // false: it was so already
+	Until    time.Time `json:"until,omitzero"` // when the change ends by itself; absent: when somebody ends it
+	Message  string    `json:"message"`        // one line for a person
+	Logs     []string  `json:"logs,omitempty"` // the logs that are meant, where a glob makes several
+	Files    int       `json:"files"`          // files of those logs that are open now
+	LagBytes int64     `json:"lag_bytes"`      // bytes of those logs that aren't confirmed
 }
 
 // StatusReply is where everything stands.
 type StatusReply struct {
-	Identity     string              `json:"identity"`
-	Version      string              `json:"version,omitempty"`
-	PID          int                 `json:"pid"`
-	Started      time.Time           `json:"started"`
+	Identity     string              `json:"identity"`             // name of the node
+	Version      string              `json:"version,omitempty"`    // of the daemon's program
+	PID          int                 `json:"pid"`                  // of the daemon
+	Started      time.Time           `json:"started"`              // when the daemon was started
 	Executable   *Executable         `json:"executable,omitempty"` // nil: not known
 	Pause        *Override           `json:"pause,omitempty"`      // a pause of all
-	Logs         []LogStatus         `json:"logs"`
-	Destinations []DestinationStatus `json:"destinations"`
+	Logs         []LogStatus         `json:"logs"`                 // all, or those that were asked for
+	Destinations []DestinationStatus `json:"destinations"`         // that the settings name
 	Problems     []Problem           `json:"problems"`
 }
 
 // Executable is the program file that a daemon runs, as it was when the daemon started.
 type Executable struct {
-	Path     string    `json:"path"`
-	Device   uint64    `json:"device"`
-	Inode    uint64    `json:"inode"`
-	Size     int64     `json:"size"`
-	Modified time.Time `json:"modified"`
+	Path     string    `json:"path"`     // absolute
+	Device   uint64    `json:"device"`   // number of its file system
+	Inode    uint64    `json:"inode"`    // on that file system
+	Size     int64     `json:"size"`     // in bytes
+	Modified time.Time `json:"modified"` // when the file was last written
 }
 
 // LogStatus is one row of status.
 type LogStatus struct {
-	Log         string  `json:"log"`
-	State       string  `json:"state"` // starting, syncing, forwarding, idle, paused, blocked, draining, redirecting, stopped, failed, waiting
-	Path        string  `json:"path"`
-	Files       int     `json:"files"` // generations that are open
-	Destination string  `json:"destination"`
-	LagBytes    int64   `json:"lag_bytes"`   // between the file's end and confirmed
-	LagSeconds  float64 `json:"lag_seconds"` // age of the oldest byte that isn't confirmed
-	Rate        float64 `json:"rate"`        // bytes/s, smoothed
-	Limit       int64   `json:"limit"`       // bytes/s; 0: none
-	Epoch       uint64  `json:"epoch,omitempty"`
-	Confirmed   uint64  `json:"confirmed"` // position
-	Gaps        uint64  `json:"gaps"`
-	GapBytes    uint64  `json:"gap_bytes"`
-	Resends     uint64  `json:"resends"`
+	Log         string  `json:"log"`             // its name
+	State       string  `json:"state"`           // starting, syncing, forwarding, idle, paused, blocked, draining, redirecting, stopped, failed or waiting
+	Path        string  `json:"path"`            // of the file that is followed, or as it is defined
+	Files       int     `json:"files"`           // generations that are open
+	Destination string  `json:"destination"`     // name of where it goes
+	LagBytes    int64   `json:"lag_bytes"`       // bytes between the file's end and confirmed
+	LagSeconds  float64 `json:"lag_seconds"`     // age of the oldest byte that isn't confirmed, in seconds
+	Rate        float64 `json:"rate"`            // bytes/s, smoothed
+	Limit       int64   `json:"limit"`           // most bytes/s; 0: none
+	Epoch       uint64  `json:"epoch,omitempty"` // of the log's numbering; absent: none has begun
+	Confirmed   uint64  `json:"confirmed"`       // position up to which it lies centrally
+	Gaps        uint64  `json:"gaps"`            // ranges that were lost since the daemon started
+	GapBytes    uint64  `json:"gap_bytes"`       // positions that these gaps take
+	Resends     uint64  `json:"resends"`         // times that a receiver asked to go back since the daemon started
 	// Managed is the file that defines the log; empty: an operator's.
 	Managed  string    `json:"managed,omitempty"`
 	Override *Override `json:"override,omitempty"`
 	Promise  string    `json:"promise,omitempty"` // set where the promise is weaker than confirmed
 	Seal     *Seal     `json:"seal,omitempty"`    // nil: the destination isn't one whose logs are sealed
-	Error    string    `json:"error,omitempty"`
+	Error    string    `json:"error,omitempty"`   // why it isn't forwarded, or what else is wrong with it
 	History  []Change  `json:"history,omitempty"` // newest last
 }
 
@@ -199,23 +198,22 @@ type Seal struct {
 
 // DestinationStatus is one named destination.
 type DestinationStatus struct {
-	Name      string `json:"name"`
-	Connected bool   `json:"connected"`
-	Logs      int    `json:"logs"`
+	Name      string `json:"name"`      // as the settings have it
+	Connected bool   `json:"connected"` // false also where no log goes there
+	Logs      int    `json:"logs"`      // how many logs go there
 }
 
 // Override is an operator's word that stands above a definition.
 type Override struct {
-	Verb      string `json:"verb"` // start, stop, drain, pause, resume, redirect
-	By        string `json:"by"`
-	UID       int    `json:"uid"`
-	RequestID string `json:"request,omitempty"`
-	// Collective and TTL are what policy knew besides; see [Caller].
-	Collective string    `json:"collective,omitempty"`
-	TTL        int       `json:"ttl,omitempty"`
-	Since      time.Time `json:"since"`
-	Until      time.Time `json:"until,omitzero"` // zero: until somebody lifts it
-	Reason     string    `json:"reason,omitempty"`
+	Verb       string    `json:"verb"`                 // start, stop, drain, pause, resume or redirect
+	By         string    `json:"by"`                   // caller: choria=alice.mcollective, local=root
+	UID        int       `json:"uid"`                  // user id of the process that asked on this node's socket
+	RequestID  string    `json:"request,omitempty"`    // id of the Choria request; absent: it came from this machine
+	Collective string    `json:"collective,omitempty"` // that the Choria request came to; absent: it came from this machine
+	TTL        int       `json:"ttl,omitempty"`        // how long the Choria request was good for, in seconds
+	Since      time.Time `json:"since"`                // when it was said
+	Until      time.Time `json:"until,omitzero"`       // zero: until somebody lifts it
+	Reason     string    `json:"reason,omitempty"`     // as the caller gave it
 	// Inputs are what else the request said, by input: path, destination, from, rate.
 	Inputs map[string]string `json:"inputs,omitempty"`
 }
@@ -233,25 +231,25 @@ type Change struct {
 
 // Problem is something that a person should look at.
 type Problem struct {
-	Where   string `json:"where"` // file, log or destination
-	Problem string `json:"problem"`
+	Where   string `json:"where"`   // file, log or destination
+	Problem string `json:"problem"` // what is wrong
 }
 
 // Forwarder is one definition and what came of it.
 type Forwarder struct {
-	Log         string    `json:"log"`
-	Path        string    `json:"path"`
-	Destination string    `json:"destination"`
-	Start       string    `json:"start"`
-	Rate        int64     `json:"rate"`              // bytes/s; 0: none
+	Log         string    `json:"log"`               // its name; of a glob the part before each file's
+	Path        string    `json:"path"`              // absolute; it may be a glob
+	Destination string    `json:"destination"`       // name of where it goes
+	Start       string    `json:"start"`             // where a file begins that was never seen before: end or beginning
+	Rate        int64     `json:"rate"`              // most bytes/s; 0: no limit
 	Managed     string    `json:"managed,omitempty"` // the file that defines it
 	By          string    `json:"by,omitempty"`      // the operator who started it
-	Since       time.Time `json:"since,omitzero"`
-	Until       time.Time `json:"until,omitzero"`
-	State       string    `json:"state"`           // active, paused, stopped, draining
-	Logs        []string  `json:"logs"`            // one, or what the glob gives
-	Files       string    `json:"files,omitempty"` // "2 files followed out of 3 matching"
-	Refused     []Problem `json:"refused,omitempty"`
+	Since       time.Time `json:"since,omitzero"`    // when the operator started it
+	Until       time.Time `json:"until,omitzero"`    // when what the operator said ends by itself; absent: when somebody ends it
+	State       string    `json:"state"`             // active, paused, stopped or draining
+	Logs        []string  `json:"logs"`              // their names: one, or what the glob gives
+	Files       string    `json:"files,omitempty"`   // of a glob: how many files are followed out of how many that match
+	Refused     []Problem `json:"refused,omitempty"` // files that match a glob and aren't followed, and why
 }
 
 // ListReply is all definitions.
@@ -270,12 +268,12 @@ const (
 
 // CheckReply is one verdict.
 type CheckReply struct {
-	Status     string    `json:"status"` // ok, warning, critical or unknown
-	Text       string    `json:"text"`   // one line
-	Logs       int       `json:"logs"`
-	LagBytes   int64     `json:"lag_bytes"` // sum
-	LagSeconds float64   `json:"lag_seconds"`
-	Problems   []Problem `json:"problems,omitempty"`
+	Status     string    `json:"status"`             // ok, warning, critical or unknown
+	Text       string    `json:"text"`               // one line for a person
+	Logs       int       `json:"logs"`               // how many logs the node has
+	LagBytes   int64     `json:"lag_bytes"`          // bytes of all logs that aren't confirmed
+	LagSeconds float64   `json:"lag_seconds"`        // age of the oldest byte that isn't confirmed, in seconds
+	Problems   []Problem `json:"problems,omitempty"` // what makes it no ok
 }
 
 // ExitCode is the verdict as a monitoring plugin's exit code.

@@ -37,8 +37,8 @@ var (
 
 // Error is what a request was answered with instead of a reply.
 type Error struct {
-	Message string `json:"error"`          // what, where; complete without the hint
-	Code    Code   `json:"code"`           // what kind
+	Message string `json:"error"`          // what went wrong, and where; complete without the hint
+	Code    Code   `json:"code"`           // invalid, refused, unknown_log, conflict, too_large, timeout, busy, not_running or internal from a node's daemon; failed from the command itself
 	Hint    string `json:"hint,omitempty"` // what to do about it
 }
 

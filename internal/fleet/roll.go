@@ -21,7 +21,7 @@ const (
 
 // Node is what is known of one node.
 type Node struct {
-	Identity string `json:"identity"`
+	Identity string `json:"identity"` // of the node
 	// Seen is the last sign of life, by the broker's clock: a hello or notice that was heard, or else the last commit of one of its logs.
 	Seen time.Time `json:"seen,omitzero"`
 	// Heard: it spoke during this call, so it is connected.
@@ -38,13 +38,13 @@ func (n *Node) Alive(began time.Time) bool { return n.Heard || n.Seen.After(bega
 // Summary is where a roll call stands.
 type Summary struct {
 	Change    uint64         `json:"change"`    // number of the button's state
-	Pauses    []broker.Pause `json:"pauses"`    // that hold
-	Nodes     int            `json:"nodes"`     // that it is about
-	Confirmed int            `json:"confirmed"` // of these, obey this state, and have said so
-	Paused    int            `json:"paused"`    // of the confirmed, don't publish
-	Late      int            `json:"late"`      // of the others, are alive
+	Pauses    []broker.Pause `json:"pauses"`    // those that hold
+	Nodes     int            `json:"nodes"`     // how many nodes it is about
+	Confirmed int            `json:"confirmed"` // how many of these obey this state, and have said so
+	Paused    int            `json:"paused"`    // how many of the confirmed don't publish
+	Late      int            `json:"late"`      // how many of the others are alive
 	Waiting   int64          `json:"waiting"`   // bytes that wait on the paused nodes, as they say
-	Began     time.Time      `json:"began"`     // by the broker's clock
+	Began     time.Time      `json:"began"`     // when the call was made, by the broker's clock
 	Listed    bool           `json:"listed"`    // all nodes that ever had something committed are on the roll
 	// Missing are the nodes that haven't confirmed, those last seen latest first. Only the last summary of a call has them.
 	Missing []Node `json:"missing"`

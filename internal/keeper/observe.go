@@ -30,15 +30,36 @@ type Observation struct {
 	Order    string    // the last order, and what came of it
 }
 
-// Data is the observation as the exec watcher of an autonomous agent takes it: texts alone.
-func (o Observation) Data() map[string]string {
+// Report is an observation in texts alone, as an autonomous agent keeps it.
+type Report struct {
+	State    string `json:"state"`    // idle, forwarding, paused, degraded (something needs a look, or the daemon is being started) or failed (it doesn't stay, and isn't tried any more)
+	Reason   string `json:"reason"`   // why it isn't forwarding; empty: nothing to say
+	Observed string `json:"observed"` // time of the look, RFC 3339
+	Action   string `json:"action"`   // what was done: started, replaced, stopping, tried; empty: nothing had to be
+	PID      string `json:"pid"`      // of the daemon, decimal; empty: there is none
+	Version  string `json:"version"`  // of the daemon; empty: there is none
+	Attempts string `json:"attempts"` // starts that haven't lasted yet, decimal
+	Order    string `json:"order"`    // the last order, and what came of it
+}
+
+// Report gives the observation in texts.
+func (o Observation) Report() Report {
 	pid := ""
 	if o.PID != 0 {
 		pid = strconv.Itoa(o.PID)
 	}
+	return Report{
+		State: o.State, Reason: o.Reason, Observed: o.Time.Format(time.RFC3339), Action: o.Action,
+		PID: pid, Version: o.Version, Attempts: strconv.Itoa(o.Attempts), Order: o.Order,
+	}
+}
+
+// Data is the report as the exec watcher of an autonomous agent takes it, by key.
+func (o Observation) Data() map[string]string {
+	r := o.Report()
 	return map[string]string{
-		"state": o.State, "reason": o.Reason, "observed": o.Time.Format(time.RFC3339), "action": o.Action,
-		"pid": pid, "version": o.Version, "attempts": strconv.Itoa(o.Attempts), "order": o.Order,
+		"state": r.State, "reason": r.Reason, "observed": r.Observed, "action": r.Action,
+		"pid": r.PID, "version": r.Version, "attempts": r.Attempts, "order": r.Order,
 	}
 }
 

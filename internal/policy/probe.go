@@ -9,8 +9,8 @@ import (
 
 // Change is one thing that would have to differ for a document to allow a request.
 type Change struct {
-	Field string `json:"field"`
-	Value string `json:"value"` // empty: that it isn't said
+	Field string `json:"field"` // what would be another: an input, caller, collective, a fact, a class, ttl, time
+	Value string `json:"value"` // that it would have; empty: that it isn't said
 }
 
 // Probe asks a document that denies a request what it would allow instead: it changes one thing after the other. What

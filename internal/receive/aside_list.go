@@ -13,31 +13,31 @@ import (
 
 // SetAside is a file of bytes that a receiver set aside: their commit had an outcome that it could not know.
 type SetAside struct {
-	Identity string     `json:"identity"`
-	Log      string     `json:"log"`
-	Path     string     `json:"path"`
-	Bytes    int64      `json:"bytes"`
-	Since    time.Time  `json:"since"`
-	Noted    bool       `json:"noted"` // false: set aside by a version that kept no note, or the note is lost; only the last run's positions are known, if no gap lies in it
-	Runs     []AsideRun `json:"runs"`
-	Back     []PutBack  `json:"back,omitempty"`
+	Identity string     `json:"identity"`       // of the node
+	Log      string     `json:"log"`            // its name
+	Path     string     `json:"path"`           // of the file, which holds the bytes of Runs, one after the other
+	Bytes    int64      `json:"bytes"`          // its size
+	Since    time.Time  `json:"since"`          // when it was set aside
+	Noted    bool       `json:"noted"`          // false: set aside by a version that kept no note, or the note is lost; only the last run's positions are known, if no gap lies in it
+	Runs     []AsideRun `json:"runs"`           // which positions it holds
+	Back     []PutBack  `json:"back,omitempty"` // what of it was put back, or is on its way
 }
 
 // AsideRun is a run of positions of one epoch, a byte for each.
 type AsideRun struct {
-	Epoch  uint64 `json:"epoch"`
-	From   uint64 `json:"from"`
-	To     uint64 `json:"to"`     // behind the last
+	Epoch  uint64 `json:"epoch"`  // of the positions
+	From   uint64 `json:"from"`   // position of its first byte
+	To     uint64 `json:"to"`     // position behind its last
 	Offset int64  `json:"offset"` // of From in the file, in bytes; -1: not known
 }
 
 // PutBack is a part of it that was put back, or is on its way.
 type PutBack struct {
-	Epoch uint64 `json:"epoch"`
-	From  uint64 `json:"from"`
-	To    uint64 `json:"to"`
-	File  string `json:"file"` // below the output
-	Done  bool   `json:"done"`
+	Epoch uint64 `json:"epoch"` // of the positions
+	From  uint64 `json:"from"`  // position of its first byte
+	To    uint64 `json:"to"`    // position behind its last
+	File  string `json:"file"`  // path below the output directory of the central file
+	Done  bool   `json:"done"`  // false: it is on its way
 }
 
 // ListSetAside gives what lies set aside in a receiver's state directory, which may be in use, in the order of logs and of time. What is dropped meanwhile

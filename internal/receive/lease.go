@@ -26,17 +26,17 @@ const (
 
 // Beat is a receiver's heartbeat. That its revision moves says that it lives, and nothing else does.
 type Beat struct {
-	Name     string    `json:"name"`
-	State    string    `json:"state"`    // id of its state directory: two of one name are told apart by it
-	Instance string    `json:"instance"` // random, one for each start
-	Host     string    `json:"host,omitempty"`
-	Output   string    `json:"output,omitempty"`
-	Started  time.Time `json:"started,omitzero"`
-	Timeout  int64     `json:"timeout,omitempty"` // ns without a beat, after which its partitions are taken over
-	Layout   string    `json:"layout,omitempty"`  // that it works by
+	Name     string    `json:"name"`              // of the receiver
+	State    string    `json:"state"`             // id of its state directory: two of one name are told apart by it
+	Instance string    `json:"instance"`          // random, one for each start
+	Host     string    `json:"host,omitempty"`    // that it runs on
+	Output   string    `json:"output,omitempty"`  // its output directory there
+	Started  time.Time `json:"started,omitzero"`  // when the process was started
+	Timeout  int64     `json:"timeout,omitempty"` // nanoseconds without a beat, after which its partitions are taken over
+	Layout   string    `json:"layout,omitempty"`  // id of the one that it works by
 	// Leaving: it ends in order, and takes nothing more. Left: it has ended.
 	Leaving bool `json:"leaving,omitempty"`
-	Left    bool `json:"left,omitempty"`
+	Left    bool `json:"left,omitempty"` // it has ended in order
 	// Hung: its disk hangs, and its heart stands still from here on.
 	Hung bool `json:"hung,omitempty"`
 	// Forgotten: an operator says that it won't come back. Nobody waits for what its state knew.
@@ -45,7 +45,7 @@ type Beat struct {
 	Pending   int64     `json:"pending"`            // bytes that are appended and not committed
 	Oldest    time.Time `json:"oldest,omitzero"`    // since when the oldest of them wait
 	Committed time.Time `json:"committed,omitzero"` // when a commit last succeeded
-	Problems  []string  `json:"problems,omitempty"`
+	Problems  []string  `json:"problems,omitempty"` // as its health says them
 }
 
 // Lease says who works a partition. It is for liveness alone: what keeps two owners apart are the

@@ -28,17 +28,17 @@ const (
 // object a line, in the order of things. Fields that an event doesn't need are absent; readers ignore
 // fields and events that they don't know.
 type Entry struct {
-	Time        time.Time `json:"time"`
-	Event       string    `json:"event"`
-	Epoch       uint64    `json:"epoch,omitempty"`
-	Predecessor uint64    `json:"predecessor,omitempty"` // epoch
-	From        uint64    `json:"from"`                  // position
+	Time        time.Time `json:"time"`                  // when the receiver wrote it
+	Event       string    `json:"event"`                 // begin, end, close, gap, anew, fork, epoch, repair, damage, expire or back
+	Epoch       uint64    `json:"epoch,omitempty"`       // of the positions
+	Predecessor uint64    `json:"predecessor,omitempty"` // epoch that this one continues
+	From        uint64    `json:"from"`                  // position of the first byte
 	To          uint64    `json:"to,omitempty"`          // position behind the last
-	File        string    `json:"file,omitempty"`        // below the output, as it was then named
+	File        string    `json:"file,omitempty"`        // path below the output directory, as it was then named
 	Name        string    `json:"name,omitempty"`        // close: final name, without a compression's ending
-	Offset      int64     `json:"offset,omitempty"`      // of From in File
+	Offset      int64     `json:"offset,omitempty"`      // of From in File, in bytes
 	Size        int64     `json:"size,omitempty"`        // of the file, in bytes
-	Cause       string    `json:"cause,omitempty"`
+	Cause       string    `json:"cause,omitempty"`       // why, for a person
 	// Digest is the epoch's running digest, as the node computed it: before From of a range, of a gap and where it begins anew, before To at an end
 	// and a close. [Verify] computes it once more. Older ledgers have none.
 	Digest *chunk.Digest `json:"digest,omitempty"`

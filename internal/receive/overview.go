@@ -17,7 +17,7 @@ import (
 type Overview struct {
 	Layout     broker.Layout    `json:"layout"`
 	Receivers  []ReceiverView   `json:"receivers"`
-	Partitions []PartitionView  `json:"partitions"`
+	Partitions []PartitionView  `json:"partitions"` // those of the layout in use, and streams that an older layout has left over
 	leases     map[int]held     // by partition
 	beats      map[string]*seen // by name
 }
@@ -25,20 +25,20 @@ type Overview struct {
 // ReceiverView is one receiver.
 type ReceiverView struct {
 	Beat
-	Alive      bool  `json:"alive"`
-	Drained    bool  `json:"drained,omitempty"`
-	Partitions []int `json:"partitions"`
+	Alive      bool  `json:"alive"`             // its heart beats, and its disk doesn't hang
+	Drained    bool  `json:"drained,omitempty"` // it shall work no partition
+	Partitions []int `json:"partitions"`        // numbers of those that it owns, of the layout in use
 }
 
 // PartitionView is one partition, or a stream that an older layout has left over.
 type PartitionView struct {
-	Partition int       `json:"partition"`
-	Leftover  bool      `json:"leftover,omitempty"`
-	Owner     string    `json:"owner,omitempty"` // empty: nobody
-	Term      uint64    `json:"term"`
-	Since     time.Time `json:"since,omitzero"`
-	Messages  uint64    `json:"messages"` // in its stream
-	Bytes     uint64    `json:"bytes"`
+	Partition int       `json:"partition"`          // its number
+	Leftover  bool      `json:"leftover,omitempty"` // it belongs to an older layout, and is worked until it is empty
+	Owner     string    `json:"owner,omitempty"`    // name of the receiver; absent: nobody
+	Term      uint64    `json:"term"`               // counts the terms of this partition
+	Since     time.Time `json:"since,omitzero"`     // when the owner's term began
+	Messages  uint64    `json:"messages"`           // how many messages are in its stream
+	Bytes     uint64    `json:"bytes"`              // how many bytes are in its stream
 }
 
 type seen struct {
@@ -165,22 +165,22 @@ func (o *Overview) Receiver(name string) *ReceiverView {
 
 // Location is a range of a log's positions and who holds it.
 type Location struct {
-	Receiver string    `json:"receiver"`
+	Receiver string    `json:"receiver"`         // name of the one that wrote it
 	Host     string    `json:"host,omitempty"`   // of that receiver, where it is known
 	Output   string    `json:"output,omitempty"` // directory there
 	File     string    `json:"file"`             // below it; a compression's ending may be added
-	Epoch    uint64    `json:"epoch"`
-	From     uint64    `json:"from"`
-	To       uint64    `json:"to"`
-	Offset   int64     `json:"offset"` // of From in File
-	Since    time.Time `json:"since,omitzero"`
+	Epoch    uint64    `json:"epoch"`            // of the positions
+	From     uint64    `json:"from"`             // position of its first byte
+	To       uint64    `json:"to"`               // position behind its last
+	Offset   int64     `json:"offset"`           // of From in File, in bytes
+	Since    time.Time `json:"since,omitzero"`   // when the range was begun; absent: not known
 }
 
 // Located is where a log lies, by its record.
 type Located struct {
-	Epoch     uint64     `json:"epoch"`
-	Position  uint64     `json:"position"` // that it is committed to
-	Locations []Location `json:"locations"`
+	Epoch     uint64     `json:"epoch"`     // that the log is in
+	Position  uint64     `json:"position"`  // up to which it is committed
+	Locations []Location `json:"locations"` // ranges of positions, oldest first
 }
 
 // Locate reads a log's record. It names the last ranges, those of older files are in the ledgers. ErrNotFound: nothing is known of the log.

@@ -27,15 +27,15 @@ const (
 
 // Verification says whether a log's central bytes are those that its node sent.
 type Verification struct {
-	Identity string `json:"identity"`
-	Log      string `json:"log"`
-	Verdict  string `json:"verdict"`
-	Intact   int64  `json:"intact"`   // bytes
+	Identity string `json:"identity"` // of the node
+	Log      string `json:"log"`      // its name
+	Verdict  string `json:"verdict"`  // the worst of its parts: intact, unproved, damaged or unread
+	Intact   int64  `json:"intact"`   // bytes that are
 	Unproved int64  `json:"unproved"` // bytes; most are behind the last digest of a file that is still written to
 	Damaged  int64  `json:"damaged"`  // bytes that lie between two digests that don't fit, or are missing
 	Expired  int64  `json:"expired"`  // bytes that retention deleted
-	Gaps     int    `json:"gaps"`     // that the node told of
-	Lost     int64  `json:"lost"`     // bytes in them, as far as known
+	Gaps     int    `json:"gaps"`     // how many the node told of
+	Lost     int64  `json:"lost"`     // bytes in these gaps, as far as known
 	// Parts are what isn't intact, in the order of positions.
 	Parts []Part `json:"parts,omitempty"`
 	// Seals say what the node's signatures prove; nil: the log has none, and none was asked for.
@@ -47,13 +47,13 @@ var verdicts = []string{Intact, Unproved, Unsealed, Damaged, Forged, Unread}
 
 // Part is a range of positions with one verdict.
 type Part struct {
-	Verdict string `json:"verdict"`
-	Epoch   uint64 `json:"epoch"`
-	From    uint64 `json:"from"`
-	To      uint64 `json:"to"`
-	Output  string `json:"output,omitempty"`
-	File    string `json:"file,omitempty"` // below Output
-	Why     string `json:"why"`
+	Verdict string `json:"verdict"`          // unproved, damaged or unread
+	Epoch   uint64 `json:"epoch"`            // of the positions
+	From    uint64 `json:"from"`             // position of its first byte
+	To      uint64 `json:"to"`               // position behind its last
+	Output  string `json:"output,omitempty"` // directory of the receiver that has it
+	File    string `json:"file,omitempty"`   // path below Output
+	Why     string `json:"why"`              // for a person
 }
 
 // Proof is a running digest that is known otherwise than by a ledger.

@@ -9,17 +9,17 @@ import (
 
 // Description is a setting as logforward config shows it.
 type Description struct {
-	Name        string   `json:"name"`
-	Type        string   `json:"type"`
-	Accepts     string   `json:"accepts"` // what a value must be
-	Default     string   `json:"default"`
-	Value       string   `json:"value,omitempty"` // in force; secrets are masked
-	Where       string   `json:"where,omitempty"` // it was set; absent for what this command doesn't have
-	Help        string   `json:"help"`
-	Commands    []string `json:"commands"`
-	Environment string   `json:"environment"` // variable that sets it
-	Flag        string   `json:"flag"`        // of each of the commands
-	Secret      bool     `json:"secret,omitempty"`
+	Name        string   `json:"name"`                 // as files have it
+	Type        string   `json:"type"`                 // such as duration or size
+	Accepts     string   `json:"accepts"`              // what a value must be
+	Default     string   `json:"default"`              // empty: none
+	Value       string   `json:"value,omitempty"`      // in force; secrets are masked
+	Where       string   `json:"where,omitempty"`      // file and line, variable or flag that sets it, or default; absent for what this command doesn't have
+	Help        string   `json:"help"`                 // what it means
+	Commands    []string `json:"commands"`             // the commands that have it
+	Environment string   `json:"environment"`          // variable that sets it
+	Flag        string   `json:"flag"`                 // that sets it, of each of the commands
+	Secret      bool     `json:"secret,omitempty"`     // its value is masked
 	Deprecated  string   `json:"deprecated,omitempty"` // what to use in its place
 }
 

@@ -31,11 +31,11 @@ const (
 
 // Event is what is seen next of one log.
 type Event struct {
-	Identity string     `json:"identity"`
-	Log      string     `json:"log"`
-	Epoch    uint64     `json:"epoch"`
-	Position uint64     `json:"position"` // of the first byte, or of what isn't there
-	Data     []byte     `json:"data,omitempty"`
+	Identity string     `json:"identity"`          // of the node
+	Log      string     `json:"log"`               // its name
+	Epoch    uint64     `json:"epoch"`             // of the positions
+	Position uint64     `json:"position"`          // of the first byte, or of what isn't there
+	Data     []byte     `json:"data,omitempty"`    // the log's bytes
 	Missing  uint64     `json:"missing,omitempty"` // positions that didn't come in time
 	Gap      *chunk.Gap `json:"gap,omitempty"`     // what is lost for good
 	Fork     bool       `json:"fork,omitempty"`    // the node's numbering has split: what follows isn't the continuation

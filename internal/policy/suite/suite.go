@@ -24,18 +24,18 @@ const maxTime = 10 * time.Second
 
 // Test is one test's result.
 type Test struct {
-	Name   string `json:"name"`
-	Where  string `json:"where"` // file:line
-	Passed bool   `json:"passed"`
-	Error  string `json:"error,omitempty"`
+	Name   string `json:"name"`            // of the rule
+	Where  string `json:"where"`           // file:line
+	Passed bool   `json:"passed"`          // the verdict
+	Error  string `json:"error,omitempty"` // why it failed
 }
 
 // Report is what came of one document's tests.
 type Report struct {
-	Document string   `json:"document"`
+	Document string   `json:"document"` // its file, or what a table is rendered into
 	Tests    []Test   `json:"tests"`
-	Coverage float64  `json:"coverage"` // of the document's lines, in percent
-	Missed   []string `json:"missed"`   // file:line, or file:line-line
+	Coverage float64  `json:"coverage"` // share of the document's lines that tests reach, in percent
+	Missed   []string `json:"missed"`   // lines that none reaches: file:line, or file:line-line
 }
 
 // Failed tells how many tests did.

@@ -19,16 +19,16 @@ type Verdict struct {
 
 // Trial is a role, or a deny rule, and what keeps it from applying; nothing: it applies.
 type Trial struct {
-	Role    string    `json:"role"`
-	Deny    bool      `json:"deny,omitempty"`
-	About   string    `json:"about,omitempty"`
+	Role    string    `json:"role"`            // name of the role, or of the deny rule
+	Deny    bool      `json:"deny,omitempty"`  // it is a deny rule
+	About   string    `json:"about,omitempty"` // what the table says that it is for
 	Missing []Missing `json:"missing,omitempty"`
 }
 
 // Missing is a condition that doesn't hold.
 type Missing struct {
-	Field string `json:"field"`
-	Text  string `json:"text"`
+	Field string `json:"field"` // of the role
+	Text  string `json:"text"`  // what it wants, and what the request has
 }
 
 // Route is where a request is decided on.

@@ -11,18 +11,18 @@ import (
 
 // Difference is what one table allows and the other doesn't, to some callers alike.
 type Difference struct {
-	Gains   bool              `json:"gains"` // the new one allows it
-	Roles   []string          `json:"roles"` // of the table that allows it
-	Callers []string          `json:"callers"`
-	Actions []string          `json:"actions"`
+	Gains   bool              `json:"gains"`          // the new one allows it
+	Roles   []string          `json:"roles"`          // that allow it, in the table that does
+	Callers []string          `json:"callers"`        // that gain or lose it
+	Actions []string          `json:"actions"`        // that they gain or lose
 	Request map[string]string `json:"request"`        // what it says of what these roles limit, and what was changed
-	Deny    []string          `json:"deny,omitempty"` // rules of the table that doesn't allow it
+	Deny    []string          `json:"deny,omitempty"` // deny rules of the table that doesn't allow it
 }
 
 // Comparison is what [Diff] found, and by how many requests.
 type Comparison struct {
 	Differences []Difference `json:"differences"`
-	Requests    int          `json:"requests"`
+	Requests    int          `json:"requests"` // by how many both were compared
 	// Cut: there were too many requests to ask all of them.
 	Cut bool `json:"cut"`
 }
