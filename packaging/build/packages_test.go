@@ -45,9 +45,27 @@ var (
 	arm64Built = sync.OnceValues(func() (string, error) { return build("arm64", newer, "arm64") })
 )
 
+// olderCommit names the commit that the older packages are of, such as the last release's tag; empty: they are of this tree, too, and
+// older by their version alone.
+const olderCommit = "LOGFORWARD_OLDER"
+
 // build gives the directory with the packages.
 func build(name, version, arch string) (string, error) {
 	b := &builder{root: "../..", out: filepath.Join(dir, name), version: version}
+	if commit := os.Getenv(olderCommit); version == older && commit != "" {
+		b.root = filepath.Join(dir, "older-tree")
+		take := exec.Command("sh", "-euc", `mkdir "$1"; git -C ../.. archive "$2" | tar x -C "$1"`, "sh", b.root, commit)
+		if out, err := take.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("the tree of %s=%s: %w: %s", olderCommit, commit, err, out)
+		}
+		at, err := exec.Command("git", "log", "-1", "--format=%ct", commit).Output() // outside of the repository it can't be asked for
+		if err == nil && os.Getenv("SOURCE_DATE_EPOCH") == "" {
+			err = os.Setenv("SOURCE_DATE_EPOCH", strings.TrimSpace(string(at)))
+		}
+		if err != nil {
+			return "", err
+		}
+	}
 	return b.out, b.run(context.Background(), []string{arch})
 }
 
