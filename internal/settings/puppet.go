@@ -38,15 +38,18 @@ func puppetType(name, about, command string, destination bool) string {
 
 // puppet is the setting's type in Puppet's language.
 func (s *Setting) puppet() string {
-	const line = `Pattern[/\A[^\r\n\0]*\z/]`
+	const (
+		line  = `Pattern[/\A[^\r\n\0]*\z/]`
+		bytes = `\d+(\.\d+)? *([kKmMgGtT]([iI]?[bB])?|[bB])?` // as package quantity reads them
+	)
 	t := line
 	switch s.Type {
 	case Int:
 		t = "Integer" + s.puppetRange()
 	case Bytes:
-		t = `Variant[Integer` + s.puppetRange() + `, Pattern[/\A\d+(\.\d+)? ?([kKMGTP]i?B?|B)?\z/]]`
+		t = `Variant[Integer` + s.puppetRange() + `, Pattern[/\A` + bytes + `\z/]]`
 	case Rate:
-		t = `Variant[Integer[0], Enum['unlimited'], Pattern[/\A\d+(\.\d+)? ?([kKMGTP]i?B?|B)?(\/s)?\z/]]`
+		t = `Variant[Integer[0], Enum['unlimited'], Pattern[/\A` + bytes + `(\/s)?\z/]]`
 	case Duration:
 		t = `Variant[Integer[0, 0], Pattern[/\A(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)\z/]]`
 	case Bool:

@@ -4,7 +4,11 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
+
+	"logforward/internal/quantity"
 )
 
 var update = flag.Bool("update", false, "write what is generated")
@@ -28,6 +32,53 @@ func TestPuppetTypesAreUpToDate(t *testing.T) {
 		if string(got) != want {
 			t.Errorf("%s differs from the settings: run make docs", file)
 		}
+	}
+}
+
+// What a pattern of the types takes for a number of bytes, a rate or a duration is what the program takes, so that no definition or setting
+// gets past Puppet which the daemon refuses, and none is refused that it takes.
+func TestPuppetReadsQuantitiesAsTheProgramDoes(t *testing.T) {
+	pattern := func(s Setting) *regexp.Regexp {
+		m := regexp.MustCompile(`Pattern\[/(.*?)/\]`).FindStringSubmatch(s.puppet())
+		return regexp.MustCompile(strings.ReplaceAll(strings.ReplaceAll(m[1], `\/`, "/"), `\0`, `\x00`))
+	}
+	definition, err := os.ReadFile("../../puppet/types/rate.pp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`Pattern\[/(.*?)/\]`).FindSubmatch(definition)
+	ofDefinition := regexp.MustCompile(strings.ReplaceAll(string(m[1]), `\/`, "/"))
+	size, rate, duration := pattern(Setting{Type: Bytes}), pattern(Setting{Type: Rate}), pattern(Setting{Type: Duration})
+	units := []string{"", "b", "B", "k", "K", "kB", "KB", "Kb", "ki", "Ki", "KiB", "kib", "KIB", "M", "m", "MiB", "mib", "Mi", "g", "GB", "GiB", "t", "TiB", "tb", "P", "PiB", "E", "i", "iB", "x"}
+	for _, number := range []string{"", "0", "1", "5", "1.5", ".5", "1.", "1.5.2", "-1", "+1", "1e3"} {
+		for _, unit := range units {
+			for _, between := range []string{"", " ", "  ", "\t"} {
+				for _, end := range []string{"", "/s", " /s", "/", "s"} {
+					text := number + between + unit + end
+					_, bad := quantity.Bytes(text)
+					if got := size.MatchString(text); got != (bad == nil) {
+						t.Errorf("size %q: Puppet takes it: %v, the program: %v", text, got, bad)
+					}
+					_, bad = quantity.Rate(text)
+					if got := rate.MatchString(text); got != (bad == nil) {
+						t.Errorf("rate %q: Puppet takes it: %v, the program: %v", text, got, bad)
+					}
+					if got := ofDefinition.MatchString(text); got != (bad == nil) {
+						t.Errorf("rate %q of a definition: Puppet takes it: %v, the program: %v", text, got, bad)
+					}
+				}
+			}
+		}
+		for _, unit := range []string{"", "ms", "s", "m", "h", "d", "w", "M", "y", " s", "m1s", "h30m", "h30"} {
+			text := number + unit
+			_, bad := quantity.Duration(text)
+			if got := duration.MatchString(text); got != (bad == nil) {
+				t.Errorf("duration %q: Puppet takes it: %v, the program: %v", text, got, bad)
+			}
+		}
+	}
+	if !ofDefinition.MatchString("unlimited") {
+		t.Error("a definition's rate can't be unlimited")
 	}
 }
 

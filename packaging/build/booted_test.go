@@ -134,6 +134,8 @@ func TestUnitsUnderARealSystemd(t *testing.T) {
 		return out == "only root may read this\nlater\n"
 	})
 
+	elsewhere(r, units)
+
 	// Settings that it can't start with don't have it started again and again.
 	r.sh("echo 'nonsense = 1' >> /etc/choria/plugin.d/logforward.cfg")
 	if _, code := r.try("systemctl", "restart", units[1]); code == 0 {
@@ -141,5 +143,53 @@ func TestUnitsUnderARealSystemd(t *testing.T) {
 	}
 	if out := property(units[1], "ActiveState") + " " + property(units[1], "ExecMainStatus") + " " + property(units[1], "NRestarts"); out != "failed 78 0" {
 		t.Errorf("with settings that there aren't: %s", out)
+	}
+}
+
+// elsewhere: daemons that are to write where their units don't let them, or don't show it to them, do so with the additions that Puppet makes.
+func elsewhere(r *root, units []string) {
+	r.Helper()
+	for _, x := range []struct {
+		unit, user, file, settings, database, addition string
+		directories                                    []string
+	}{
+		{units[1], "logforward", "/etc/choria/plugin.d/logforward.cfg", "state = /srv/it's a state\n", "/srv/it's a state/forward.db", "ReadWritePaths=\"/srv/it's a state\"\n", []string{"/srv/it's a state"}},
+		{units[0], "logforward-receive", "/etc/logforward/receive.cfg", "state = /home/lf/state\noutput = /var/tmp/received\n", "/home/lf/state/receive.db",
+			"ReadWritePaths=\"/home/lf/state\"\nReadWritePaths=\"/var/tmp/received\"\nProtectHome=read-only\nPrivateTmp=no\n", []string{"/home/lf/state", "/var/tmp/received"}},
+	} {
+		before := r.get(x.file)
+		r.put(x.file, strings.ReplaceAll(before, "\noutput = ", "\n#output = ")+x.settings, 0o640)
+		if x.unit == units[0] {
+			r.must("chgrp", x.user, x.file)
+		}
+		for _, dir := range x.directories {
+			r.must("install", "-d", "-m", "0750", "-o", x.user, "-g", x.user, "--", dir)
+		}
+		_, _ = r.try("systemctl", "restart", x.unit)
+		if r.exists(x.database) {
+			r.Errorf("%s writes %s, which its unit doesn't let it", x.unit, x.database)
+		}
+		_, _ = r.try("systemctl", "stop", x.unit)
+		_, _ = r.try("systemctl", "reset-failed", x.unit)
+		addition := "/etc/systemd/system/" + x.unit + ".d/paths.conf"
+		r.put(addition, "[Service]\n"+x.addition, 0o644)
+		r.must("systemctl", "daemon-reload")
+		if out, code := r.try("systemctl", "restart", x.unit); code != 0 || !r.exists(x.database) {
+			r.Errorf("%s doesn't work with its state elsewhere: %s", x.unit, out)
+		}
+		if x.unit == units[0] {
+			r.sh("echo elsewhere >> /var/log/app.log")
+			r.eventually("what is received to lie elsewhere", func() bool {
+				out, _ := r.try("sh", "-c", "cat /var/tmp/received/n1.example.net/app*.log")
+				return strings.HasSuffix(out, "elsewhere\n")
+			})
+		}
+		r.put(x.file, before, 0o640)
+		if x.unit == units[0] {
+			r.must("chgrp", x.user, x.file)
+		}
+		r.must("rm", addition)
+		r.must("systemctl", "daemon-reload")
+		r.must("systemctl", "restart", x.unit)
 	}
 }

@@ -16,7 +16,7 @@ define mcollective_agent_logforward::forwarder (
   Mcollective_agent_logforward::Path        $path,
   Optional[Pattern[/\A[A-Za-z0-9_-]{1,64}\z/]] $destination = undef,
   Enum['end', 'beginning']                  $start       = 'end',
-  Optional[Variant[Integer[0], String[1]]]  $rate        = undef,
+  Optional[Mcollective_agent_logforward::Rate] $rate     = undef,
   Enum['present', 'absent']                 $ensure      = 'present',
 ) {
   include mcollective_agent_logforward

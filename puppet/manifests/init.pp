@@ -46,6 +46,7 @@
 #   `logforward plan --apply` to do it; nothing that is in force changes. Without it what was laid ready is taken away again
 # @param manage_service Enable and run the unit; a node without a destination runs none
 # @param service_name The unit
+# @param unit_dir Where a unit's additions lie
 # @param machine Link the autonomous agent, which keeps the daemon running, into Choria's store
 # @param machine_store Where Choria Server looks for autonomous agents
 # @param machine_source Where the package has them
@@ -86,7 +87,8 @@ class mcollective_agent_logforward (
   Mcollective_agent_logforward::Place                                      $config_dir                  = '/etc/choria/logforward',
   Boolean                                                                  $staging                     = false,
   Boolean                                                                  $manage_service              = true,
-  String[1]                                                                $service_name                = 'logforward-forward',
+  Mcollective_agent_logforward::Unit                                       $service_name                = 'logforward-forward',
+  Mcollective_agent_logforward::Place                                      $unit_dir                    = '/etc/systemd/system',
   Boolean                                                                  $machine                     = true,
   Mcollective_agent_logforward::Place                                      $machine_store               = '/etc/choria/machine',
   Mcollective_agent_logforward::Place                                      $machine_source              = '/usr/share/logforward/machine',

@@ -43,25 +43,31 @@ class mcollective_agent_logforward::node {
     target => $program,
   }
 
-  $directories = $staging ? {
-    true    => [$mcollective_agent_logforward::config_dir, $mcollective_agent_logforward::staged],
-    default => [$mcollective_agent_logforward::config_dir],
+  # Of a directory that isn't the package's only what Puppet laid there goes: it may be another's, too.
+  if $ensure == 'present' or $mcollective_agent_logforward::config_dir == '/etc/choria/logforward' {
+    $laid = $staging ? {
+      true    => [$mcollective_agent_logforward::staged],
+      default => [],
+    }
+    $directories = [$mcollective_agent_logforward::config_dir] + $laid
+    file { $directories:
+      ensure => $directory,
+      owner  => $owner,
+      group  => $group,
+      mode   => '0755',
+      force  => true,
+    }
   }
-  file { $directories:
-    ensure => $directory,
-    owner  => $owner,
-    group  => $group,
-    mode   => '0755',
-    force  => true,
-  }
-  file { $mcollective_agent_logforward::definitions:
-    ensure  => $directory,
-    owner   => $owner,
-    group   => $group,
-    mode    => '0755',
-    recurse => $mcollective_agent_logforward::purge_forwarders,
-    purge   => $mcollective_agent_logforward::purge_forwarders,
-    force   => true,
+  if $ensure == 'present' or $mcollective_agent_logforward::purge_forwarders {
+    file { $mcollective_agent_logforward::definitions:
+      ensure  => $directory,
+      owner   => $owner,
+      group   => $group,
+      mode    => '0755',
+      recurse => $mcollective_agent_logforward::purge_forwarders,
+      purge   => $mcollective_agent_logforward::purge_forwarders,
+      force   => true,
+    }
   }
 
   $mcollective_agent_logforward::forwarders.each |$log, $definition| {
@@ -96,10 +102,12 @@ class mcollective_agent_logforward::node {
   # What others staged stays.
   if $ensure == 'present' and !$staging {
     $left = $mcollective_agent_logforward::staged
+    $quoted = "'${left.regsubst('\'', '\'\\\\\'\'', 'G')}'"
     exec { 'logforward staged by Puppet':
-      command => "rm -rf '${left}'",
-      onlyif  => "grep -qs '^# Managed by Puppet' '${left}/logforward.cfg'",
-      path    => ['/usr/bin', '/bin'],
+      command  => "cd ${quoted} && rm -rf logforward.cfg forwarders.d operators.yaml logforward.rego && rmdir --ignore-fail-on-non-empty ${quoted}",
+      onlyif   => "grep -qs '^# Managed by Puppet' ${quoted}/logforward.cfg",
+      path     => ['/usr/bin', '/bin'],
+      provider => 'shell',
     }
   }
 
@@ -113,10 +121,57 @@ class mcollective_agent_logforward::node {
     -> Class['mcollective_agent_logforward::policy']
     -> Class['mcollective_agent_logforward::machine']
   } else {
-    # The directories are the package's as well.
-    Class['mcollective_agent_logforward::machine']
-    -> Class['mcollective_agent_logforward::install']
-    -> File[$directories]
+    Class['mcollective_agent_logforward::machine'] -> Class['mcollective_agent_logforward::install']
+    if $directories =~ NotUndef {
+      # They are the package's as well.
+      Class['mcollective_agent_logforward::install'] -> File[$directories]
+    }
+  }
+
+  # The unit writes where the package has it; anywhere else it has to be told, and without a directory it can't even begin.
+  unless $staging {
+    $kept = ['state', 'wishes'].map |$name| { String($values[$name]) } - ['', '/var/lib/logforward/forward', '/var/lib/logforward/wishes']
+    $files = { 'audit_log' => '/var/log/logforward', 'socket' => '/run/logforward' }.map |$name, $packaged| {
+      $dir = String($values[$name]).regsubst('/[^/]*\z', '')
+      $dir ? {
+        $packaged => '',
+        default   => $dir,
+      }
+    }
+    $made = $kept + ([$files[0]] - '')
+    $elsewhere = $made + ([$files[1]] - '').map |$dir| { "-${dir}" }
+    $additional = $ensure == 'present' and !$elsewhere.empty
+    $there = $additional ? {
+      true    => 'file',
+      default => 'absent',
+    }
+    $addition = "${mcollective_agent_logforward::unit_dir}/${mcollective_agent_logforward::service_name}.service.d"
+    # The directory may have additions of others, so it is never taken away.
+    if $additional {
+      file { $addition:
+        ensure => 'directory',
+        before => File["${addition}/paths.conf"],
+      }
+      $made.unique.each |$path| {
+        $place = "'${path.regsubst('\'', '\'\\\\\'\'', 'G')}'"
+        exec { "logforward directory ${path}":
+          command  => "install -d -m 0700 -o logforward -g logforward -- ${place}",
+          creates  => $path,
+          path     => ['/usr/bin', '/bin'],
+          provider => 'shell',
+          require  => Class['mcollective_agent_logforward::install'],
+          before   => File["${addition}/paths.conf"],
+        }
+      }
+    }
+    file { "${addition}/paths.conf":
+      ensure  => $there,
+      mode    => '0644',
+      content => mcollective_agent_logforward::paths($elsewhere),
+    }
+    if $mcollective_agent_logforward::manage_service and $ensure == 'present' {
+      File["${addition}/paths.conf"] ~> Service[$mcollective_agent_logforward::service_name]
+    }
   }
 
   if $mcollective_agent_logforward::manage_service and !$staging {

@@ -27,12 +27,12 @@ class mcollective_agent_logforward::receiver (
   Mcollective_agent_logforward::Place            $config_file        = '/etc/logforward/receive.cfg',
   Mcollective_agent_logforward::Place            $program            = '/usr/bin/logforward',
   Boolean                                        $manage_service     = true,
-  String[1]                                      $service_name       = 'logforward-receive',
+  Mcollective_agent_logforward::Unit             $service_name       = 'logforward-receive',
   Mcollective_agent_logforward::Place            $unit_dir           = '/etc/systemd/system',
   Boolean                                        $manage_directories = true,
-  String[1]                                      $owner              = 'root',
-  String[1]                                      $group              = 'logforward-receive',
-  String[1]                                      $user               = 'logforward-receive',
+  Mcollective_agent_logforward::Account          $owner              = 'root',
+  Mcollective_agent_logforward::Account          $group              = 'logforward-receive',
+  Mcollective_agent_logforward::Account          $user               = 'logforward-receive',
   Enum['present', 'absent']                      $ensure             = 'present',
 ) {
   $packaged = { 'output' => '/var/lib/logforward/received', 'state' => '/var/lib/logforward/receive' }
@@ -81,12 +81,10 @@ class mcollective_agent_logforward::receiver (
       before => File["${addition}/paths.conf"],
     }
   }
-  # A blank would end the path, a percent sign begin a word of the unit's.
-  $writable = $elsewhere.map |$path| { "ReadWritePaths=\"${path.regsubst('[\\\\"]', '\\\\\\0', 'G').regsubst('%', '%%', 'G')}\"" }
   file { "${addition}/paths.conf":
     ensure  => $there,
     mode    => '0644',
-    content => (['# Managed by Puppet.', '[Service]'] + $writable + ['']).join("\n"),
+    content => mcollective_agent_logforward::paths($elsewhere),
   }
 
   # Without these the unit can't even begin. What is there stays as somebody made it.

@@ -9,6 +9,6 @@ type Mcollective_agent_logforward::Definition = Struct[{
   'path'                  => Mcollective_agent_logforward::Path,
   Optional['destination'] => Pattern[/\A[A-Za-z0-9_-]{1,64}\z/],
   Optional['start']       => Enum['end', 'beginning'],
-  Optional['rate']        => Variant[Integer[0], Pattern[/\A(unlimited|\d+(\.\d+)? ?([kKMGTP]i?B?|B)?(\/s)?)\z/]],
+  Optional['rate']        => Mcollective_agent_logforward::Rate,
   Optional['ensure']      => Enum['present', 'absent'],
 }]

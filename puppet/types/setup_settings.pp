@@ -8,5 +8,5 @@
 type Mcollective_agent_logforward::Setup_settings = Struct[{
   Optional['partitions'] => Integer[1, 1024],
   Optional['replicas'] => Integer[1, 5],
-  Optional['max_bytes'] => Variant[Integer[0], Pattern[/\A\d+(\.\d+)? ?([kKMGTP]i?B?|B)?\z/]],
+  Optional['max_bytes'] => Variant[Integer[0], Pattern[/\A\d+(\.\d+)? *([kKmMgGtT]([iI]?[bB])?|[bB])?\z/]],
 }]

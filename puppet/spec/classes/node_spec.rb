@@ -107,8 +107,54 @@ describe 'mcollective_agent_logforward' do
 
   context 'when nothing is laid ready any more' do
     it('takes away what Puppet laid, and nobody else’s') do
-      is_expected.to contain_exec('logforward staged by Puppet').with(command: "rm -rf '/etc/choria/logforward/staged'", onlyif: "grep -qs '^# Managed by Puppet' '/etc/choria/logforward/staged/logforward.cfg'")
+      is_expected.to contain_exec('logforward staged by Puppet').with(
+        command: "cd '/etc/choria/logforward/staged' && rm -rf logforward.cfg forwarders.d operators.yaml logforward.rego && rmdir --ignore-fail-on-non-empty '/etc/choria/logforward/staged'",
+        onlyif: "grep -qs '^# Managed by Puppet' '/etc/choria/logforward/staged'/logforward.cfg",
+      )
     end
+  end
+
+  context 'with a place for what is staged that a shell would misread' do
+    let(:params) { { settings: { 'staged' => "/srv/it's; touch x" } } }
+
+    it { is_expected.to contain_exec('logforward staged by Puppet').with_onlyif("grep -qs '^# Managed by Puppet' '/srv/it'\\''s; touch x'/logforward.cfg").with_command(/\Acd '\/srv\/it'\\''s; touch x' && /) }
+  end
+
+  paths = '/etc/systemd/system/logforward-forward.service.d/paths.conf'
+
+  context 'with a daemon that is to write elsewhere' do
+    let(:params) do
+      { settings: { 'state' => "/srv/it's", 'wishes' => '', 'audit_log' => '/srv/audit/decisions.log', 'socket' => '/run/lf/socket' }, destinations: { 'central' => { 'url' => 'nats://x' } } }
+    end
+
+    it { is_expected.to compile.with_all_deps }
+    it { is_expected.to contain_file(paths).with_content(%Q(# Managed by Puppet.\n[Service]\nReadWritePaths="/srv/it's"\nReadWritePaths="/srv/audit"\nReadWritePaths="-/run/lf"\n)) }
+    it { is_expected.to contain_file(paths).that_notifies('Service[logforward-forward]') }
+    it('leaves the additions of others alone') { is_expected.to contain_file(File.dirname(paths)).with_ensure('directory').without_purge.without_recurse }
+    it do
+      is_expected.to contain_exec("logforward directory /srv/it's").with(creates: "/srv/it's", command: %q(install -d -m 0700 -o logforward -g logforward -- '/srv/it'\\''s'))
+                                                                  .that_comes_before("File[#{paths}]").that_requires('Package[logforward]')
+    end
+    it { is_expected.to contain_exec('logforward directory /srv/audit') }
+    it { is_expected.not_to contain_exec('logforward directory /run/lf') }
+  end
+
+  context 'with a daemon that writes where the package has it' do
+    let(:params) { { settings: { 'state' => '/var/lib/logforward/forward', 'audit_log' => '/var/log/logforward/audit.log', 'socket' => '/run/logforward/forward.sock' } } }
+
+    it { is_expected.to contain_file(paths).with_ensure('absent') }
+    it('leaves the additions of others alone') { is_expected.not_to contain_file(File.dirname(paths)) }
+  end
+
+  context 'when it is to go from a directory that is others’, too' do
+    let(:params) { { ensure: 'absent', config_dir: '/etc/choria', purge_forwarders: false, forwarders: { 'a' => { 'path' => '/var/log/a' } }, operators: { 'version' => 1 } } }
+
+    it { is_expected.to compile.with_all_deps }
+    it { is_expected.not_to contain_file('/etc/choria') }
+    it { is_expected.not_to contain_file('/etc/choria/forwarders.d') }
+    it { is_expected.to contain_file('/etc/choria/forwarders.d/a.yaml').with_ensure('absent') }
+    it { is_expected.to contain_file('/etc/choria/operators.yaml').with_ensure('absent') }
+    it { is_expected.to contain_file(paths).with_ensure('absent') }
   end
 
   it('has the agent’s program before its description') do
@@ -175,6 +221,8 @@ describe 'mcollective_agent_logforward' do
     'a directory that a shell would misread' => { config_dir: "/etc/it's" },
     'a path that isn’t absolute' => { forwarders: { 'a' => { 'path' => 'x' } } },
     'a log that leaves its directory' => { forwarders: { '../a' => { 'path' => '/x' } } },
+    'a rate that the program would refuse' => { forwarders: { 'a' => { 'path' => '/x', 'rate' => '1PiB/s' } } },
+    'a unit that leaves its directory' => { service_name: '../x' },
     'a field that there isn’t' => { forwarders: { 'a' => { 'path' => '/x', 'url' => 'nats://evil' } } },
     'a destination’s setting that there isn’t' => { destinations: { 'a' => { 'uri' => 'x' } } },
     'two policies' => { operators: {}, rego_policy_source: 'puppet:///x' },

@@ -66,6 +66,24 @@ describe 'mcollective_agent_logforward::receiver' do
     it { is_expected.to contain_exec(%q(logforward directory /srv/a b's 100%\\")).with_command(%q(install -d -m 0750 -o 'logforward-receive' -g 'logforward-receive' -- '/srv/a b'\\''s 100%\\"')) }
   end
 
+  {
+    '/home/lf/logs' => 'ProtectHome=read-only', '/root' => 'ProtectHome=read-only', '/run/user/1/x' => 'ProtectHome=read-only', '/tmp/x' => 'PrivateTmp=no', '/var/tmp' => 'PrivateTmp=no'
+  }.each do |output, shown|
+    context "with an output that the unit hides, #{output}" do
+      let(:params) { { settings: { 'output' => output } } }
+
+      it { is_expected.to contain_file('/etc/systemd/system/logforward-receive.service.d/paths.conf').with_content(%Q(# Managed by Puppet.\n[Service]\nReadWritePaths="#{output}"\n#{shown}\n)) }
+    end
+  end
+
+  { user: "x' $(id) '", group: 'a b', owner: '', service_name: 'a/b' }.each do |name, bad|
+    context "with a #{name} that a shell or a path would misread" do
+      let(:params) { { settings: { 'output' => '/srv/logs' }, name => bad } }
+
+      it { is_expected.not_to compile }
+    end
+  end
+
   context 'with a password in the broker’s URL' do
     let(:params) { { settings: { 'url' => sensitive('nats://u:hunter2@x') } } }
 
