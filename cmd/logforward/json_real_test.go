@@ -180,7 +180,7 @@ func newReader(t *testing.T) *reader {
 	r := &reader{t: t, documents: map[string]map[string]key{}, seen: map[string]bool{}}
 	for _, d := range documents() {
 		byPath := map[string]key{}
-		for _, k := range keysOf(t, d) {
+		for _, k := range jsonKeysOf(t, d) {
 			byPath[k.path] = k
 		}
 		for _, c := range d.commands {

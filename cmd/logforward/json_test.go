@@ -87,7 +87,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	var b strings.Builder
 	for _, d := range documents() {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| key | type | |\n|---|---|---|\n", strings.Join(d.commands, ", "), d.about)
-		for _, k := range keysOf(t, d) {
+		for _, k := range jsonKeysOf(t, d) {
 			if k.about == "" {
 				t.Errorf("%s: %s has no comment", d.commands[0], k.path)
 			}
@@ -107,8 +107,8 @@ func TestJSONIsDocumented(t *testing.T) {
 	}
 }
 
-// keysOf are a document's keys, in the order in which it has them.
-func keysOf(t *testing.T, d document) []key {
+// jsonKeysOf are a document's keys, in the order in which it has them.
+func jsonKeysOf(t *testing.T, d document) []key {
 	t.Helper()
 	k := &keys{t: t, names: d.names}
 	v := reflect.TypeOf(d.value)
