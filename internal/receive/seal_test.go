@@ -164,6 +164,11 @@ func TestWhichChunksBringASeal(t *testing.T) {
 	n.send(first) // it ends before the position: what it says was said
 	n.send(second)
 	record(600)
+	eventually(t, "the state knows it", func() (bool, string) {
+		lo, err := s.r.state.log(key("web1", "syslog"))
+		s.must(err)
+		return lo.Committed.Seal != nil && lo.Committed.Seal.Seal.To == 600, fmt.Sprintf("%+v", lo)
+	})
 	fork := *n.make(lines(100))
 	fork.Digest ^= 1
 	n.send(&fork)

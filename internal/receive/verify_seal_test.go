@@ -290,7 +290,11 @@ func TestSealsFindWhatDigestsDoNot(t *testing.T) {
 		}, Damaged, 3500, 3500, "the end was taken away", nil},
 		"the end removed, and its seal left": {across, func(x *sealedLog, _ *SealOptions) {
 			x.must(os.Remove(filepath.Join(x.output, "web1", "syslog.log")))
-		}, Damaged, 3000, 3500, "they aren't here", nil},
+		}, Damaged, 3000, 3500, "they aren't here", func(x *sealedLog, v *Verification) {
+			if v.Damaged != 500 {
+				x.t.Errorf("%+v", v)
+			}
+		}},
 		"the node's word of a part of a block": {across, func(x *sealedLog, o *SealOptions) { o.Expect = &SealPoint{1, 500, x.made[0].Seal.ID(whose)} }, Unproved, 0, 0, "", nil},
 		"the node's word of other bytes":       {across, func(x *sealedLog, o *SealOptions) { o.Expect = &SealPoint{1, 500, x.made[1].Seal.ID(whose)} }, Forged, 500, 500, "other bytes up to here", nil},
 		"the node's word of another epoch":     {across, func(x *sealedLog, o *SealOptions) { o.Expect = &SealPoint{2, 500, x.made[0].Seal.ID(whose)} }, Damaged, 500, 500, "the end was taken away", nil},
@@ -557,6 +561,9 @@ func TestRandomSeals(t *testing.T) {
 		output := handmade(t, there, func(each func(*chunk.Seal, uint64)) {
 			for _, s := range kept {
 				each(s, 1)
+				if rng.IntN(4) == 0 { // two receivers have written it down
+					each(s, 1)
+				}
 			}
 		})
 		v, err := VerifySealed(t.Context(), []string{output}, "web1", "syslog", nil, SealOptions{Keys: x.keys()})
@@ -567,12 +574,69 @@ func TestRandomSeals(t *testing.T) {
 			continue
 		}
 		s := v.Seals
-		if s.Sealed != want || (v.Verdict == Forged) != broken || s.Sealed+s.Broken+s.Unsealed+s.Unprovable != int64(len(data)) {
+		if s.Count != len(kept) || s.Keys[0].Seals != len(kept) || s.Sealed != want || (v.Verdict == Forged) != broken || s.Sealed+s.Broken+s.Unsealed+s.Unprovable != int64(len(data)) {
 			t.Fatalf("%d of %d bytes sealed, broken %t, changed %d: %+v, %+v", want, len(data), broken, changed, v, s)
 		}
 		got, err := json.Marshal(v)
 		if err != nil || !bytes.Contains(got, []byte(`"seals":{"count":`)) {
 			t.Fatalf("%s, %v", got, err)
+		}
+	}
+}
+
+// What has come since the record was read, or isn't committed, needn't be sealed yet.
+func TestSealedUpToTheRecord(t *testing.T) {
+	t.Parallel()
+	data := []byte("twenty bytes of text")
+	x := newNodeSeals("web1", "syslog", 1000)
+	s := &chunk.Seal{To: 10, Sum: sha256.Sum256(data[:10])}
+	s.Sign(chunk.SealOf{Identity: "web1", Log: "syslog", Epoch: 1}, x.key, time.Unix(1e9, 0))
+	output := handmade(t, data, func(each func(*chunk.Seal, uint64)) { each(s, 1) })
+	for position, want := range map[uint64]int64{10: 0, 15: 5, 20: 10} {
+		v, err := VerifySealed(t.Context(), []string{output}, "web1", "syslog", []Proof{{1, 5, chunk.Sum(data[:5])}, {1, position, chunk.Sum(data[:position])}}, SealOptions{Keys: x.keys(), All: true})
+		if err != nil || v.Seals.Unsealed != want || (v.Verdict == Unsealed) != (want > 0) {
+			t.Errorf("committed up to %d: %+v, %+v, %v", position, v, v.Seals, err)
+		}
+	}
+	if v, err := VerifySealed(t.Context(), []string{output}, "web1", "syslog", []Proof{{2, 5, 1}}, SealOptions{Keys: x.keys(), All: true}); err != nil || v.Seals.Unsealed != 10 {
+		t.Errorf("in a later epoch: %+v, %v", v.Seals, err)
+	}
+}
+
+// A receiver that was killed cuts back what it hadn't committed, and the line of its seal: whoever has read that before doesn't miss the bytes.
+func TestSealThatWasCutBackIsForgotten(t *testing.T) {
+	t.Parallel()
+	data := []byte("twenty bytes of text")
+	x := newNodeSeals("web1", "syslog", 1000)
+	var seals []*chunk.Seal
+	for _, to := range []uint64{20, 30} {
+		s := &chunk.Seal{To: to, Sum: sha256.Sum256(data)}
+		s.Sign(chunk.SealOf{Identity: "web1", Log: "syslog", Epoch: 1}, x.key, time.Unix(1e9, 0))
+		seals = append(seals, s)
+	}
+	before := handmade(t, data, func(each func(*chunk.Seal, uint64)) { each(seals[0], 1); each(seals[1], 1) })
+	after := handmade(t, data, func(each func(*chunk.Seal, uint64)) { each(seals[0], 1) })
+	for _, now := range []string{before, after} {
+		s := newSealer("web1", "syslog", SealOptions{Keys: x.keys()})
+		ledgers, err := findLedgers([]string{before}, "web1", "syslog")
+		if err == nil {
+			err = s.read(ledgers)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, _, err := pieces([]string{before}, "web1", "syslog")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.walk(t.Context(), newVerifier("web1", "syslog"), all); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.reconsider([]string{now}); err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]int{before: 2, after: 1}[now]; len(s.rows) != want {
+			t.Errorf("%d seals, want %d: %+v", len(s.rows), want, s.rows)
 		}
 	}
 }
