@@ -49,4 +49,9 @@
 //
 // Below the output no link is followed. A file that somebody else removed, moved or
 // shortened is noted in the ledger as damage, and the log goes on in a new one.
+//
+// # Seals
+//
+// A chunk may bring its node's seal ([chunk.Seal]). A log has the last one in its mark and its record, and in its ledger (event seal) those that no later one
+// can take the place of, and the last when a file is closed. Nothing here depends on them; [VerifySealed] looks whether they fit.
 package receive
