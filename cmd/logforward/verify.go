@@ -199,7 +199,7 @@ func chooseLogs(ctx context.Context, outputs, patterns []string, recorded func(c
 
 func (p *program) showVerified(all []*receive.Verification, record bool) error {
 	bad, unproved := make(map[string]int), int64(0)
-	seals := [][]string{{"LOG", "SEALED", "UNSEALED", "BROKEN", "UNPROVABLE", "SEALS", "CHAIN", "KEYS"}}
+	seals := [][]string{{"LOG", "SEALED", "UNSEALED", "BROKEN", "UNPROVABLE", "UNCOMMITTED", "SEALS", "CHAIN", "KEYS"}}
 	rows := [][]string{{"LOG", "VERDICT", "INTACT", "UNPROVED", "DAMAGED", "EXPIRED", "GAPS", "LOST"}}
 	parts := [][]string{{"LOG", "VERDICT", "EPOCH", "FROM", "TO", "FILE", "WHY"}}
 	for _, v := range all {
@@ -207,7 +207,7 @@ func (p *program) showVerified(all []*receive.Verification, record bool) error {
 		unproved += v.Unproved
 		bad[v.Verdict]++
 		if x := v.Seals; x != nil {
-			seals = append(seals, []string{name, size(x.Sealed), size(x.Unsealed), size(x.Broken), size(x.Unprovable), strconv.Itoa(x.Count), chainOf(x), keysOf(x)})
+			seals = append(seals, []string{name, size(x.Sealed), size(x.Unsealed), size(x.Broken), size(x.Unprovable), size(x.Uncommitted), strconv.Itoa(x.Count), chainOf(x), keysOf(x)})
 		}
 		rows = append(rows, []string{name, v.Verdict, size(v.Intact), size(v.Unproved), size(v.Damaged), size(v.Expired), strconv.Itoa(v.Gaps), size(v.Lost)})
 		for _, x := range v.Parts {

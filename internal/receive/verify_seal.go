@@ -47,6 +47,9 @@ type Seals struct {
 	Unsealed   int64 `json:"unsealed"`   // bytes outside any seal
 	Broken     int64 `json:"broken"`     // bytes under seals that are of others, or of more than is there
 	Unprovable int64 `json:"unprovable"` // bytes under seals of which retention has deleted a part
+	// Uncommitted are bytes outside any seal that lie behind what the proofs know. They aren't judged: they have come since, aren't committed, or
+	// somebody has put them there.
+	Uncommitted int64 `json:"uncommitted"`
 
 	Keys []SealKey `json:"keys"` // that signed them; at most a hundred
 	// Unbroken: each block names the one before it, from the first to the last.
@@ -410,7 +413,9 @@ func (s *sealer) bytes(out *Seals, pieces []piece, committed *Proof, fit, broken
 			for _, b := range broken.without(a.epoch, a.from, a.to) {
 				for _, c := range unprovable.without(b.epoch, b.from, b.to) {
 					out.Unprovable -= int64(c.to - c.from)
+					out.Uncommitted += int64(c.to - c.from)
 					if c = clipped(c, committed); c.from < c.to {
+						out.Uncommitted -= int64(c.to - c.from)
 						out.Unsealed += int64(c.to - c.from)
 						if vouched {
 							missing(c)
