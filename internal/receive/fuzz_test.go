@@ -197,6 +197,10 @@ func FuzzLedger(f *testing.F) {
 	f.Add([]byte("{\"event\":\"epoch\",\"epoch\":1}\n{\"event\":\"range\",\"epoch\":1,\"file\":\"a/l.log\"}\n{\"event\":\"close\",\"file\":\"a/l.log\",\"name\":\"a/l@1.log\",\"size\":3}\n{\"event\":\"range\",\"epoch\":1,\"from\":3,\"file\":\"a/l.log\"}\n{\"event\":\"damage\",\"file\":\"a/l.log\"}\n{\"event\":\"expire\",\"file\":\"a/l@1.log\"}\n{\"half"))
 	f.Add([]byte("{\"event\":\"range\",\"file\":\"../../etc/passwd\"}\n{\"event\":\"range\",\"file\":\"/etc/passwd\",\"offset\":-5}\n"))
 	f.Add([]byte("{\"event\":\"range\",\"file\":\"../secret\"}\n{\"event\":\"range\",\"file\":\"a/../../secret\"}\n"))
+	x := newNodeSeals("a", "l", 2)
+	c := &chunk.Chunk{Epoch: 1, Length: 3, Data: []byte("abc")}
+	x.sign(c)
+	f.Add([]byte(`{"event":"range","epoch":1,"file":"a/l.log"}` + "\n" + `{"event":"seal","epoch":1,"seal":"` + c.Seal.String() + `"}` + "\n" + `{"event":"close","epoch":1,"to":3,"file":"a/l.log","name":"a/l@1.log","size":3}` + "\n"))
 	dir := f.TempDir()
 	out := filepath.Join(dir, "out")
 	if err := os.MkdirAll(filepath.Join(out, "a"), 0o755); err != nil {
@@ -217,6 +221,13 @@ func FuzzLedger(f *testing.F) {
 		entries, err := Ledger(filepath.Join(out, "a", "l@ledger.jsonl"))
 		if err != nil {
 			return
+		}
+		v, err := VerifySealed(t.Context(), []string{out}, "a", "l", nil, SealOptions{Keys: x.keys(), All: true, Expect: &SealPoint{1, 2, c.Seal.Sum}})
+		if err != nil || v.Seals == nil || v.Verdict == Intact {
+			t.Fatalf("%+v, %v", v, err)
+		}
+		if _, err := json.Marshal(v); err != nil {
+			t.Fatal(err)
 		}
 		for _, x := range extents(entries, nil) {
 			if file, err := OpenCentral(out, x.File); err == nil {

@@ -116,6 +116,22 @@ func TestClosedFileHasItsSeal(t *testing.T) {
 	n.sealed()
 }
 
+// Of a block that reaches over a file that retention has deleted the rest can't be proved, and isn't called broken.
+func TestRetentionTakesAPartOfABlock(t *testing.T) {
+	t.Parallel()
+	s := sealSite(t, 1500, func(c *Config) { c.RotateSize, c.RetainCount, c.Compress = 1000, 2, "zstd" })
+	s.startReceiver()
+	n := s.node("web1", "syslog")
+	for range 8 {
+		n.send(n.make(lines(500)))
+		n.waitConfirmed()
+	}
+	eventually(t, "retention", func() (bool, string) { return len(n.events(EventExpire)) == 1, tree(s.dir) })
+	if v := n.sealed(); v.Expired != 1000 || v.Seals.Unprovable != 500 || v.Seals.Sealed != 2500 {
+		t.Errorf("%+v, %+v", v, v.Seals)
+	}
+}
+
 // Where a node doesn't seal there is nothing of it, in ledger, record, state and result.
 func TestNothingOfSealsWithoutThem(t *testing.T) {
 	t.Parallel()
@@ -161,9 +177,9 @@ func TestWhichChunksBringASeal(t *testing.T) {
 		})
 	}
 	record(300)
-	n.send(first) // it ends before the position: what it says was said
 	n.send(second)
 	record(600)
+	n.send(first) // it ends before the position: what it says was said
 	eventually(t, "the state knows it", func() (bool, string) {
 		lo, err := s.r.state.log(key("web1", "syslog"))
 		s.must(err)
@@ -357,6 +373,25 @@ func TestTakeOverInABlock(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever takes over where a block is over writes down the seal that the record has of it.
+func TestTakeOverBetweenBlocks(t *testing.T) {
+	t.Parallel()
+	s := sealSite(t, 1000, nil)
+	r2 := s.beside("r2", false)
+	n := s.node("web1", "syslog")
+	s.steady(n, lines(1200))
+	if got := n.sealLines(); len(got) != 0 {
+		t.Errorf("the first one has written down %q", got)
+	}
+	r2.startReceiver()
+	n.send(n.make(lines(300)))
+	n.waitConfirmed()
+	if got := n.sealLines(); !slices.Equal(got, []string{"1:0-1200"}) {
+		t.Errorf("%q", got)
+	}
+	n.same()
 }
 
 // An older program drops the seal of record and state when it writes them. It does no other harm: its bytes are unsealed at most until the
