@@ -18,6 +18,7 @@
 # * `prefix`: Prefix of subjects. Default: `logs`.
 # * `compression`: How what is sent is compressed, where that makes it smaller: s2 halves network and the broker's disk or better and costs the node two to five times the CPU; zstd is for slow networks. Default: `none`.
 # * `commit`: What lets the node forget: the receiver's confirmation, or, for streams that something else consumes, the broker's acknowledgement, which is a weaker promise. Default: `confirmed`.
+# * `seal`: Whether the node signs what it sends there (seal_key), so that whoever knows its public key (logforward seal-key) can prove that nothing of it was changed or removed at the centre; it costs SHA-256 over all bytes, and a signature for each MiB and each time that a log's end is reached. Default: `no`.
 type Mcollective_agent_logforward::Destination = Struct[{
   Optional['url'] => Variant[Variant[Pattern[/\A[^\r\n\0]*\z/], Array[Pattern[/\A[^\r\n\0]*\z/]]], Sensitive[Variant[Pattern[/\A[^\r\n\0]*\z/], Array[Pattern[/\A[^\r\n\0]*\z/]]]]],
   Optional['choria'] => Pattern[/\A(\/[^\r\n\0]*)?\z/],
@@ -35,4 +36,5 @@ type Mcollective_agent_logforward::Destination = Struct[{
   Optional['prefix'] => Pattern[/\A[^\r\n\0]*\z/],
   Optional['compression'] => Enum['none', 's2', 'zstd'],
   Optional['commit'] => Enum['confirmed', 'stored'],
+  Optional['seal'] => Variant[Boolean, Enum['yes', 'no']],
 }]
