@@ -134,8 +134,10 @@ func (f *forwarder) seal(i int, data []byte) *chunk.Seal {
 		return nil
 	}
 	if c.seals == undecided && f.signer.ready() {
+		// Of what an earlier run may have sent the receiver may take that run's chunks, and not those with the same bytes that end this run's blocks. So none ends there:
+		// the seal that comes behind it is of all of it.
 		switch {
-		case c.end()-b.from >= f.engine.cfg.Limits.SealBlock:
+		case c.end()-b.from >= f.engine.cfg.Limits.SealBlock && c.end() > f.former:
 			c.seals = blockEnd
 		case c.last:
 			c.seals = sealedThere

@@ -395,6 +395,41 @@ func TestSealsAfterALostState(t *testing.T) {
 	}
 }
 
+// A node crashes after it has sent some blocks, and sends them again in other chunks, before the centre takes any. Then that takes those of the earlier run, and what
+// comes behind them has a seal that covers all.
+func TestSealCoversWhatAnEarlierRunSent(t *testing.T) {
+	t.Parallel()
+	c := newCentre(t)
+	size := 4 << 10
+	n := newSealed(t, c, func(cfg *Config) { cfg.Limits.ChunkSize, cfg.Limits.SealBlock = size, 16<<10 })
+	r := seeded(t)
+	want := lines(r, 100)
+	n.append("app", want)
+	n.start(n.log("app"))
+	n.delivered("app", want)
+	c.rest(true)
+	more := lines(r, 2000)
+	n.append("app", more)
+	want = append(want, more...)
+	for _, size = range []int{7 << 10, 5 << 10} {
+		eventually(t, "stored", func() bool { return n.status("app").Stored == uint64(len(want)) })
+		n.crash()
+		n.start()
+	}
+	eventually(t, "stored again", func() bool { return n.status("app").Stored == uint64(len(want)) })
+	last := lines(r, 500)
+	n.append("app", last)
+	want = append(want, last...)
+	eventually(t, "stored, too", func() bool { return n.status("app").Stored == uint64(len(want)) })
+	c.rest(false)
+	n.delivered("app", want)
+	if g := c.look("app"); g.dups == 0 || len(g.epochs) != 1 {
+		t.Errorf("%d duplicates, epochs %v: nothing was shown", g.dups, g.epochs)
+	}
+	c.allSealed(t, "app")
+	c.chain(t, "app", c.lastSeal(t, "app"), n.status("app").Epoch)
+}
+
 // The centre has more than this node's state says: that is read without being sent, and the next seal is of it, too.
 func TestSealGoesOnOverWhatTheCentreHas(t *testing.T) {
 	t.Parallel()

@@ -34,6 +34,7 @@ func (n *node) seal(cfg *Config) {
 type sealedEpoch struct {
 	pages   map[uint64]*page
 	seals   []chunk.Seal // in the order of arrival, repeated ones too
+	taken   []chunk.Seal // of chunks that brought something new
 	end     uint64       // of what the centre took
 	gaps    [][2]uint64  // that it took
 	told    [][2]uint64  // gaps that came, taken or not
@@ -90,6 +91,9 @@ func (g *got) took(was chunk.Place, ch *chunk.Chunk) {
 	if ch.Gap != nil && g.Position > from {
 		e.gaps = append(e.gaps, [2]uint64{from, g.Position})
 	}
+	if ch.Seal != nil && g.Position > from {
+		e.taken = append(e.taken, *ch.Seal)
+	}
 	e.end = max(e.end, g.Position)
 }
 
@@ -113,10 +117,10 @@ func (e *sealedEpoch) hash(from, to uint64) (sum chunk.Hash, ok bool) {
 	return chunk.Hash(h.Sum(nil)), true
 }
 
-// open are the ranges of positions that are neither under a seal nor gaps.
+// open are the ranges of positions that are neither gaps nor under a seal that came with new bytes: a receiver need not look at others.
 func (e *sealedEpoch) open() (open [][2]uint64) {
 	var closed [][2]uint64
-	for _, s := range e.seals {
+	for _, s := range e.taken {
 		closed = append(closed, [2]uint64{s.From, s.To})
 	}
 	return uncovered(append(closed, e.gaps...), 0, e.end)
@@ -192,7 +196,7 @@ func (c *centre) seals(log string) (all []chunk.Seal) {
 	return all
 }
 
-// unsealed are the positions of a log that are neither under a seal nor gaps, by epoch.
+// unsealed are the positions of a log that are neither under a seal that was taken nor gaps, by epoch.
 func (c *centre) unsealed(log string) map[uint64][][2]uint64 {
 	all := map[uint64][][2]uint64{}
 	c.with(func() {
