@@ -23,7 +23,7 @@ func (n *node) seal(cfg *Config) {
 		cfg.Destinations[name] = d
 	}
 	n.c.with(func() {
-		if !n.c.record {
+		if !n.c.record && !n.c.discard {
 			n.c.record = true
 			n.c.t.Cleanup(func() { n.c.checkSeals() })
 		}
