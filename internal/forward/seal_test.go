@@ -490,6 +490,7 @@ func TestSealsOfALogThatMoves(t *testing.T) {
 	log := n.log("app")
 	log.Destination = "other"
 	n.engine.Set([]Log{log})
+	eventually(t, "it moves", func() bool { s := n.status("app"); return s.Destination == "other" && s.State == Idle })
 	second := lines(r, 500)
 	n.append("app", second)
 	eventually(t, "it is at the other", func() bool { return bytes.Equal(other.data("app"), second) && n.status("app").State == Idle })
