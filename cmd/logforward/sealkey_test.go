@@ -109,7 +109,7 @@ func TestSealingWithABrokenKeyIsLoud(t *testing.T) {
 func TestSealingIsOffUnlessSet(t *testing.T) {
 	s := newSite(t)
 	_, out, _ := once(t, "validate", "--json", "--config", s.config)
-	if strings.Contains(out, "seal") {
+	if strings.Contains(out, `"seal key"`) {
 		t.Errorf("%s", out)
 	}
 }
