@@ -77,6 +77,9 @@ func (f *forwarder) note(now time.Time, left bool) {
 	}
 }
 
+// headKept is how much of a file's beginning the state keeps a checksum of.
+const headKept = 1 << 10
+
 // take moves n bytes of a piece into the flight.
 func (f *forwarder) take(p *tail.Piece, n int) (*sent, bool) {
 	if p.Position != f.flight.end() {
@@ -88,6 +91,8 @@ func (f *forwarder) take(p *tail.Piece, n int) (*sent, bool) {
 		return nil, false
 	}
 	f.partial = partial{}
+	// With so little of a file in the state it couldn't be told from others that begin alike: that needn't wait for a confirmation.
+	f.dirty = f.dirty || p.Offset < headKept
 	f.stats.read(uint64(n))
 	return f.flight.add(sent{
 		length: uint64(n), checksum: chunk.Sum(p.Data[:n]), file: p.Generation, offset: p.Offset, last: !p.More, at: time.Now(),
