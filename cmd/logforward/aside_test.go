@@ -62,3 +62,53 @@ func TestAsideListsWhatAReceiverSetAside(t *testing.T) {
 		t.Errorf("%d, %q", code, errText)
 	}
 }
+
+// What is asked is left for the receiver, whole, and only of what is set aside.
+func TestAsideIsDecided(t *testing.T) {
+	state := t.TempDir()
+	of := func(name string) string {
+		t.Helper()
+		path := filepath.Join(state, "cut", chunk.Token("web1.example.net"), name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("\x1b[31mprepared\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	app, first, second := of("app@2-19@14"), of("db@2-14@14"), of("db@2-28@14")
+	want := func(wantCode int, inOut, inErr string, args ...string) string {
+		t.Helper()
+		code, out, errText := once(t, append(append([]string{"aside"}, args...), "--state", state)...)
+		if code != wantCode || !strings.Contains(out, inOut) || !strings.Contains(errText, inErr) {
+			t.Errorf("%q: %d, %q, %q", args, code, out, errText)
+		}
+		return out
+	}
+	for _, what := range []string{"web1.example.net/app", app} {
+		if out := want(exitOK, "", "", "show", what); out != "\x1b[31mprepared\n" {
+			t.Errorf("shown %q", out)
+		}
+	}
+	want(exitUsage, "", "more than one file", "show", "web1.example.net/db")
+	want(exitUsage, "", "one FILE", "drop", "--reason", "x")
+	want(exitUsage, "", "one FILE", "show", app, first)
+	want(exitUsage, "", "--reason", "drop", app)
+	want(exitUsage, "", "--reason", "show", app, "--reason", "x")
+	want(exitUsage, "", "--reason", "--reason", "x")
+	want(exitFailure, "", "isn't set aside", "show", "web1.example.net/none")
+	want(exitFailure, "", "isn't set aside", "show", "/etc/passwd")
+	want(exitFailure, "", "isn't set aside", "drop", state+"/receive.db", "--reason", "x")
+	want(exitFailure, "", "can't be printed", "drop", app, "--reason", "a\nb")
+	want(exitOK, "asked to keep "+app, "", "keep", "web1.example.net/app", "--reason", "reinstalled")
+	want(exitFailure, "", "is asked already: to keep it, by local=", "drop", app, "--reason", "x")
+	want(exitOK, "asked to drop "+second, "", "drop", second, "--reason", "another life")
+	if out := want(exitOK, "asked to keep "+app+", by local=", ""); strings.Contains(out, "drop "+first) || !strings.Contains(out, ": another life") {
+		t.Errorf("%s", out)
+	}
+	var all []receive.SetAside
+	if code, out, errText := once(t, "--json", "aside", "--state", state); code != exitOK || json.Unmarshal([]byte(out), &all) != nil || len(all) != 3 || all[0].Asked == nil || all[0].Asked.Action != receive.AsideKeep || all[0].Asked.Reason != "reinstalled" {
+		t.Errorf("%d, %s, %q", code, out, errText)
+	}
+}

@@ -174,6 +174,9 @@ func ledgerRow(e *receive.Entry) []string {
 		}
 		cause += ": " + lost + " of " + e.Path
 	}
+	if e.By != "" {
+		cause += " (" + e.By + ")"
+	}
 	to := ""
 	if e.To > 0 { // a range has no end before its file has one
 		to = decimal(e.To)

@@ -21,6 +21,8 @@ type SetAside struct {
 	Noted    bool       `json:"noted"`          // false: set aside by a version that kept no note, or the note is lost; only the last run's positions are known, if no gap lies in it
 	Runs     []AsideRun `json:"runs"`           // which positions it holds
 	Back     []PutBack  `json:"back,omitempty"` // what of it was put back, or is on its way
+	// Asked is what an operator wants to become of it, and the receiver hasn't done yet.
+	Asked *AsideRequest `json:"asked,omitempty"`
 }
 
 // AsideRun is a run of positions of one epoch, a byte for each.
@@ -80,6 +82,9 @@ func ListSetAside(stateDir string) (all []SetAside, err error) {
 			}
 		case !errors.Is(err, fs.ErrNotExist):
 			bad = append(bad, fmt.Errorf("%s: %w", n.path, err))
+		}
+		if a.Asked, err = readAsked(askedPath(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			bad = append(bad, fmt.Errorf("%s: %w; remove it, and ask again", askedPath(path), err))
 		}
 		if len(a.Runs) == 0 {
 			a.Runs = []AsideRun{{c.epoch, c.from, c.to, -1}}

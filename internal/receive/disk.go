@@ -44,6 +44,10 @@ const (
 	opBackRecord  = "record what is put back"
 	opBackLine    = "tell the ledger what is put back"
 	opBackCommit  = "commit what is put back"
+	opAskedName   = "name what is kept"
+	opAskedWrite  = "write what is kept"
+	opAskedLine   = "tell the ledger what is kept or dropped"
+	opAskedRemove = "remove what is kept or dropped"
 )
 
 // disk is every operation of this package on files. fault, where set, is asked before each

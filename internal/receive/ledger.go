@@ -29,7 +29,7 @@ const (
 // fields and events that they don't know.
 type Entry struct {
 	Time        time.Time `json:"time"`                  // when the receiver wrote it
-	Event       string    `json:"event"`                 // begin, end, close, gap, anew, fork, epoch, repair, damage, expire or back
+	Event       string    `json:"event"`                 // range, end, close, gap, anew, fork, epoch, repair, damage, expire, seal, back, kept or dropped
 	Epoch       uint64    `json:"epoch,omitempty"`       // of the positions
 	Predecessor uint64    `json:"predecessor,omitempty"` // epoch that this one continues
 	From        uint64    `json:"from"`                  // position of the first byte
@@ -39,6 +39,7 @@ type Entry struct {
 	Offset      int64     `json:"offset,omitempty"`      // of From in File, in bytes
 	Size        int64     `json:"size,omitempty"`        // of the file, in bytes
 	Cause       string    `json:"cause,omitempty"`       // why, for a person
+	By          string    `json:"by,omitempty"`          // kept, dropped: who has decided so
 	// Digest is the epoch's running digest, as the node computed it: before From of a range, of a gap and where it begins anew, before To at an end
 	// and a close. [Verify] computes it once more. Older ledgers have none.
 	Digest *chunk.Digest `json:"digest,omitempty"`

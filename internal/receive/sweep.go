@@ -84,7 +84,7 @@ func (r *Receiver) sweepOnce(ctx context.Context) error {
 	if !r.config.leaveCuts {
 		all = append(all, r.putBackAll(ctx))
 	}
-	all = append(all, r.dropCovered(ctx))
+	all = append(all, r.dropCovered(ctx), r.doAsked(ctx))
 	r.measureAside()
 	return errors.Join(all...)
 }
