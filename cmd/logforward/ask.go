@@ -14,10 +14,12 @@ import (
 	"logforward/internal/control"
 )
 
+const reasonHelp = "Why, for those who look at status later"
+
 // why adds the flags that every change has.
 func why(c *fisk.CmdClause, forHow, reason *string) {
 	c.Flag("for", "End by itself after this long: 90m, 2h, 1d").StringVar(forHow)
-	c.Flag("reason", "Why, for those who look at status later").StringVar(reason)
+	c.Flag("reason", reasonHelp).StringVar(reason)
 }
 
 func parseWhy(text string, into *control.Duration) error {

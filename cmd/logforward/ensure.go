@@ -88,9 +88,9 @@ refused, 4 where it is being started or another ensure is at work.
 	c.Flag("order", "What is wanted of the node first: pause, resume (all logs), restart or retry (the daemon), or button (a pause, where the red button holds this node)").PlaceHolder("ORDER").EnumVar(&order.Verb, append(keeper.Orders(), orderButton)...)
 	c.Flag("retry", "The same as --order retry").UnNegatableBoolVar(&retry)
 	c.Flag("for", "End a pause by itself after this long: 90m, 2h, 1d").StringVar(&forHow)
-	c.Flag("reason", "Why, for those who look at status later").StringVar(&order.Reason)
+	c.Flag("reason", reasonHelp).StringVar(&order.Reason)
 	c.Flag("data", "Write the result as Choria's exec watcher takes it with parse_as_data: one JSON object of texts, without those that the machine has already; exit with 0 whatever the daemon's state").UnNegatableBoolVar(&p.data)
-	set = p.settings(c, settings.Ensure)
+	set = p.settings(c, settings.Ensure, "textfiles")
 }
 
 // keeperConfig is the keeper's, with the daemon started as this command was: from the same program and configuration.

@@ -55,7 +55,7 @@ func execute(args []string, out, errw io.Writer) int {
 	app := fisk.New("logforward", about+exitCodes).Version(version())
 	app.HelpFlag.Short('h')
 	app.UsageWriter(sturdy{out}).ErrorWriter(errw)
-	app.Flag("json", "Write results as JSON, one document, to standard output").UnNegatableBoolVar(&p.json)
+	app.Flag("json", "Write results as JSON, one document, to standard output; docs/json.md tells what its keys mean").UnNegatableBoolVar(&p.json)
 	for _, register := range []func(*fisk.Application){
 		p.runCommand, p.forwardCommand, p.receiveCommand, p.brokerCommand, p.setupCommand,
 		p.startCommand, p.stopCommand, p.pauseCommand, p.resumeCommand, p.redirectCommand, p.statusCommand, p.listCommand, p.checkCommand, p.ensureCommand,

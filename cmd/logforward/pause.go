@@ -25,7 +25,7 @@ lost as long as the files are there. It holds over restarts.
 		}
 		return p.ask(ctx, set, func(ctx context.Context, c *control.Client) (control.Reply, error) { return c.Pause(ctx, r) })
 	})
-	c.Arg("log", "Name of the log").StringVar(&r.Log)
+	c.Arg("log", "Name of the log; or --all").StringVar(&r.Log)
 	c.Flag("all", "All logs, also those that come later").UnNegatableBoolVar(&r.All)
 	why(c, &forHow, &r.Reason)
 	set = p.settings(c, settings.Client, "wishes", "ensure", "textfiles")

@@ -23,6 +23,6 @@ each byte is at one of them. Until then the log's state is redirecting.
 	})
 	c.Arg("log", "Name of the log").Required().StringVar(&r.Log)
 	c.Arg("destination", "Name of the destination").Required().StringVar(&r.Destination)
-	c.Flag("reason", "Why, for those who look at status later").StringVar(&r.Reason)
+	c.Flag("reason", reasonHelp).StringVar(&r.Reason)
 	set = p.settings(c, settings.Client, "wishes", "ensure", "textfiles")
 }

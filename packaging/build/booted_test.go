@@ -146,48 +146,50 @@ func TestUnitsUnderARealSystemd(t *testing.T) {
 	}
 }
 
-// elsewhere: daemons that are to write where their units don't let them, or don't show it to them, do so with the additions that Puppet makes.
+// elsewhere: a daemon that is to write where its unit doesn't let it doesn't start, instead of writing to a place that is gone when it ends; with the
+// additions that Puppet makes it does.
 func elsewhere(r *root, units []string) {
 	r.Helper()
-	for _, x := range []struct {
-		unit, user, file, settings, database, addition string
-		directories                                    []string
-	}{
-		{units[1], "logforward", "/etc/choria/plugin.d/logforward.cfg", "state = /srv/it's a state\n", "/srv/it's a state/forward.db", "ReadWritePaths=\"/srv/it's a state\"\n", []string{"/srv/it's a state"}},
-		{units[0], "logforward-receive", "/etc/logforward/receive.cfg", "state = /home/lf/state\noutput = /var/tmp/received\n", "/home/lf/state/receive.db",
-			"ReadWritePaths=\"/home/lf/state\"\nReadWritePaths=\"/var/tmp/received\"\nProtectHome=read-only\nPrivateTmp=no\n", []string{"/home/lf/state", "/var/tmp/received"}},
+	receiver, forwarder := units[0], units[1]
+	lines := 0
+	for _, x := range []struct{ unit, settings, directory, addition string }{
+		{forwarder, "state = /srv/it's a state\n", "/srv/it's a state", "ReadWritePaths=\"/srv/it's a state\"\n"},
+		{receiver, "state = /home/lf/state\n", "/home/lf/state", "ReadWritePaths=\"/home/lf/state\"\nProtectHome=read-only\n"},
+		{receiver, "output = /var/tmp/received\n", "/var/tmp/received", "ReadWritePaths=\"/var/tmp/received\"\nTemporaryFileSystem=\n"},
 	} {
-		before := r.get(x.file)
-		r.put(x.file, strings.ReplaceAll(before, "\noutput = ", "\n#output = ")+x.settings, 0o640)
-		if x.unit == units[0] {
-			r.must("chgrp", x.user, x.file)
+		user, file := "logforward", "/etc/choria/plugin.d/logforward.cfg"
+		if x.unit == receiver {
+			user, file = "logforward-receive", "/etc/logforward/receive.cfg"
 		}
-		for _, dir := range x.directories {
-			r.must("install", "-d", "-m", "0750", "-o", x.user, "-g", x.user, "--", dir)
+		before := r.get(file)
+		after := before + x.settings
+		if strings.HasPrefix(x.settings, "output") {
+			after = strings.ReplaceAll(before, "\noutput = ", "\n#output = ") + x.settings
 		}
-		_, _ = r.try("systemctl", "restart", x.unit)
-		if r.exists(x.database) {
-			r.Errorf("%s writes %s, which its unit doesn't let it", x.unit, x.database)
+		r.put(file, after, 0o640) // its owner and group stay
+		r.must("install", "-d", "-m", "0750", "-o", user, "-g", user, "--", x.directory)
+		if _, code := r.try("systemctl", "restart", x.unit); code == 0 {
+			r.Errorf("with %s%s starts, though its unit doesn't let it write there", x.settings, x.unit)
 		}
 		_, _ = r.try("systemctl", "stop", x.unit)
 		_, _ = r.try("systemctl", "reset-failed", x.unit)
 		addition := "/etc/systemd/system/" + x.unit + ".d/paths.conf"
 		r.put(addition, "[Service]\n"+x.addition, 0o644)
 		r.must("systemctl", "daemon-reload")
-		if out, code := r.try("systemctl", "restart", x.unit); code != 0 || !r.exists(x.database) {
-			r.Errorf("%s doesn't work with its state elsewhere: %s", x.unit, out)
+		if out, code := r.try("systemctl", "restart", x.unit); code != 0 {
+			r.Errorf("with %s%s doesn't start: %s", x.settings, x.unit, out)
 		}
-		if x.unit == units[0] {
-			r.sh("echo elsewhere >> /var/log/app.log")
-			r.eventually("what is received to lie elsewhere", func() bool {
-				out, _ := r.try("sh", "-c", "cat /var/tmp/received/n1.example.net/app*.log")
-				return strings.HasSuffix(out, "elsewhere\n")
-			})
+		lines++
+		line := "elsewhere " + itoa(lines) + "\n"
+		r.sh("printf '" + line + "' >> /var/log/app.log")
+		r.eventually("a line to arrive with "+x.settings, func() bool {
+			out, _ := r.try("sh", "-c", "cat /var/tmp/received/n1.example.net/app*.log /var/lib/logforward/received/n1.example.net/app*.log")
+			return strings.Contains(out, line)
+		})
+		if out := r.must("find", x.directory, "-type", "f"); out == "" {
+			r.Errorf("with %sthere is nothing in %s", x.settings, x.directory)
 		}
-		r.put(x.file, before, 0o640)
-		if x.unit == units[0] {
-			r.must("chgrp", x.user, x.file)
-		}
+		r.put(file, before, 0o640)
 		r.must("rm", addition)
 		r.must("systemctl", "daemon-reload")
 		r.must("systemctl", "restart", x.unit)

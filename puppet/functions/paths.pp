@@ -8,6 +8,6 @@ function mcollective_agent_logforward::paths(Array[String] $directories) >> Stri
   $writable = $directories.unique.map |$path| { "ReadWritePaths=\"${path.regsubst('[\\\\"]', '\\\\\\0', 'G').regsubst('%', '%%', 'G')}\"" }
   $homes = $directories.any |$path| { $path =~ /\A-?\/(home|root|run\/user)(\/|\z)/ }
   $temporary = $directories.any |$path| { $path =~ /\A-?(\/var)?\/tmp(\/|\z)/ }
-  $shown = [[$homes, 'ProtectHome=read-only'], [$temporary, 'PrivateTmp=no']].filter |$one| { $one[0] }.map |$one| { $one[1] }
+  $shown = [[$homes, 'ProtectHome=read-only'], [$temporary, 'TemporaryFileSystem=']].filter |$one| { $one[0] }.map |$one| { $one[1] }
   (['# Managed by Puppet.', '[Service]'] + $writable + $shown + ['']).join("\n")
 }

@@ -67,7 +67,7 @@ describe 'mcollective_agent_logforward::receiver' do
   end
 
   {
-    '/home/lf/logs' => 'ProtectHome=read-only', '/root' => 'ProtectHome=read-only', '/run/user/1/x' => 'ProtectHome=read-only', '/tmp/x' => 'PrivateTmp=no', '/var/tmp' => 'PrivateTmp=no'
+    '/home/lf/logs' => 'ProtectHome=read-only', '/root' => 'ProtectHome=read-only', '/run/user/1/x' => 'ProtectHome=read-only', '/tmp/x' => 'TemporaryFileSystem=', '/var/tmp' => 'TemporaryFileSystem='
   }.each do |output, shown|
     context "with an output that the unit hides, #{output}" do
       let(:params) { { settings: { 'output' => output } } }
