@@ -19,6 +19,13 @@ import (
 	"logforward/internal/settings"
 )
 
+// sealKey is what seal-key prints with --json.
+type sealKey struct {
+	Identity string `json:"identity"`   // of the node
+	Key      string `json:"public_key"` // 64 hex digits
+	File     string `json:"file"`       // path of the file that has the secret one
+}
+
 func (p *program) sealKeyCommand(app *fisk.Application) {
 	var set *given
 	c := p.command(app, "seal-key", "Print the public key by which this node seals its logs", `
@@ -56,11 +63,7 @@ it (destination.<name>.seal = yes); nothing is made here.
 		}
 		public := hex.EncodeToString(key.Public().(ed25519.PublicKey))
 		if p.json {
-			return p.print(struct {
-				Identity string `json:"identity"`
-				Key      string `json:"public_key"`
-				File     string `json:"file"`
-			}{identity, public, path})
+			return p.print(sealKey{identity, public, path})
 		}
 		fmt.Fprintf(p.out, "%s %s\n", identity, public)
 		return nil

@@ -190,7 +190,7 @@ type LogStatus struct {
 
 // Seal is the last seal of a log whose bytes the centre has confirmed. Whoever keeps it elsewhere can prove with it what the centre must have.
 type Seal struct {
-	Epoch    uint64 `json:"epoch"`
+	Epoch    uint64 `json:"epoch"`           // of the position
 	Position uint64 `json:"position"`        // its end; behind it nothing is sealed yet. 0: nothing is
 	ID       string `json:"id,omitempty"`    // 64 hex digits; empty: nothing is sealed yet
 	Error    string `json:"error,omitempty"` // why the log goes out unsealed, though it shall be sealed

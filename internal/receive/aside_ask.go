@@ -45,10 +45,10 @@ const (
 
 // AsideRequest is what an operator wants to become of what was set aside.
 type AsideRequest struct {
-	Action string    `json:"action"`
-	By     string    `json:"by"`
-	Reason string    `json:"reason"`
-	Time   time.Time `json:"time"`
+	Action string    `json:"action"`         // keep or drop
+	By     string    `json:"by"`             // who asks
+	Reason string    `json:"reason"`         // for the ledger
+	Time   time.Time `json:"time"`           // when it was asked
 	File   string    `json:"file,omitempty"` // keep: below the output, as the receiver has chosen
 }
 

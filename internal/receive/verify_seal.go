@@ -35,9 +35,9 @@ type RecordedSeal struct {
 
 // SealPoint is the end of a seal and its ID ([chunk.Seal.ID]).
 type SealPoint struct {
-	Epoch    uint64     `json:"epoch"`
-	Position uint64     `json:"position"`
-	ID       chunk.Hash `json:"id"`
+	Epoch    uint64     `json:"epoch"`    // of the position
+	Position uint64     `json:"position"` // the end of the last seal
+	ID       chunk.Hash `json:"id"`       // of that seal, 64 hex digits
 }
 
 // Seals say what of a log its node's seals prove. Each byte counts once, as the best that a seal says of it.
@@ -62,16 +62,16 @@ type Seals struct {
 type SealKey struct {
 	Key     string `json:"key"`     // 64 hex digits
 	Vouched bool   `json:"vouched"` // it is among those given for the identity
-	Seals   int    `json:"seals"`
+	Seals   int    `json:"seals"`   // that it has signed
 }
 
 // SealBreak is where the chain of seals begins anew.
 type SealBreak struct {
-	Epoch    uint64 `json:"epoch"`
-	Position uint64 `json:"position"`
+	Epoch    uint64 `json:"epoch"`    // of the position
+	Position uint64 `json:"position"` // where a block begins that names none here
 	// Missing: a seal before it isn't here, and what it was of may have been taken away without a trace.
 	Missing bool   `json:"missing,omitempty"`
-	Why     string `json:"why"`
+	Why     string `json:"why"` // for a person
 }
 
 const (
