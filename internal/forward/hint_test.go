@@ -2,7 +2,9 @@ package forward
 
 import (
 	"log/slog"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"logforward/internal/chunk"
@@ -35,9 +37,42 @@ func TestHintsByTheThousandAreOneHello(t *testing.T) {
 		t.Error("a hint pressed the button")
 	}
 	_ = l.close()
-	if l.asking.Stop() {
+	if first.Stop() {
 		t.Error("a link that is closed will say hello")
 	}
+}
+
+// Whoever closes a link waits for the hello that a hint has said, and none comes after that.
+func TestHintsEndWithTheLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := hinted()
+		var over atomic.Bool
+		l.hint(&chunk.Control{Hello: true})
+		go func() { l.stopped.Wait(); over.Store(true) }()
+		synctest.Wait()
+		if over.Load() {
+			t.Error("a link that is closed wouldn't wait for it")
+		}
+		time.Sleep(hintSpread)
+		synctest.Wait()
+		if !over.Load() || l.due["app"].IsZero() {
+			t.Errorf("over %t, due %s", over.Load(), l.due["app"])
+		}
+		time.Sleep(hintRest + hintSpread)
+		l.hint(&chunk.Control{Hello: true})
+		second := l.asking
+		began := time.Now()
+		_ = l.close()
+		_ = l.close()
+		if took := time.Since(began); second.Stop() || took > 0 {
+			t.Errorf("it isn't stopped, or was waited for: %s", took)
+		}
+		time.Sleep(hintRest + 2*hintSpread)
+		l.hint(&chunk.Control{Hello: true})
+		if l.asking != nil {
+			t.Error("a closed link takes a hint")
+		}
+	})
 }
 
 // A hint of a pause that is known has notice given of what is obeyed, and no hello; nor has one that a receiver tells of before the hello is due.

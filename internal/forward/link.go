@@ -56,6 +56,7 @@ type link struct {
 	obeyed     *chunk.Obeyed // what of it has taken effect
 	hinted     time.Time     // until then no further hint is taken
 	asking     *time.Timer   // of the last hint; nil: none was taken
+	closed     bool          // no hint is taken any more
 	due        map[string]time.Time
 	seen       time.Time // of the last answer
 }
@@ -335,13 +336,15 @@ func (l *link) hint(c *chunk.Control) {
 		}
 		wait += hintPause
 	}
-	if now.Before(l.hinted) {
+	if now.Before(l.hinted) || l.closed {
 		l.mu.Unlock()
 		return
 	}
 	defer l.mu.Unlock()
 	l.hinted = now.Add(wait + hintRest)
+	l.stopped.Add(1)
 	l.asking = time.AfterFunc(wait, func() {
+		defer l.stopped.Done()
 		l.mu.Lock()
 		known := c.Pause != nil && l.button != nil && c.Pause.Change <= l.button.Change
 		if known {
@@ -395,8 +398,9 @@ func (l *link) kick() {
 func (l *link) close() error {
 	l.stopping()
 	l.mu.Lock()
-	if l.asking != nil {
-		l.asking.Stop()
+	if l.closed = true; l.asking != nil && l.asking.Stop() {
+		l.asking = nil
+		l.stopped.Done() // it doesn't come any more; one that runs is waited for
 	}
 	l.mu.Unlock()
 	err := l.hangUp() // first, so that nothing waits for the network
