@@ -392,10 +392,10 @@ func rotationFaults() (all []*fault) {
 		{"copy", "copy", ""},
 		{"copytruncate", "copytruncate", between},
 		{"copytruncate-compress", "copytruncate; compress", between + twice},
-		{"compress", "create; compress", late},
+		{"compress", "create; compress", late + killed},
 		{"delaycompress", "create; compress; delaycompress", ""},
 		{"dateext", "create; dateext; dateformat -%s", ""},
-		{"dateext-compress", "create; dateext; dateformat -%s; compress", late},
+		{"dateext-compress", "create; dateext; dateformat -%s; compress", late + killed},
 		{"renamecopy", "renamecopy; create", copied},
 		{"renamecopy-killed", "renamecopy; create", copied + killed},
 		{"shred", "create; rotate 2; shred", shredded},
@@ -406,21 +406,21 @@ func rotationFaults() (all []*fault) {
 		if strings.HasPrefix(m.why, between) || m.why == shredded {
 			causes = []string{"truncated"}
 		}
-		late := strings.HasSuffix(m.why, killed)
-		if late {
+		unsent := strings.HasSuffix(m.why, killed)
+		if unsent {
 			causes = []string{"truncated", "not found after a restart"}
 		}
 		rounds, when := 3, killedBefore
 		switch {
 		case m.name == "shred": // until there are more than it keeps
 			rounds = 7
-		case late:
+		case m.name == "renamecopy-killed":
 			rounds, when = 6, killedLate
 		case m.why == copied:
 			when = neverKilled
 		}
 		all = append(all, &fault{name: "logrotate-" + m.name, causes: causes, group: "rotation", about: "the real logrotate, with " + m.options + ", while its logs are written", topology: still, rounds: rounds,
-			why: m.why, doubles: strings.HasSuffix(m.why, twice), honest: late, alone: true, do: logrotate(m.options, when)})
+			why: m.why, doubles: strings.HasSuffix(m.why, twice), honest: unsent, alone: true, do: logrotate(m.options, when)})
 	}
 	return all
 }
