@@ -79,6 +79,10 @@ type failure struct {
 // refused permissions, and stays linked there until the connection goes. So
 // make one for a connection, not one for each task.
 func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
+	return newPublisher(nc, o, nc.Subscribe)
+}
+
+func newPublisher(nc *nats.Conn, o PublisherOptions, subscribe func(string, nats.MsgHandler) (*nats.Subscription, error)) (*Publisher, error) {
 	p := &Publisher{
 		nc:      nc,
 		timeout: o.Timeout,
@@ -96,7 +100,15 @@ func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	sub, err := nc.Subscribe(p.prefix+"*", p.answered)
+	// Before anything can be refused: what is said once isn't said again.
+	previous := nc.ErrorHandler()
+	nc.SetErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		p.refused(err)
+		if previous != nil {
+			previous(nc, sub, err)
+		}
+	})
+	sub, err := subscribe(p.prefix+"*", p.answered)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to the reply inbox %s*: %w", p.prefix, err)
 	}
@@ -113,13 +125,6 @@ func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
 		// Closed before the handler was set: nobody would close ended.
 		return nil, fmt.Errorf("subscribe to the reply inbox %s*: %w", p.prefix, ErrDisconnected)
 	}
-	previous := nc.ErrorHandler()
-	nc.SetErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
-		p.refused(err)
-		if previous != nil {
-			previous(nc, sub, err)
-		}
-	})
 	status := nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
 	p.stopped.Go(func() { p.watch(status) })
 	p.stopped.Go(func() { <-ended })
