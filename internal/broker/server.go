@@ -15,6 +15,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"golang.org/x/sys/unix"
+
+	"logforward/internal/flock"
 )
 
 const startTimeout = 60 * time.Second
@@ -68,11 +70,11 @@ func Serve(ctx context.Context, o ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("broker store: %w", err)
 	}
 	if err := checkBuckets(o.Store); err != nil {
-		return nil, errors.Join(fmt.Errorf("broker store: %w", err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("broker store: %w", err), flock.Release(lock))
 	}
 	s, err := start(ctx, o)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, flock.Release(lock))
 	}
 	s.lock = lock
 	return s, nil
@@ -249,7 +251,7 @@ func (s *Server) InProcessConn() (net.Conn, error) { return s.nats.InProcessConn
 func (s *Server) Shutdown() error {
 	s.nats.Shutdown()
 	s.nats.WaitForShutdown()
-	if err := s.lock.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := flock.Release(s.lock); err != nil && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("unlock the broker's store: %w", err)
 	}
 	return nil

@@ -11,6 +11,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"logforward/internal/flock"
 )
 
 // Limits of one connection and of all.
@@ -104,7 +106,7 @@ func (s *Server) Close() error {
 			err = errors.Join(err, e)
 		}
 		s.listener.gone.Wait()
-		s.lock.Close()
+		err = errors.Join(err, flock.Release(s.lock))
 		if err != nil && !errors.Is(err, net.ErrClosed) {
 			s.closed = fmt.Errorf("close control socket %s: %w", s.config.Socket, err)
 		}

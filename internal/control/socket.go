@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"logforward/internal/flock"
 )
 
 // maxSocketPath is the kernel's limit (108) less the NUL at the end.
@@ -39,7 +41,7 @@ func listen(ctx context.Context, path string) (_ *net.UnixListener, lock *os.Fil
 	}
 	defer func() {
 		if err != nil {
-			lock.Close()
+			_ = flock.Release(lock)
 		}
 	}()
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {

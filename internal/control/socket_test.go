@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"logforward/internal/flock"
 )
 
 func chgrp(t *testing.T, path string, gid int) {
@@ -249,6 +251,8 @@ func TestSocketLockDecides(t *testing.T) {
 	if !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "pid 4711") {
 		t.Errorf("while another holds the lock: %v", err)
 	}
-	lock.Close()
+	if err := flock.Release(lock); err != nil {
+		t.Fatal(err)
+	}
 	open(t, Config{Socket: socket, Node: new(recorder)})
 }

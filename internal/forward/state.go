@@ -17,6 +17,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
+
+	"logforward/internal/flock"
 )
 
 // The buckets that this package keeps for itself; [State.Put] refuses them.
@@ -65,7 +67,7 @@ func OpenState(dir string, logger *slog.Logger) (*State, error) {
 		return nil, err
 	}
 	if err := s.open(); err != nil {
-		return nil, errors.Join(err, s.lock.Close())
+		return nil, errors.Join(err, flock.Release(s.lock))
 	}
 	return s, nil
 }
@@ -411,5 +413,5 @@ func (s *State) Close() error {
 	if s.db != nil {
 		err = s.db.Close()
 	}
-	return errors.Join(err, s.lock.Close())
+	return errors.Join(err, flock.Release(s.lock))
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"logforward/internal/flock"
 )
 
 // record is what is remembered from run to run. Its zero value is a keeper's first run.
@@ -114,7 +116,7 @@ func (k *Keeper) open(ctx context.Context) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock %s: %w", lock.Name(), locked)
 	}
 	k.record = k.read()
-	return func() { lock.Close() }, nil
+	return func() { _ = flock.Release(lock) }, nil
 }
 
 // ErrBusy says that another run is at work.

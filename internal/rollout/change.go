@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"logforward/internal/flock"
 )
 
 // Outcome is what a change came to.
@@ -113,7 +115,7 @@ func (c *change) run(kind, from string) (Outcome, error) {
 	if err != nil {
 		return Done, err
 	}
-	defer lock.Close() // which unlocks it
+	defer flock.Release(lock)
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return Done, fmt.Errorf("%w (%s): repeat it", ErrBusy, lock.Name())
 	}

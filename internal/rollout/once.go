@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"logforward/internal/flock"
 )
 
 // ErrTaken says that a request took effect before.
@@ -25,7 +27,7 @@ func Once(file, id string, until, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // which unlocks it
+	defer flock.Release(lock)
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return &fs.PathError{Op: "lock", Path: lock.Name(), Err: err}
 	}
