@@ -45,13 +45,8 @@ With --json each chunk is a line of JSON, its bytes in base64. It needs the righ
 			return misconfigured(err)
 		}
 		options.Name, options.Logger = "logforward tap", p.logger(v)
-		if lasts > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, lasts)
-			defer cancel()
-		}
 		s := &tapped{p: p, named: identity == "*" || log == "*", terminal: isTerminal(p.out)}
-		t := &tap.Tap{Broker: options, Prefix: prefix, Identity: identity, Log: log, Show: s.show, Listening: s.listening}
+		t := &tap.Tap{Broker: options, Prefix: prefix, Identity: identity, Log: log, Show: s.show, Listening: s.listening, For: lasts}
 		return t.Run(ctx)
 	})
 	c.Arg("log", "IDENTITY/LOG; * for either means all").Required().StringVar(&what)

@@ -50,10 +50,15 @@ type Tap struct {
 	Show func(*Event) error
 	// Listening is called once all is heard; nil: nobody is told.
 	Listening func()
+	// For is how long after that it ends by itself; 0: never.
+	For time.Duration
 
 	now  func() time.Time
 	logs map[chunk.Subject]*view
 }
+
+// errOver ends a tap whose time is over.
+var errOver = errors.New("its time is over")
 
 // view is what is known of a log.
 type view struct {
@@ -112,10 +117,13 @@ func (t *Tap) Run(ctx context.Context) error {
 	if t.Listening != nil {
 		t.Listening()
 	}
+	if t.For > 0 {
+		defer time.AfterFunc(t.For, func() { end(errOver) }).Stop()
+	}
 	for {
 		m, err := sub.NextMsgWithContext(listening)
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, context.Cause(listening) == errOver:
 			return nil
 		case listening.Err() != nil:
 			return context.Cause(listening)

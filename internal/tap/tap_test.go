@@ -177,6 +177,15 @@ func TestTapGoesOnBehindWhatNeverComes(t *testing.T) {
 	see(t, shown, "n1/app [16 missing at 2]", "n1/app late\n")
 }
 
+// The time that a tap is given begins when it listens: on a slow way to the broker it would be over before.
+func TestTapsTimeBeginsWhenItListens(t *testing.T) {
+	listened := false
+	p := &Tap{Broker: broker.Options{URLs: []string{serve(t, &server.Options{})}}, Prefix: "logs", Identity: "*", Log: "*", For: time.Nanosecond, Listening: func() { listened = true }}
+	if err := p.Run(t.Context()); err != nil || !listened {
+		t.Errorf("listened %t, %v", listened, err)
+	}
+}
+
 func TestTapSaysWhichRightIsMissing(t *testing.T) {
 	url := serve(t, &server.Options{Users: []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}}}}}})
 	p := &Tap{Broker: broker.Options{URLs: []string{url}, User: "u", Password: "p"}, Prefix: "logs", Identity: "*", Log: "app"}
