@@ -240,6 +240,10 @@ func TestVerifyNamesLogsWithoutLedger(t *testing.T) {
 			}
 		}
 	}
+	s.receiver.signal(syscall.SIGTERM) // else it notices what is gone, and begins other ledgers
+	if code := s.receiver.ended(time.Minute); code != exitOK {
+		t.Fatalf("the receiver ended with %d", code)
+	}
 	lose("web")
 	for _, args := range [][]string{nil, {"*/*"}} {
 		code, out, errText := verify(args...)
@@ -358,7 +362,7 @@ func TestTapFollowsALogLive(t *testing.T) {
 	if code, _, errText := once(t, "tap", "app", "--url", s.url); code != exitUsage || !strings.Contains(errText, "IDENTITY/LOG") {
 		t.Errorf("exit %d: %s", code, errText)
 	}
-	if code, out, errText := once(t, "tap", "n1.example.net/none", "--url", s.url, "--for", "50ms"); code != exitOK || out != "" {
+	if code, out, errText := once(t, "tap", "n1.example.net/none", "--url", s.url, "--for", "1ms"); code != exitOK || out != "" {
 		t.Errorf("exit %d: %s%s", code, out, errText)
 	}
 }

@@ -31,7 +31,7 @@ func asideSite(t *testing.T, change func(rec *record, n *node)) (*site, *node) {
 func (s *site) rewrite(n *node, change func(rec *record, n *node)) {
 	s.t.Helper()
 	for {
-		value, rev, err := s.records().Get(s.t.Context(), key(n.identity, n.log))
+		value, rev, err := s.records().Get(asking(s.t), key(n.identity, n.log))
 		s.must(err)
 		rec, err := parseRecord(value)
 		s.must(err)

@@ -71,7 +71,7 @@ func TestWhatChangedAsideIsNotPutBack(t *testing.T) {
 	if err := s.r.putBackAll(t.Context()); err == nil || !strings.Contains(err.Error(), "other bytes") {
 		t.Errorf("it was put back: %v", err)
 	}
-	value, _, err := s.records().Get(t.Context(), key(n.identity, n.log))
+	value, _, err := s.records().Get(asking(t), key(n.identity, n.log))
 	s.must(err)
 	rec, err := parseRecord(value)
 	s.must(err)

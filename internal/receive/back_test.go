@@ -20,18 +20,29 @@ func onlyCopySite(t *testing.T, between func(n *node) []*chunk.Chunk) (s, r2 *si
 	r2 = s.beside("r2", false)
 	n = s.node("web1", "syslog")
 	s.steady(n, "one\n")
-	f := s.crashAt(opPrepare, true)
-	n.send(between(n)...) // before it starts, so that one commit has them all
-	s.startReceiver()
-	s.crashed(f)
+	s.crashesPreparing(n, between(n)...)
 	s.rewrite(n, func(rec *record, n *node) {
 		rec.Place.Position, rec.Place.Digest, rec.Place.Tail = n.position, n.digest, chunk.Tail{From: n.position, Digest: n.digest}
 	})
 	r2.follows(s)
 	n.send(n.make("behind it\n"))
 	n.waitConfirmed()
-	s.config.fault = nil
 	return s, r2, n
+}
+
+// crashesPreparing has a receiver crash when the state knows of a commit and the record doesn't; it is the only one, and has all of these chunks.
+func (s *site) crashesPreparing(n *node, chunks ...*chunk.Chunk) {
+	s.t.Helper()
+	config := s.config
+	f := s.crashAt(opPrepare, true)
+	s.config.CommitInterval, s.config.CommitBytes = time.Hour, 0
+	for _, c := range chunks {
+		s.config.CommitBytes += int64(len(c.Data)) // with the last of them it is time
+	}
+	n.send(chunks...)
+	s.startReceiver()
+	s.crashed(f)
+	s.config = config
 }
 
 // twice is a log's next chunks.
@@ -66,7 +77,7 @@ func TestTheOnlyCopyIsPutBack(t *testing.T) {
 			s, r2, n := onlyCopySite(t, between)
 			s.again(r2)
 			s.isBack(n)
-			value, _, err := s.records().Get(t.Context(), key(n.identity, n.log))
+			value, _, err := s.records().Get(asking(t), key(n.identity, n.log))
 			s.must(err)
 			rec, err := parseRecord(value)
 			s.must(err)
@@ -109,10 +120,7 @@ func TestWhatIsNotProvedStaysAside(t *testing.T) {
 			s := newSite(t, func(c *Config) { c.Sweep = time.Hour })
 			n := s.node("web1", "syslog")
 			s.steady(n, "one\n")
-			f := s.crashAt(opPrepare, true)
-			n.send(twice(n)...) // before it starts, so that one commit has both
-			s.startReceiver()
-			s.crashed(f)
+			s.crashesPreparing(n, twice(n)...)
 			s.purge("")
 			s.rewrite(n, func(rec *record, n *node) {
 				rec.Place.Position, rec.Place.Digest, rec.Place.Tail = n.position, n.digest, chunk.Tail{From: n.position, Digest: n.digest}

@@ -251,6 +251,11 @@ func TestLogsBeingNamedAreNotCommitted(t *testing.T) {
 			if op == opRecord && !done && watch.Load() {
 				wrote <- struct{}{}
 			}
+			if op == opNames && !done {
+				for len(wrote) > 0 {
+					<-wrote // a commit that was over before
+				}
+			}
 			if op == opNames && done && watch.Load() {
 				select {
 				case <-wrote:

@@ -34,7 +34,7 @@ func (s *site) saysHung(leases *broker.Records, is bool) {
 	s.t.Helper()
 	eventually(s.t, fmt.Sprintf("the disk to hang: %t", is), func() (bool, string) {
 		said := strings.Join(append(s.r.Health(), s.r.Status(s.t.Context()).Problems...), "\n")
-		list, err := leases.List(s.t.Context())
+		list, err := leases.List(asking(s.t))
 		s.must(err)
 		seen := newTable("", 2)
 		for _, rec := range list {
@@ -65,7 +65,7 @@ func TestHungDiskIsTakenOverFrom(t *testing.T) {
 			divided(t, 1, s)
 			r2 := s.beside("r2", at.shared)
 			r2.config.fault = nil
-			leases, err := broker.OpenRecords(t.Context(), s.r.js, s.pub, broker.Leases)
+			leases, err := broker.OpenRecords(asking(t), s.r.js, s.pub, broker.Leases)
 			s.must(err)
 			n.send(n.make("on the disk that hangs\n"))
 			<-x.hit
@@ -73,10 +73,10 @@ func TestHungDiskIsTakenOverFrom(t *testing.T) {
 			r2.startReceiver()
 			eventually(t, "take over", func() (bool, string) { return len(r2.works()) == 1, "" })
 			s.saysHung(leases, true)
-			_, before, err := leases.Get(t.Context(), beatKey("r1"))
+			_, before, err := leases.Get(asking(t), beatKey("r1"))
 			s.must(err)
 			r2.beats(3)
-			if _, now, err := leases.Get(t.Context(), beatKey("r1")); err != nil || now != before {
+			if _, now, err := leases.Get(asking(t), beatKey("r1")); err != nil || now != before {
 				t.Errorf("its heart beats: revision %d, then %d (%v)", before, now, err)
 			}
 			n.send(n.make("after the takeover\n"))
@@ -128,7 +128,7 @@ func TestHungDiskOfTheOnlyReceiver(t *testing.T) {
 	s := hanging(t)
 	x, release := s.hold(opSync, false)
 	s.startReceiver()
-	leases, err := broker.OpenRecords(t.Context(), s.r.js, s.pub, broker.Leases)
+	leases, err := broker.OpenRecords(asking(t), s.r.js, s.pub, broker.Leases)
 	s.must(err)
 	n := s.node("web1", "syslog")
 	n.send(n.make("on the disk that hangs\n"))
@@ -137,13 +137,13 @@ func TestHungDiskOfTheOnlyReceiver(t *testing.T) {
 	if l := n.place(t, n.here()); l.Position != 0 {
 		t.Errorf("told %d", l.Position)
 	}
-	value, _, err := leases.Get(t.Context(), leaseKey(0))
+	value, _, err := leases.Get(asking(t), leaseKey(0))
 	s.must(err)
 	release()
 	s.saysHung(leases, false)
 	n.waitConfirmed()
 	n.same()
-	if now, _, err := leases.Get(t.Context(), leaseKey(0)); err != nil || string(now) != string(value) {
+	if now, _, err := leases.Get(asking(t), leaseKey(0)); err != nil || string(now) != string(value) {
 		t.Errorf("another term: %s, before %s (%v)", now, value, err)
 	}
 }

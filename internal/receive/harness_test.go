@@ -96,6 +96,14 @@ func (s *site) must(err error) {
 	}
 }
 
+// asking is a context for questions to the broker: on a busy machine it takes longer to answer than the client library waits where a context
+// has no deadline.
+func asking(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 func (s *site) startBroker() {
 	s.t.Helper()
 	server, err := broker.Serve(s.t.Context(), broker.ServerOptions{Listen: "127.0.0.1:0", InProcess: true, Store: filepath.Join(s.dir, "store"), MaxPayload: s.payload})
@@ -103,7 +111,7 @@ func (s *site) startBroker() {
 	s.server = server
 	s.nc, err = broker.Connect(s.t.Context(), broker.Options{Server: server})
 	s.must(err)
-	s.pub, err = broker.NewPublisher(s.nc, broker.PublisherOptions{Timeout: 20 * time.Second})
+	s.pub, err = broker.NewPublisher(s.nc, broker.PublisherOptions{Timeout: time.Minute})
 	s.must(err)
 }
 
@@ -122,7 +130,7 @@ func (s *site) setup(partitions int) {
 	s.t.Helper()
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	_, err = broker.Setup(s.t.Context(), js, broker.Wanted{Partitions: partitions})
+	_, err = broker.Setup(asking(s.t), js, broker.Wanted{Partitions: partitions})
 	s.must(err)
 	s.partitions = partitions
 }
@@ -160,7 +168,7 @@ func (s *site) stopReceiver() error {
 // eventually waits for a condition; what it says while it isn't met is shown when time is up.
 func eventually(t testing.TB, what string, ok func() (bool, string)) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		good, last := ok()
 		if good {
@@ -367,11 +375,11 @@ func (n *node) proofs() []Proof {
 	}
 	js, err := broker.JetStream(n.s.nc, "")
 	n.s.must(err)
-	positions, err := broker.OpenRecords(n.s.t.Context(), js, n.s.pub, broker.Positions)
+	positions, err := broker.OpenRecords(asking(n.s.t), js, n.s.pub, broker.Positions)
 	if err != nil {
 		return nil
 	}
-	all, _, err := Proofs(n.s.t.Context(), positions, n.identity, n.log)
+	all, _, err := Proofs(asking(n.s.t), positions, n.identity, n.log)
 	n.s.must(err)
 	return all
 }
@@ -487,7 +495,7 @@ func (s *site) stream(partition int) *jetstream.StreamInfo {
 	s.t.Helper()
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	stream, err := js.Stream(s.t.Context(), streamName(partition))
+	stream, err := js.Stream(asking(s.t), streamName(partition))
 	s.must(err)
 	return stream.CachedInfo()
 }

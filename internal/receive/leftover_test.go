@@ -42,7 +42,7 @@ func TestLateChunkInALeftoverIsMoved(t *testing.T) {
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
 	eventually(t, "delete the stream", func() (bool, string) {
-		_, err := js.Stream(t.Context(), streamName(2))
+		_, err := js.Stream(asking(t), streamName(2))
 		return errors.Is(err, jetstream.ErrStreamNotFound), fmt.Sprint(err)
 	})
 }
@@ -55,10 +55,10 @@ func TestLateEndOfALeftoverThatIsInUseAgain(t *testing.T) {
 		"subjects": func(s *site, js jetstream.JetStream) error {
 			config := s.stream(2).Config
 			config.Subjects = []string{"retired." + broker.PartitionSubjects("logs", 2)}
-			_, err := js.UpdateStream(s.t.Context(), config)
+			_, err := js.UpdateStream(asking(s.t), config)
 			return err
 		},
-		"deletion": func(s *site, js jetstream.JetStream) error { return js.DeleteStream(s.t.Context(), streamName(2)) },
+		"deletion": func(s *site, js jetstream.JetStream) error { return js.DeleteStream(asking(s.t), streamName(2)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -86,7 +86,7 @@ func TestLateEndOfALeftoverThatIsInUseAgain(t *testing.T) {
 			s.dies() // with all that it had appended
 			r2.startReceiver()
 			eventually(t, "have the stream back", func() (bool, string) {
-				stream, err := js.Stream(t.Context(), streamName(2))
+				stream, err := js.Stream(asking(t), streamName(2))
 				if err != nil {
 					return false, err.Error()
 				}
@@ -128,7 +128,7 @@ func TestStreamWithoutItsSubjectsGetsThemBack(t *testing.T) {
 	deafen := func() {
 		config := s.stream(0).Config
 		config.Subjects = []string{"retired." + broker.PartitionSubjects("logs", 0)}
-		_, err := js.UpdateStream(t.Context(), config)
+		_, err := js.UpdateStream(asking(t), config)
 		s.must(err)
 	}
 	hears := func() (bool, string) {
@@ -159,16 +159,16 @@ func TestChangedReplicasAreRemembered(t *testing.T) {
 	divided(t, 1, s)
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	kv, err := js.KeyValue(t.Context(), broker.Bucket)
+	kv, err := js.KeyValue(asking(t), broker.Bucket)
 	s.must(err)
-	shared, err := broker.OpenShared(t.Context(), js)
+	shared, err := broker.OpenShared(asking(t), js)
 	s.must(err)
-	layout, err := shared.Layout(t.Context())
+	layout, err := shared.Layout(asking(t))
 	s.must(err)
 	layout.Replicas = 3
 	value, err := json.Marshal(layout)
 	s.must(err)
-	_, err = kv.Put(t.Context(), "layout", value)
+	_, err = kv.Put(asking(t), "layout", value)
 	s.must(err)
 	eventually(t, "remember", func() (bool, string) {
 		var known remembered

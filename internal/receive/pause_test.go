@@ -18,7 +18,7 @@ func (s *site) shared() *broker.Shared {
 	s.t.Helper()
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	shared, err := broker.OpenShared(s.t.Context(), js)
+	shared, err := broker.OpenShared(asking(s.t), js)
 	s.must(err)
 	return shared
 }
@@ -26,14 +26,14 @@ func (s *site) shared() *broker.Shared {
 func (s *site) press(p broker.Pause) broker.Button {
 	s.t.Helper()
 	p.Since = time.Now()
-	b, err := s.shared().Press(s.t.Context(), p)
+	b, err := s.shared().Press(asking(s.t), p)
 	s.must(err)
 	return b
 }
 
 func (s *site) release() broker.Button {
 	s.t.Helper()
-	b, _, err := s.shared().Release(s.t.Context(), "", true)
+	b, _, err := s.shared().Release(asking(s.t), "", true)
 	s.must(err)
 	return b
 }
@@ -195,7 +195,7 @@ func TestWipedBrokerLiftsNoPause(t *testing.T) {
 		}
 		return p.Change == b.Change
 	})
-	got, _, err := s.shared().Button(t.Context())
+	got, _, err := s.shared().Button(asking(t))
 	if err != nil || got.Change != b.Change || len(got.Pauses) != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -220,18 +220,18 @@ func TestBucketWithAnOlderButton(t *testing.T) {
 	b := s.press(broker.Pause{Reason: "new"})
 	n.answered("the pause", func(p *chunk.Pause) bool { return p.Change == b.Change })
 	shared := s.shared()
-	_, revision, err := shared.Button(t.Context())
+	_, revision, err := shared.Button(asking(t))
 	s.must(err)
-	s.must(shared.PutButton(t.Context(), old, revision))
+	s.must(shared.PutButton(asking(t), old, revision))
 	eventually(t, "the later state in the bucket", func() (bool, string) {
-		got, _, err := shared.Button(t.Context())
+		got, _, err := shared.Button(asking(t))
 		return err == nil && got.Change == b.Change && got.Pauses[0].Reason == "new", fmt.Sprintf("%+v, %v", got, err)
 	})
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	kv, err := js.KeyValue(t.Context(), broker.Bucket)
+	kv, err := js.KeyValue(asking(t), broker.Bucket)
 	s.must(err)
-	s.must(kv.Delete(t.Context(), "pause"))
+	s.must(kv.Delete(asking(t), "pause"))
 	n.answered("that it was deleted", func(p *chunk.Pause) bool { return p.Change == b.Change+1 && !p.Holds() })
 	if next := s.press(broker.Pause{Reason: "once more"}); next.Change <= b.Change+1 {
 		t.Errorf("change %d behind %d", next.Change, b.Change+1)

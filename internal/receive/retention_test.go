@@ -9,16 +9,28 @@ import (
 	"time"
 )
 
-// A file goes when the line that says so is committed: after a crash it is either there, or known to have been deleted.
-func TestExpiredFileIsInTheLedgerFirst(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, func(c *Config) { c.RotateSize = 10 })
+// twoClosed makes a log of two closed files and one that stays open, for no line ends in it. The receiver is stopped.
+func twoClosed(t *testing.T, change func(*Config)) (*site, *node) {
+	t.Helper()
+	s := newSite(t, func(c *Config) {
+		c.RotateSize = 10
+		if change != nil {
+			change(c)
+		}
+	})
 	s.startReceiver()
 	n := s.node("web1", "syslog")
-	n.send(n.make("the first file\n"), n.make("the second file\n"), n.make("the third file\n"))
+	n.send(n.make("the first file\n"), n.make("the second file\n"), n.make("the third file"))
 	n.waitConfirmed()
 	eventually(t, "close two", func() (bool, string) { files, err := s.r.state.closedFiles(); return err == nil && len(files) == 2, "" })
 	s.must(s.stopReceiver())
+	return s, n
+}
+
+// A file goes when the line that says so is committed: after a crash it is either there, or known to have been deleted.
+func TestExpiredFileIsInTheLedgerFirst(t *testing.T) {
+	t.Parallel()
+	s, n := twoClosed(t, nil)
 	first := filepath.Join(s.config.Output, n.events(EventClose)[0].Name)
 	f := s.crashAt(opSync, false) // of the commit that has the line
 	s.config.fault = func(op string, done bool) error {
@@ -46,13 +58,7 @@ func TestExpiredFileIsInTheLedgerFirst(t *testing.T) {
 // A file of a full disk goes all the same: that makes room for the line.
 func TestRetentionFreesAFullDisk(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, func(c *Config) { c.RotateSize = 10 })
-	s.startReceiver()
-	n := s.node("web1", "syslog")
-	n.send(n.make("the first file\n"), n.make("the second file\n"), n.make("the third file\n"))
-	n.waitConfirmed()
-	eventually(t, "close two", func() (bool, string) { files, err := s.r.state.closedFiles(); return err == nil && len(files) == 2, "" })
-	s.must(s.stopReceiver())
+	s, n := twoClosed(t, nil)
 	first := filepath.Join(s.config.Output, n.events(EventClose)[0].Name)
 	s.config.fault = func(op string, done bool) error {
 		if op == opAppend && !done && exists(first) {
@@ -76,23 +82,17 @@ func TestRetentionFreesAFullDisk(t *testing.T) {
 func TestRetentionGoesByPositions(t *testing.T) {
 	t.Parallel()
 	var c clock
-	s := newSite(t, func(config *Config) { config.RotateSize, config.RetainCount, config.Now = 10, 2, c.now })
-	s.startReceiver()
-	n := s.node("web1", "syslog")
-	n.send(n.make("the first file\n"), n.make("the second file\n"), n.make("the third file\n"))
-	n.waitConfirmed()
-	eventually(t, "close two", func() (bool, string) { files, err := s.r.state.closedFiles(); return err == nil && len(files) == 2, "" })
-	s.must(s.stopReceiver())
+	s, n := twoClosed(t, func(config *Config) { config.RetainCount, config.Now = 2, c.now })
 	c.forward(-10 * 365 * 24 * time.Hour) // they were closed by a clock that was wrong
 	s.startReceiver()
-	n.send(n.make("the fourth file\n"), n.make("the fifth file\n"), n.make("the sixth file\n"))
+	n.send(n.make("\n"), n.make("the fourth file\n"), n.make("the fifth file\n"), n.make("the sixth file"))
 	n.waitConfirmed()
 	c.forward(time.Minute)
 	eventually(t, "expire", func() (bool, string) {
 		files, err := s.r.state.closedFiles()
 		return err == nil && len(files) == 2 && len(n.events(EventExpire)) >= 3, tree(s.config.Output)
 	})
-	if got, err := n.central(); err != nil || string(got) != "the fourth file\nthe fifth file\nthe sixth file\n" {
+	if got, err := n.central(); err != nil || string(got) != "the fourth file\nthe fifth file\nthe sixth file" {
 		t.Errorf("%q, %v\n%s", got, err, tree(s.config.Output))
 	}
 }

@@ -32,12 +32,12 @@ func TestLateAckOfAnEarlierTermDeletesNothing(t *testing.T) {
 	if len(old) != 1 || len(fresh) != 1 || old[0] == fresh[0] {
 		t.Fatalf("consumers %v, then %v: want one, of a new name", old, fresh)
 	}
-	stream, err := js.Stream(t.Context(), "LOGFORWARD_0")
+	stream, err := js.Stream(asking(t), "LOGFORWARD_0")
 	s.must(err)
 	first := stream.CachedInfo().State.FirstSeq
 	s.must(s.nc.Publish(fmt.Sprintf("$JS.ACK.LOGFORWARD_0.%s.1.%d.1.%d.0", old[0], first, time.Now().UnixNano()), []byte("+ACK")))
 	s.must(s.nc.Flush())
-	info, err := stream.Info(t.Context())
+	info, err := stream.Info(asking(t))
 	s.must(err)
 	if info.State.Msgs != 1 {
 		t.Fatalf("%d messages left of 1", info.State.Msgs)
@@ -46,11 +46,11 @@ func TestLateAckOfAnEarlierTermDeletesNothing(t *testing.T) {
 
 func consumerNames(t *testing.T, js jetstream.JetStream) (names []string) {
 	t.Helper()
-	stream, err := js.Stream(t.Context(), "LOGFORWARD_0")
+	stream, err := js.Stream(asking(t), "LOGFORWARD_0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := stream.ConsumerNames(t.Context())
+	l := stream.ConsumerNames(asking(t))
 	for name := range l.Name() {
 		names = append(names, name)
 	}
@@ -75,7 +75,7 @@ func TestWipedBrokerIsRebuiltFromTheReceiver(t *testing.T) {
 				js, err := broker.JetStream(s.nc, "")
 				s.must(err)
 				for _, name := range []string{"LOGFORWARD_0", "LOGFORWARD_1", "LOGFORWARD_2", "KV_LOGFORWARD", "KV_LOGFORWARD_POSITIONS", "KV_LOGFORWARD_LEASES"} {
-					s.must(js.DeleteStream(t.Context(), name))
+					s.must(js.DeleteStream(asking(t), name))
 				}
 			} else {
 				s.must(s.stopReceiver())
@@ -92,14 +92,14 @@ func TestWipedBrokerIsRebuiltFromTheReceiver(t *testing.T) {
 				l := a.Logs["syslog"]
 				if a.Ready && !l.Known {
 					js, _ := broker.JetStream(s.nc, "")
-					if _, err := js.Stream(t.Context(), "KV_LOGFORWARD_POSITIONS"); err == nil {
+					if _, err := js.Stream(asking(t), "KV_LOGFORWARD_POSITIONS"); err == nil {
 						t.Fatal("the log was called unknown")
 					}
 				}
 				if !a.Ready {
 					return false, "not yet"
 				}
-				if _, _, err := s.records().Get(t.Context(), key("web1", "syslog")); err != nil {
+				if _, _, err := s.records().Get(asking(t), key("web1", "syslog")); err != nil {
 					return false, err.Error()
 				}
 				return l.Known && l.Position == n.position, fmt.Sprintf("%+v", a)
@@ -160,9 +160,9 @@ func TestLostTailOfQuietLogIsAskedForOnABusyPartition(t *testing.T) {
 	quiet.send(tail)
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	stream, err := js.Stream(t.Context(), "LOGFORWARD_0")
+	stream, err := js.Stream(asking(t), "LOGFORWARD_0")
 	s.must(err)
-	s.must(stream.Purge(t.Context(), jetstream.WithPurgeSubject("logs.0.web1.quiet")))
+	s.must(stream.Purge(asking(t), jetstream.WithPurgeSubject("logs.0.web1.quiet")))
 	busy.send(busy.make("always something\n"))
 	s.startReceiver()
 	h := quiet.here()
@@ -191,7 +191,7 @@ func TestHoleBeforeALongBacklogAsksOnce(t *testing.T) {
 	eventually(t, "drop the backlog", func() (bool, string) {
 		js, err := broker.JetStream(s.nc, "")
 		s.must(err)
-		stream, err := js.Stream(t.Context(), "LOGFORWARD_0")
+		stream, err := js.Stream(asking(t), "LOGFORWARD_0")
 		s.must(err)
 		left := stream.CachedInfo().State.Msgs
 		return left == 0, fmt.Sprint(left)
@@ -223,7 +223,7 @@ func TestDuplicatesAreNotAcknowledgedBeforeTheCommit(t *testing.T) {
 	s.crashed(f)
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	stream, err := js.Stream(t.Context(), "LOGFORWARD_0")
+	stream, err := js.Stream(asking(t), "LOGFORWARD_0")
 	s.must(err)
 	if left := stream.CachedInfo().State.Msgs; left != 3 {
 		t.Fatalf("%d messages left of 3", left)

@@ -48,7 +48,7 @@ func (s *site) records() *broker.Records {
 	s.t.Helper()
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	records, err := broker.OpenRecords(s.t.Context(), js, s.pub, broker.Positions)
+	records, err := broker.OpenRecords(asking(s.t), js, s.pub, broker.Positions)
 	s.must(err)
 	return records
 }
@@ -66,7 +66,7 @@ func TestLateRecordUpdateCantLandAfterCutBack(t *testing.T) {
 	n := s.node("web1", "syslog")
 	s.steady(n, "committed\n")
 	key := key("web1", "syslog")
-	old, rev, err := s.records().Get(t.Context(), key)
+	old, rev, err := s.records().Get(asking(t), key)
 	s.must(err)
 
 	f := s.crashAt(opRecord, false)
@@ -100,7 +100,7 @@ func TestLateRecordUpdateCantLandWhereItsBytesAreGone(t *testing.T) {
 	s.steady(n, "committed\n")
 	key := key("web1", "syslog")
 	committed := n.position
-	old, rev, err := s.records().Get(t.Context(), key)
+	old, rev, err := s.records().Get(asking(t), key)
 	s.must(err)
 	f := s.crashAt(opRecord, false)
 	s.startReceiver()
@@ -110,9 +110,9 @@ func TestLateRecordUpdateCantLandWhereItsBytesAreGone(t *testing.T) {
 	s.must(os.Truncate(filepath.Join(s.config.Output, "web1", "syslog.log"), int64(committed)))
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	stream, err := js.Stream(t.Context(), streamName(0))
+	stream, err := js.Stream(asking(t), streamName(0))
 	s.must(err)
-	s.must(stream.Purge(t.Context()))
+	s.must(stream.Purge(asking(t)))
 	rec, err := parseRecord(old)
 	s.must(err)
 	rec.Place.Position = n.position
@@ -143,7 +143,7 @@ func TestCutTailIsSetAsideUntilARangeCoversIt(t *testing.T) {
 	k := key("web1", "syslog")
 	update := func(ranges []span) {
 		t.Helper()
-		value, rev, err := s.records().Get(t.Context(), k)
+		value, rev, err := s.records().Get(asking(t), k)
 		s.must(err)
 		rec, err := parseRecord(value)
 		s.must(err)
@@ -228,10 +228,10 @@ func TestRecordBehindLocalStateIsRepairedForward(t *testing.T) {
 	s := newSite(t, nil)
 	n := s.node("web1", "syslog")
 	s.steady(n, "first\n")
-	old, _, err := s.records().Get(t.Context(), key("web1", "syslog"))
+	old, _, err := s.records().Get(asking(t), key("web1", "syslog"))
 	s.must(err)
 	s.steady(n, "second\n")
-	_, rev, err := s.records().Get(t.Context(), key("web1", "syslog"))
+	_, rev, err := s.records().Get(asking(t), key("web1", "syslog"))
 	s.must(err)
 	done := make(chan error, 1)
 	s.records().Update(key("web1", "syslog"), old, rev, func(_ uint64, err error) { done <- err })
@@ -241,7 +241,7 @@ func TestRecordBehindLocalStateIsRepairedForward(t *testing.T) {
 	if l := n.place(t, n.here()); l.Position != n.position || l.Resend != nil {
 		t.Fatalf("answer %+v, want position %d", l, n.position)
 	}
-	value, _, err := s.records().Get(t.Context(), key("web1", "syslog"))
+	value, _, err := s.records().Get(asking(t), key("web1", "syslog"))
 	s.must(err)
 	rec, err := parseRecord(value)
 	s.must(err)
@@ -287,7 +287,7 @@ func TestOnlyWhatWasLearntIsTold(t *testing.T) {
 	if told != 10 {
 		t.Fatalf("the node was told %d", told)
 	}
-	value, _, err := s.records().Get(t.Context(), key("web1", "syslog"))
+	value, _, err := s.records().Get(asking(t), key("web1", "syslog"))
 	s.must(err)
 	rec, err := parseRecord(value)
 	s.must(err)

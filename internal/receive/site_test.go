@@ -269,7 +269,7 @@ func TestRubbishInStateAndBucket(t *testing.T) {
 	records := s.records()
 	put := func(key, value string) {
 		t.Helper()
-		_, rev, err := records.Get(t.Context(), key)
+		_, rev, err := records.Get(asking(t), key)
 		if err != nil && !errors.Is(err, broker.ErrNotFound) {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ func TestDeletedConsumerIsMadeAnew(t *testing.T) {
 	if len(old) != 1 {
 		t.Fatalf("consumers %v, want one", old)
 	}
-	s.must(js.DeleteConsumer(t.Context(), streamName(0), old[0]))
+	s.must(js.DeleteConsumer(asking(t), streamName(0), old[0]))
 	n.send(n.make("behind\n"))
 	n.waitConfirmed()
 	n.same()

@@ -64,7 +64,7 @@ func TestLeftoversOfCompressionGoAway(t *testing.T) {
 	s := newSite(t, func(c *Config) { c.RotateSize, c.Compress, c.fault = 10, "gzip", f.check })
 	s.startReceiver()
 	n := s.node("web1", "syslog")
-	n.send(n.make("the first file\n"), n.make("the second file\n"))
+	n.send(n.make("the first file\n"), n.make("the second file")) // no line ends in the second: it stays open
 	s.crashed(f)
 	if got := len(s.files()); got < 2 {
 		t.Fatalf("%d files: the crash came at another place\n%s", got, tree(s.config.Output))
@@ -104,7 +104,10 @@ func TestRetention(t *testing.T) {
 				s.startReceiver()
 				n := s.node("web1", "syslog")
 				for i := range 6 {
-					n.send(n.make(fmt.Sprintf("%d%s\n", i, strings.Repeat("x", 99))))
+					if i > 0 { // the line before ends now: a full file is closed at a line's end, also where nothing more comes
+						n.send(n.make("\n"))
+					}
+					n.send(n.make(fmt.Sprintf("%d%s", i, strings.Repeat("x", 99))))
 					n.waitConfirmed()
 					if i == 3 && name == "age" {
 						c.forward(50 * time.Minute)
@@ -167,13 +170,7 @@ func TestOnlyWhollyCommittedFilesAreTouched(t *testing.T) {
 // One file's trouble doesn't keep the others as they are.
 func TestSweepGoesOnBehindAFileInTrouble(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, func(c *Config) { c.RotateSize, c.Sweep = 10, time.Hour })
-	s.startReceiver()
-	n := s.node("web1", "syslog")
-	n.send(n.make("the first file\n"), n.make("the second file\n"), n.make("the third file\n"))
-	n.waitConfirmed()
-	eventually(t, "close two", func() (bool, string) { return len(n.events(EventClose)) == 2, "" })
-	s.must(s.stopReceiver())
+	s, n := twoClosed(t, func(c *Config) { c.Sweep = time.Hour })
 	closed := n.events(EventClose)
 	path := filepath.Join(s.config.Output, closed[0].Name)
 	s.must(os.Truncate(path, 3))

@@ -207,7 +207,7 @@ func randomTeam(t *testing.T, seed uint64, shared bool) {
 				t.Errorf("%s/%s: %+v", x.identity, x.log, v.Seals)
 			}
 		}
-		if value, _, err := s.records().Get(t.Context(), key(x.identity, x.log)); err != nil {
+		if value, _, err := s.records().Get(asking(t), key(x.identity, x.log)); err != nil {
 			t.Error(err)
 		} else if rec, err := parseRecord(value); err != nil {
 			t.Error(err)
@@ -235,16 +235,16 @@ func takeBack(s *site, team []*member, rng *rand.Rand, logs []*sender) {
 	x := logs[rng.IntN(len(logs))]
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
-	records, err := broker.OpenRecords(s.t.Context(), js, s.pub, broker.Positions)
+	records, err := broker.OpenRecords(asking(s.t), js, s.pub, broker.Positions)
 	if err != nil {
 		return // just wiped
 	}
-	old, _, err := records.Get(s.t.Context(), key(x.identity, x.log))
+	old, _, err := records.Get(asking(s.t), key(x.identity, x.log))
 	if err != nil {
 		return
 	}
 	sleepFor(rng, 100)
-	_, rev, err := records.Get(s.t.Context(), key(x.identity, x.log))
+	_, rev, err := records.Get(asking(s.t), key(x.identity, x.log))
 	if err != nil {
 		return
 	}
@@ -263,7 +263,7 @@ func wipeBuckets(s *site) {
 	js, err := broker.JetStream(s.nc, "")
 	s.must(err)
 	for _, name := range []string{broker.Positions, broker.Leases, broker.Bucket} {
-		if err := js.DeleteStream(s.t.Context(), "KV_"+name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		if err := js.DeleteStream(asking(s.t), "KV_"+name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			s.t.Error(err)
 		}
 	}

@@ -85,7 +85,7 @@ func TestTeamHasNoClock(t *testing.T) {
 	leases := s.leases()
 	terms := func() (list []string) {
 		for n := range 4 {
-			value, _, err := leases.Get(t.Context(), leaseKey(n))
+			value, _, err := leases.Get(asking(t), leaseKey(n))
 			s.must(err)
 			list = append(list, string(value))
 		}
@@ -179,7 +179,7 @@ func TestTeamMovesChunksOfBothLayouts(t *testing.T) {
 	leases := s.leases()
 	var mover *site
 	eventually(t, "work the older stream", func() (bool, string) {
-		value, _, err := leases.Get(t.Context(), leaseKey(old))
+		value, _, err := leases.Get(asking(t), leaseKey(old))
 		for _, x := range team {
 			if err == nil && strings.Contains(string(value), fmt.Sprintf(`"owner":%q`, x.config.Name)) {
 				mover = x
@@ -188,7 +188,7 @@ func TestTeamMovesChunksOfBothLayouts(t *testing.T) {
 		return mover != nil, fmt.Sprintf("%s %v", value, err)
 	})
 	mover.dies()
-	s.must(Forget(t.Context(), leases, mover.config.Name))
+	s.must(Forget(asking(t), leases, mover.config.Name))
 	n.sendTo(3, one, two)
 	eventually(t, "empty the older stream", func() (bool, string) { left := s.left(old); return left == 0, fmt.Sprint(left) })
 	n.sendTo(2, two, three)

@@ -188,7 +188,7 @@ func TestTakeOverBeginsFilesBeside(t *testing.T) {
 			} else if slices.Contains(slices.Collect(maps.Values(names)), true) {
 				t.Errorf("a suffix where nobody else writes: %v", names)
 			}
-			value, _, err := s.records().Get(t.Context(), key("web1", "syslog"))
+			value, _, err := s.records().Get(asking(t), key("web1", "syslog"))
 			s.must(err)
 			rec, err := parseRecord(value)
 			s.must(err)
@@ -262,7 +262,7 @@ func TestStoppedOwnerCommitsNothingAndCutsItsTail(t *testing.T) {
 			n.send(n.make("and on\n"))
 			n.waitConfirmed()
 			n.same()
-			value, _, err := s.records().Get(t.Context(), key("web1", "syslog"))
+			value, _, err := s.records().Get(asking(t), key("web1", "syslog"))
 			s.must(err)
 			rec, err := parseRecord(value)
 			s.must(err)
@@ -359,7 +359,7 @@ func TestHealthTellsOfLeases(t *testing.T) {
 	divided(t, 1, s)
 	gone := func() {
 		t.Helper()
-		s.must(js.DeleteStream(t.Context(), "KV_"+broker.Leases))
+		s.must(js.DeleteStream(asking(t), "KV_"+broker.Leases))
 		eventually(t, "say what is wrong", func() (bool, string) {
 			said := strings.Join(s.r.Health(), "\n")
 			return strings.Contains(said, "leases: "), said
@@ -372,7 +372,7 @@ func TestHealthTellsOfLeases(t *testing.T) {
 	}
 	gone() // under a receiver that works
 	s.must(s.stopReceiver())
-	s.must(js.DeleteStream(t.Context(), "KV_"+broker.Leases))
+	s.must(js.DeleteStream(asking(t), "KV_"+broker.Leases))
 	s.startReceiver()
 	s.setup(1)
 	divided(t, 1, s)

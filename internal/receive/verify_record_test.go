@@ -83,11 +83,11 @@ func TestProofsOfABrokenRecord(t *testing.T) {
 	n := s.node("web1", "syslog")
 	s.steady(n, "a line\n")
 	records := s.records()
-	_, revision, err := records.Get(t.Context(), key("web1", "syslog"))
+	_, revision, err := records.Get(asking(t), key("web1", "syslog"))
 	s.must(err)
 	_, err = update(t.Context(), records, key("web1", "syslog"), []byte("{"), revision)
 	s.must(err)
-	if _, _, err := Proofs(t.Context(), records, "web1", "syslog"); !errors.Is(err, ErrRecord) {
+	if _, _, err := Proofs(asking(t), records, "web1", "syslog"); !errors.Is(err, ErrRecord) {
 		t.Error(err)
 	}
 }

@@ -4,14 +4,26 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // What follows is about files that all begin with the same header, so that what is known of one may be in another, too.
 
 var header = lines("header", 7)
 
-// tick lets the file system's clock move on.
-func tick() { time.Sleep(20 * time.Millisecond) }
+// tick lets the file systems' clock, which goes in steps, move on: what is made or changed from here on bears later times than all before.
+func tick() {
+	for now := time.Now(); ; time.Sleep(time.Millisecond) {
+		var t unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &t); err != nil {
+			panic(err)
+		}
+		if time.Unix(t.Unix()).After(now) {
+			return
+		}
+	}
+}
 
 // headed is a log of which nothing is known but a file's header, and that is confirmed and saved.
 func headed(t *testing.T) *rig {

@@ -222,11 +222,11 @@ func TestCopytruncateHardlyAnythingWasRead(t *testing.T) {
 				r.buf = make([]byte, read)
 				r.step()
 				r.copy("app.log", "app.log.2")
-				time.Sleep(20 * time.Millisecond) // the file system's clock goes in steps
+				tick()
 				r.truncate("app.log")
 				r.write("app.log", b)
 				r.copy("app.log", "app.log.1")
-				time.Sleep(20 * time.Millisecond)
+				tick()
 				r.truncate("app.log")
 				r.write("app.log", c)
 				if again {

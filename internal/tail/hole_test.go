@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"testing"
-	"time"
 )
 
 // shift moves rotated files on by one, as logrotate does, and makes the next file.
@@ -16,7 +15,7 @@ func (r *rig) shift(content string) {
 		}
 	}
 	r.rename("app.log", "app.log.1")
-	time.Sleep(20 * time.Millisecond) // the file system's clock goes in steps
+	tick()
 	r.write("app.log", content)
 }
 
@@ -76,17 +75,17 @@ func TestHoleIsNotSaidWhereNothingIsMissing(t *testing.T) {
 			r.rename("app.log.1.gz", "app.log.2.gz")
 			r.rename("app.log.2", "app.log.3")
 			r.rename("app.log", "app.log.1")
-			time.Sleep(20 * time.Millisecond)
+			tick()
 			r.write("app.log", "y\n")
 		},
 		"a rotation is under way": func(r *rig) {
 			r.shift("x\n")
-			time.Sleep(20 * time.Millisecond)
+			tick()
 			r.rename("app.log.1", "app.log.2") // and app.log not yet
 		},
 		"it was renamed by hand": func(r *rig) {
 			r.shift("x\n")
-			time.Sleep(20 * time.Millisecond)
+			tick()
 			r.rename("app.log.1", "app.log.7")
 		},
 	} {
@@ -133,7 +132,7 @@ func TestHoleIsNotSaidWhereNumbersRise(t *testing.T) {
 		r.write("app.log", fmt.Sprintln(n))
 		r.drain()
 		r.rename("app.log", fmt.Sprintf("app.log.%d", n))
-		time.Sleep(20 * time.Millisecond)
+		tick()
 		r.write("app.log", "")
 		r.drain()
 	}

@@ -163,7 +163,7 @@ func TestAListingIsKeptWhileTheDirectoryRests(t *testing.T) {
 			return os.Mkdir(dir, 0o755)
 		}, "[. ..]"},
 	} {
-		time.Sleep(20 * time.Millisecond) // more than a step of the file system's clock
+		tick()
 		must(change.do())
 		list(1, change.want)
 		rest()

@@ -56,9 +56,6 @@ type alike struct {
 	last   uint64 // inode of what the last bytes came from, before the stop
 }
 
-// tick lets the file system's clock move on: of what bears the same times not all can be told.
-func (h *alike) tick() { time.Sleep(5 * time.Millisecond) }
-
 func (h *alike) put(b []byte) {
 	h.writeBytes("app.log", b)
 	h.written = append(h.written, b...)
@@ -73,7 +70,7 @@ func (h *alike) line() []byte {
 func (h *alike) append() {
 	at, err := os.Stat(h.path)
 	if fresh := err != nil; fresh || at.Size() == 0 && h.rnd.Intn(2) == 0 && (h.down || h.beyond()) {
-		h.tick()
+		tick()
 		h.say("header at %d", len(h.written))
 		h.put(h.header)
 		h.bare = true
@@ -106,7 +103,7 @@ func (h *alike) own() bool {
 		h.put(h.line())
 		h.bare = false
 	}
-	h.tick()
+	tick()
 	return true
 }
 
@@ -115,7 +112,7 @@ func (h *alike) rename() {
 		return
 	}
 	h.renameRotation()
-	h.tick()
+	tick()
 	if h.rnd.Intn(2) == 0 {
 		h.append()
 	}
@@ -126,7 +123,7 @@ func (h *alike) copyAndTruncate() {
 		return
 	}
 	h.copyTruncate()
-	h.tick()
+	tick()
 	if h.rnd.Intn(8) == 0 {
 		h.compress("app.log.1")
 	}
@@ -189,7 +186,7 @@ func (h *alike) act() {
 			h.remove("app.log")
 			h.finish("it is gone")
 			h.save()
-			h.tick()
+			tick()
 			h.append()
 			h.say("removed inode %d, new %d", was, h.inode())
 		}
@@ -245,7 +242,7 @@ func (h *alike) away(quiet bool) {
 			was := h.inode()
 			h.remove("app.log")
 			h.removed, small = true, at.Size() < headMax
-			h.tick()
+			tick()
 			h.append()
 			h.say("removed inode %d, new %d", was, h.inode())
 		}
