@@ -25,7 +25,7 @@ const socketMode = 0o660
 // listen takes the socket's path. The lock file beside it decides between two daemons that
 // start at once: both could find the same stale socket, and the second would remove the
 // first one's new one. It stays when the daemon ends.
-func listen(ctx context.Context, path string) (_ *net.UnixListener, lock *os.File, err error) {
+func listen(ctx context.Context, path string) (_ *net.UnixListener, _ *os.File, err error) {
 	if len(path) > maxSocketPath {
 		return nil, nil, fmt.Errorf("control socket %s: the path has %d bytes, a unix socket's may have %d; set a shorter one with socket", path, len(path), maxSocketPath)
 	}
@@ -35,7 +35,7 @@ func listen(ctx context.Context, path string) (_ *net.UnixListener, lock *os.Fil
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, nil, fmt.Errorf("control socket %s: make its directory: %w", path, err)
 	}
-	lock, err = os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("control socket %s: lock file: %w", path, err)
 	}

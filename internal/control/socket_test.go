@@ -50,6 +50,21 @@ func TestSocketOfADeadDaemonIsReplaced(t *testing.T) {
 	}
 }
 
+// What stood in the way holds nobody up once it is gone: the lock was given back.
+func TestSocketIsFreeAgainAfterItCouldNotBeOpened(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	if err := os.Mkdir(socket, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := New(Config{Socket: socket, Node: new(recorder)}).Open(t.Context()); err == nil || errors.Is(err, ErrConflict) {
+		t.Errorf("a directory in its place: %v", err)
+	}
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	open(t, Config{Socket: socket, Node: new(recorder)})
+}
+
 func TestSocketOfALivingDaemonIsLeftAlone(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	client := open(t, Config{Socket: socket, Node: new(recorder)})
