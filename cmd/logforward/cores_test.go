@@ -46,7 +46,7 @@ func TestCoresAreGivenBack(t *testing.T) {
 	}()
 	until := func(n int) {
 		t.Helper()
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for runtime.GOMAXPROCS(0) != n {
 			if time.Now().After(deadline) {
 				t.Fatalf("it runs on %d cores, not %d", runtime.GOMAXPROCS(0), n)

@@ -187,7 +187,7 @@ func TestConnectUnreachable(t *testing.T) {
 		begin := time.Now()
 		_, err = broker.Connect(ctx, broker.Options{URLs: []string{l.Addr().String()}})
 		wantError(t, err, context.DeadlineExceeded)
-		if took := time.Since(begin); took > 3*time.Second {
+		if took := time.Since(begin); took > time.Minute {
 			t.Errorf("took %s", took)
 		}
 	})

@@ -106,7 +106,7 @@ func TestWatchTellsOfARecordThatNeverComes(t *testing.T) {
 	}
 	go s.Start()
 	t.Cleanup(s.Shutdown)
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the server doesn't start")
 	}
 	js := streamAPI(t, connect(t, broker.Options{URLs: []string{s.ClientURL()}}))

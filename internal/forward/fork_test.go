@@ -241,11 +241,13 @@ func TestForwardForksAreRare(t *testing.T) {
 	n.start(n.log("app"))
 	n.delivered("app", []byte("x\n"))
 	f := n.engine.runs["app"]
-	for began := time.Now(); time.Since(began) < 1500*time.Millisecond; {
+	began := time.Now()
+	for time.Since(began) < 1500*time.Millisecond {
 		f.post(func() { f.onFork(chunk.Fork{Epoch: f.rec.Epoch}) })
 		n.status("app")
 	}
-	if s := n.status("app"); s.Forks > 4 {
-		t.Errorf("%d forks in 1.5 s", s.Forks)
+	s := n.status("app")
+	if took := time.Since(began); s.Forks > 1+2*uint64(took/time.Second+1) { // on a busy machine it is more than these 1.5 s
+		t.Errorf("%d forks in %s", s.Forks, took)
 	}
 }

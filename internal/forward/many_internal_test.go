@@ -84,12 +84,17 @@ func TestStatusAsksAllAtOnce(t *testing.T) {
 	if list := e.Status(); len(list) != 2 {
 		t.Errorf("%+v", list)
 	}
-	if took := time.Since(began); took < answerWithin || took > 4*answerWithin {
+	if took := time.Since(began); took < answerWithin || took > time.Minute {
 		t.Errorf("a log that hangs holds a status up for %v", took)
 	}
 	e.runs["begins"] = &forwarder{mail: mailbox{wake: make(chan struct{}, 1)}}
-	began = time.Now()
-	if e.Status("ended", "begins"); time.Since(began) >= answerWithin {
+	fastest := time.Hour
+	for range 20 { // a busy machine may take long for one
+		began = time.Now()
+		e.Status("ended", "begins")
+		fastest = min(fastest, time.Since(began))
+	}
+	if fastest >= answerWithin {
 		t.Error("a log that hangs holds up a status of another one")
 	}
 }

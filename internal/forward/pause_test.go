@@ -94,7 +94,7 @@ func TestForwardFleetPauseEndsAtItsTime(t *testing.T) {
 	c.obeyed("its beginning", func(o chunk.Obeyed) bool { return o.Paused })
 	n.append("app", []byte("two\n"))
 	c.obeyed("its end, at once", func(o chunk.Obeyed) bool { return o.Change == 1 && !o.Paused })
-	if took := time.Since(began); took < lasts-10*time.Millisecond || took > lasts+10*time.Second {
+	if took := time.Since(began); took < lasts-10*time.Millisecond || took > lasts+time.Minute {
 		t.Errorf("it took %s", took)
 	}
 	n.delivered("app", []byte("one\ntwo\n"))

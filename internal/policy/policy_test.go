@@ -130,7 +130,7 @@ func TestEndless(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if d := Open(file).Decide(ctx, alice("stop")); d.Allowed || time.Since(began) > 10*time.Second {
+	if d := Open(file).Decide(ctx, alice("stop")); d.Allowed || time.Since(began) > time.Minute {
 		t.Errorf("%+v after %s", d, time.Since(began))
 	}
 }

@@ -1,7 +1,6 @@
 package receive
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,9 +40,7 @@ func TestRubbishInTheLeases(t *testing.T) {
 	n := s.node("web1", "syslog")
 	n.send(n.make("x\n"))
 	n.waitConfirmed()
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
-	defer cancel()
-	o, err := Look(ctx, js, leases)
+	o, err := Look(asking(t), js, leases)
 	s.must(err)
 	if r := o.Receiver("r1"); r == nil || !r.Alive || len(r.Partitions) != 1 {
 		t.Errorf("%+v", o.Receivers)
