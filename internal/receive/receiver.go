@@ -130,8 +130,9 @@ type Receiver struct {
 
 	quarantineLock sync.Mutex
 	quarantined    int64
-	measured       time.Time // when quarantined was last counted
-	swept          bool      // once; belongs to sweep
+	measured       time.Time  // when quarantined was last counted
+	sweeping       sync.Mutex // over one look after closed files
+	swept          bool       // once; belongs to sweep
 
 	// Constant while partitions run.
 	layout     broker.Layout

@@ -52,6 +52,8 @@ func (r *Receiver) sweep(ctx context.Context) error {
 }
 
 func (r *Receiver) sweepOnce(ctx context.Context) error {
+	r.sweeping.Lock()
+	defer r.sweeping.Unlock()
 	files, err := r.state.closedFiles()
 	if err != nil {
 		return err
