@@ -35,7 +35,6 @@ type member struct {
 	since       time.Time         // as [tail.Config].Since
 	stop        *control.Override // stop, or drain while that goes on
 	pause       *control.Override
-	gone        bool
 }
 
 // stopped: it isn't to be forwarded. A drain goes on until it is done.
@@ -157,7 +156,7 @@ func (n *Node) compute(now time.Time, again bool) (*plan, error) {
 		}
 		f.fault = n.settle(&f.Definition)
 		if !isGlob(f.Path) {
-			f.members = []member{n.member(f, f.Log, f.Path, f.Start, false)}
+			f.members = []member{n.member(f, f.Log, f.Path, f.Start)}
 			continue
 		}
 		globs[f.Log], patterns[f.Path] = true, true
@@ -212,15 +211,15 @@ func (n *Node) expand(f *forwarder, taken map[string]bool, now time.Time, again 
 		if c.First {
 			start = f.Start
 		}
-		m := n.member(f, c.Log, c.Path, start, !c.Gone.IsZero())
+		m := n.member(f, c.Log, c.Path, start)
 		m.since = c.Since
 		f.members = append(f.members, m)
 	}
 	return err
 }
 
-func (n *Node) member(f *forwarder, log, path string, start tail.Start, gone bool) member {
-	m := member{log: log, parent: f.Log, path: path, destination: f.Destination, start: start, gone: gone}
+func (n *Node) member(f *forwarder, log, path string, start tail.Start) member {
+	m := member{log: log, parent: f.Log, path: path, destination: f.Destination, start: start}
 	if r := n.operators.get(log).Redirect; r.counts(path) && slices.Contains(n.config.Destinations, r.Destination) {
 		m.destination = r.Destination
 	}

@@ -148,7 +148,11 @@ func (r *Receiver) finishBack(ctx context.Context, records *broker.Records, n *a
 	if err := r.disk.do(opBackRecord, func() error { return r.recordBack(ctx, records, n, b) }); err != nil {
 		return err
 	}
-	c := &closed{Key: n.key, Size: size, Time: b.Time, Epoch: b.Epoch, To: b.To}
+	output, err := r.outputName()
+	if err != nil {
+		return err
+	}
+	c := &closed{Key: n.key, Size: size, Time: b.Time, Epoch: b.Epoch, To: b.To, Output: output}
 	if err := r.state.put(opBackCommit, nil, map[string]*closed{b.File: c}); err != nil {
 		return err
 	}
