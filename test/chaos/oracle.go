@@ -149,6 +149,12 @@ func common(a, b []byte) int {
 func (m *matcher) find(end int) error {
 	part := m.c.data[m.j:min(end, m.j+window)]
 	n := bytes.Index(m.a.written[m.i:], part)
+	if at := bytes.Index(m.a.written[:m.i], part); n < 0 && at >= 0 && m.a.doubles { // what comes again may come behind a gap
+		m.t.Doubled += int64(m.i - at)
+		m.t.Bytes -= int64(m.i - at)
+		m.i, m.search, m.unsure = at, false, 0
+		return nil
+	}
 	if n < 0 {
 		return m.differs(end)
 	}
