@@ -249,3 +249,15 @@ func TestKeyWithoutADirectory(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A Choria server's seed is made by Choria, when it is provisioned.
+func TestChoriasSeedIsNotMade(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(own(t), "server.seed")
+	if _, made, err := LoadOrMake(path); made || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v, %v", made, err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
+	}
+}

@@ -7,7 +7,7 @@
 # * `metrics_listen`: Address (host:port) that serves /metrics and /healthz over HTTP; empty: none. Forwarders serve both on their socket as well.
 # * `identity`: The node's name in subjects and central paths; empty: the host's fully qualified name.
 # * `state`: Directory of checkpoints; one process at a time uses it. Default: `/var/lib/logforward/forward`.
-# * `seal_key`: File with the seed of the Ed25519 key (64 hex digits) by which this node seals what it sends to destinations that say so; Choria's server.seed is one. It is made where there is none; only its owner may have access to it. Empty: seal.key in the state directory.
+# * `seal_key`: File with the seed of the Ed25519 key (64 hex digits) by which this node seals what it sends to destinations that say so; Choria's server.seed is one. It is made where there is none (but no server.seed: that is Choria's); only its owner may have access to it. Empty: seal.key in the state directory.
 # * `socket`: Unix socket that the node is steered by. Default: `/run/logforward/forward.sock`.
 # * `wishes`: Directory of what operators asked for by Choria while the daemon wasn't running; the daemon takes it when it runs. Default: `/var/lib/logforward/wishes`.
 # * `policy`: Rego document that decides who may change what, the one that Choria Server has for the agent. Without it nothing can be changed; forwarding goes on. peers: who may write to the socket may change everything. Default: `/etc/choria/policies/rego/logforward.rego`.
