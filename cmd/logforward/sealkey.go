@@ -102,7 +102,7 @@ func (v *validation) sealKey(values *values, c forward.Config) {
 	switch {
 	case err == nil:
 		v.ok("seal key", "%s; public key %s", path, hex.EncodeToString(key.Public().(ed25519.PublicKey)))
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && seed.Makes(path):
 		v.newSealKey(values, path)
 	default:
 		v.fail("seal key", err, "until it is mended logs go out unsealed; forwarding goes on")

@@ -40,6 +40,9 @@ func Load(path string, others ...int) (ed25519.PrivateKey, error) {
 // choriaName is the name of a Choria server's seed, which Choria makes.
 const choriaName = "server.seed"
 
+// Makes tells whether [LoadOrMake] makes such a file where there is none.
+func Makes(path string) bool { return filepath.Base(path) != choriaName }
+
 // LoadOrMake is [Load], but makes a key where there is none: of mode 0600, and on disk when it returns. Of several processes that do so at once all get the
 // same key. made tells whether it is new. A server.seed isn't made: that is Choria's, whose tokens name its key.
 func LoadOrMake(path string) (key ed25519.PrivateKey, made bool, err error) {
@@ -48,7 +51,7 @@ func LoadOrMake(path string) (key ed25519.PrivateKey, made bool, err error) {
 		return nil, false, err
 	}
 	defer dir.Close()
-	if key, err = load(dir, path, nil); !errors.Is(err, fs.ErrNotExist) || filepath.Base(path) == choriaName {
+	if key, err = load(dir, path, nil); !errors.Is(err, fs.ErrNotExist) || !Makes(path) {
 		return key, false, err
 	}
 	if made, err = create(dir, path); err != nil {
