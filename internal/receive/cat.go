@@ -67,7 +67,8 @@ func Holes(outputs []string, identity, log string) (holes []Part, expired int, e
 	for _, of := range byFile(pieces) {
 		there := true
 		if of[0].file == nil {
-			f, err := OpenCentral(of[0].Output, of[0].File)
+			x := of[0].Extent
+			f, err := x.open()
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotOurs) {
 				if there, err = v.expired(of); err != nil {
 					return nil, 0, err
@@ -321,9 +322,10 @@ func closePieces(pieces []piece) {
 
 // central is the central file that was read last: its pieces follow each other, and there may be very many.
 type central struct {
-	output, name string
+	output, name string // as the pieces have it
 	f            io.ReadCloser
 	at           int64
+	err          error // why the one of these names can't be opened
 }
 
 func (c *central) close() {
@@ -333,22 +335,23 @@ func (c *central) close() {
 	}
 }
 
-// seek goes to an offset of a file.
-func (c *central) seek(output, name string, at int64) error {
-	if c.f == nil || c.output != output || c.name != name || at < c.at {
+// seek goes to an offset of a piece's file.
+func (c *central) seek(p *piece, at int64) error {
+	if same := c.output == p.Output && c.name == p.File; !same || c.f == nil && c.err == nil || at < c.at {
 		c.close()
-		f, err := OpenCentral(output, name)
-		if err != nil {
-			return err
-		}
-		*c = central{output, name, f, 0}
+		*c = central{output: p.Output, name: p.File}
+		x := p.Extent
+		c.f, c.err = x.open()
+	}
+	if c.err != nil {
+		return c.err
 	}
 	if s, ok := c.f.(io.Seeker); ok {
 		if _, err := s.Seek(at, io.SeekStart); err != nil {
 			return err
 		}
 	} else if _, err := io.CopyN(io.Discard, c.f, at-c.at); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s: %w", c.name, err)
 	}
 	c.at = at
 	return nil
@@ -365,7 +368,7 @@ func (c *central) copyTo(w io.Writer, p *piece) error {
 		}
 		return err
 	}
-	if err := c.seek(p.Output, p.File, at); err != nil {
+	if err := c.seek(p, at); err != nil {
 		return err
 	}
 	n, err := io.CopyN(w, c.f, length)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,6 +25,8 @@ type Extent struct {
 	Gone   bool  // the file isn't there any more: retention deleted it, or somebody else
 	Since  time.Time
 
+	of      ledger // that tells of it
+	closed  bool   // File is its last name
 	expired bool // retention deleted it
 	renamed bool // another file has the name File by now, and no ledger tells of this one's
 	ledger  int  // of those that were read
@@ -60,7 +64,7 @@ func Extents(outputs []string, identity, log string) ([]Extent, error) {
 }
 
 // ledger is where a log's ledger is: below an output.
-type ledger struct{ output, name string }
+type ledger struct{ output, name, identity, log string }
 
 // findLedgers gives a log's ledgers below all outputs, each output once.
 func findLedgers(outputs []string, identity, log string) (all []ledger, err error) {
@@ -80,7 +84,7 @@ func findLedgers(outputs []string, identity, log string) (all []ledger, err erro
 			return nil, err
 		}
 		for _, name := range names {
-			all = append(all, ledger{output, name})
+			all = append(all, ledger{output, name, identity, log})
 		}
 	}
 	if len(all) == 0 {
@@ -106,6 +110,7 @@ func extentsOf(ledgers []ledger) (all []Extent, err error) {
 		}
 		for _, x := range extents(read[i], others) {
 			x.ledger = i
+			x.of = l
 			if x.Output = l.output; x.Offset >= 0 && (x.End < 0 || x.End >= x.Offset) { // else somebody wrote nonsense
 				all = append(all, x)
 			}
@@ -115,6 +120,37 @@ func extentsOf(ledgers []ledger) (all []Extent, err error) {
 		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.From, b.From))
 	})
 	return all, nil
+}
+
+// open opens the extent's file, under the name that it was given since its ledger was read, where that is so. The ledger tells of that a moment later,
+// or never, where its receiver was ended in between.
+func (x *Extent) open() (io.ReadCloser, error) {
+	for try := 0; ; try++ {
+		f, err := OpenCentral(x.Output, x.File)
+		if x.closed || !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+		now, err2 := Extents([]string{x.Output}, x.of.identity, x.of.log)
+		if err2 != nil {
+			return nil, err2
+		}
+		i := slices.IndexFunc(now, func(y Extent) bool {
+			return y.closed && y.of == x.of && y.Epoch == x.Epoch && y.From == x.From && y.Offset == x.Offset && y.Since.Equal(x.Since)
+		})
+		switch {
+		case i >= 0:
+			x.File, x.closed = now[i].File, true
+		case try == maxLooks:
+			untold, name, err2 := openUntold(x, now)
+			if err2 != nil {
+				return nil, err
+			}
+			x.File = name
+			return untold, nil
+		default:
+			time.Sleep(lookAgain)
+		}
+	}
 }
 
 // extents follows one ledger: a range ends where the next in the same file begins. others are the lines of the log's other ledgers below the same output:
@@ -162,8 +198,11 @@ func extents(entries, others []Entry) []Extent {
 				continue // said again, because of a crash
 			}
 			past[e.File] = append(past[e.File], len(all))
-			all = append(all, Extent{Epoch: e.Epoch, From: e.From, File: e.File, End: e.Size, Since: e.Time.UTC(), before: proofOf(e.Digest), after: proofOf(e.After)})
+			all = append(all, Extent{Epoch: e.Epoch, From: e.From, File: e.File, End: e.Size, Since: e.Time.UTC(), closed: true, before: proofOf(e.Digest), after: proofOf(e.After)})
 		case EventDamage: // nothing more goes into it; what is left of it can be read
+			for _, j := range open[e.File] {
+				all[j].closed = true
+			}
 			past[e.File] = append(past[e.File], open[e.File]...)
 			delete(open, e.File)
 		case EventExpire:
@@ -202,7 +241,7 @@ func closeExtents(all []Extent, open, past map[string][]int, e *Entry) {
 	delete(open, e.File)
 	past[e.Name] = append(past[e.Name], list...)
 	for n, j := range list {
-		all[j].File = e.Name
+		all[j].File, all[j].closed = e.Name, true
 		if n == len(list)-1 {
 			all[j].End = e.Size
 			if all[j].endsAt(e.Epoch, e.To, e.Size) {

@@ -38,7 +38,8 @@ func (v *verifier) file(ctx context.Context, pieces []piece) error {
 	if open := last.file; open != nil {
 		from = io.NewSectionReader(open, 0, 1<<62)
 	} else {
-		f, err := OpenCentral(first.Output, first.File)
+		x := first.Extent
+		f, err := x.open()
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotOurs) {
 			if gone, err := v.expired(pieces); gone || err != nil {
 				return err

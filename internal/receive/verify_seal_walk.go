@@ -205,7 +205,7 @@ func (c *central) read(ctx context.Context, p *piece, from, to uint64, b []byte,
 	if p.file != nil {
 		r = io.NewSectionReader(p.file, at, int64(to-from))
 	} else {
-		if err := c.seek(p.Output, p.File, at); err != nil {
+		if err := c.seek(p, at); err != nil {
 			c.close()
 			return err
 		}
