@@ -64,7 +64,7 @@ func (p *partition) reconcile(term context.Context, bucket positions, l *log, wh
 		}
 		// Otherwise Prepared stays until reopen has set its bytes aside.
 	}
-	l.seal = laterSeal(lo.Committed.Seal, l.rec.Seal.elsewhere())
+	l.takeOverSeal(p.r.now())
 	l.cur = newCursor(lo.Committed.Place)
 	l.cur.forked = lo.Committed.Forked || l.rec.Forked && same(&l.rec.Place, &lo.Committed.Place)
 	if further(&l.rec.Place, &lo.Committed.Place) {

@@ -81,13 +81,30 @@ func (l *log) takeSeal(ch *chunk.Chunk, now time.Time) (news bool) {
 	return true
 }
 
+// takeOverSeal goes on with the later one of what is committed here and what the record has. Where that is of another block the one that is committed
+// here is final, and perhaps known nowhere else: the record that had it may have been lost before another receiver went on.
+func (l *log) takeOverSeal(now time.Time) {
+	own, recorded := l.local.Committed.Seal.usable(), l.rec.Seal.elsewhere()
+	l.seal = laterSeal(own, recorded)
+	if own == nil || own.Kept || l.seal == own || l.local.LedgerFile == "" || l.seal.Epoch == own.Epoch && l.seal.Seal.From == own.Seal.From {
+		return
+	}
+	l.note(own.entry(now))
+	l.local.Committed.Seal = &sealed{Epoch: own.Epoch, Seal: own.Seal, Kept: true}
+}
+
+// entry is the seal as it stands in a ledger.
+func (s *sealed) entry(now time.Time) Entry {
+	return Entry{Time: now, Event: EventSeal, Epoch: s.Epoch, From: s.Seal.From, To: s.Seal.To, Seal: s.Seal.String()}
+}
+
 // keepSeal notes the last seal for the ledger, once.
 func (l *log) keepSeal(now time.Time) {
 	s := l.seal
 	if s == nil || s.Kept {
 		return
 	}
-	l.note(Entry{Time: now, Event: EventSeal, Epoch: s.Epoch, From: s.Seal.From, To: s.Seal.To, Seal: s.Seal.String()})
+	l.note(s.entry(now))
 	l.seal = &sealed{Epoch: s.Epoch, Seal: s.Seal, Kept: true}
 }
 

@@ -394,6 +394,39 @@ func TestTakeOverBetweenBlocks(t *testing.T) {
 	n.same()
 }
 
+// The record that had the last seal of a block is lost before another receiver goes on with the next one: the first one has it, and says so when it is back, whether
+// it works the partition then or not.
+func TestSealThatTheFormerReceiverAloneKnows(t *testing.T) {
+	t.Parallel()
+	for _, works := range []bool{false, true} {
+		t.Run(fmt.Sprint("it works the partition: ", works), func(t *testing.T) {
+			t.Parallel()
+			s := sealSite(t, 1000, nil)
+			r2 := s.beside("r2", false)
+			n := s.node("web1", "syslog")
+			s.steady(n, lines(1200))
+			s.rewrite(n, func(rec *record, _ *node) { rec.Seal = nil })
+			r2.startReceiver()
+			n.send(n.make(lines(300)))
+			n.waitConfirmed()
+			if got := n.sealLines(); len(got) != 0 {
+				t.Errorf("%q", got)
+			}
+			if works {
+				s.must(r2.stopReceiver())
+			}
+			s.startReceiver()
+			eventually(t, "it says so", func() (bool, string) {
+				got := n.sealLines()
+				return slices.Equal(got, []string{"1:0-1200"}), fmt.Sprint(got)
+			})
+			if v := n.sealed(); v.Verdict != Intact || v.Seals.Sealed != 1500 {
+				t.Errorf("%s, %+v", v.Verdict, v.Seals)
+			}
+		})
+	}
+}
+
 // An older program drops the seal of record and state when it writes them. It does no other harm: its bytes are unsealed at most until the
 // block's next seal comes.
 func TestOlderProgramDropsTheSeal(t *testing.T) {
