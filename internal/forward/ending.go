@@ -60,7 +60,7 @@ func (f *forwarder) stillness() time.Duration {
 
 // pass goes on at the centre's place without the bytes before it, where that is how an earlier run went on in what can't be read any more: the place is in
 // the same file, as far behind the last offset that the state has as behind its position. As far as there are bytes up to where the place's tail
-// begins, its digest must fit, too.
+// begins, its digest must fit, too; and the tail's own bytes, where the file, or a copy, has them.
 func (f *forwarder) pass(p *chunk.Place) bool {
 	n := len(p.Sources)
 	if n == 0 || p.Position > max(f.restored, f.flight.end()) {
@@ -71,7 +71,11 @@ func (f *forwarder) pass(p *chunk.Place) bool {
 			return false
 		}
 	}
-	if err := f.tail.Pass(p.Position, tail.Source{ID: p.Sources[n-1].File, Offset: p.Sources[n-1].Offset}); err != nil {
+	last := tail.Source{ID: p.Sources[n-1].File, Offset: p.Sources[n-1].Offset}
+	err := f.tail.Pass(p.Position, last, func(readAt func([]byte, int64) (int, error)) bool {
+		return p.Tail.From == p.Position || proves(p, readAt) // of none nothing can be said
+	})
+	if err != nil {
 		f.log.Debug("the centre's place can't be taken", "error", err)
 		return false
 	}

@@ -146,8 +146,9 @@ var errNotPassed = errors.New("it isn't how an earlier run went on")
 
 // Pass goes on at a position that an earlier run has reached, by the word of whoever took what was handed out: the byte before it is the one before
 // last.Offset of generation last.ID. What lies between needn't be read, and counts as released. It is for what can't be read again (see
-// [Piece.Unsure]) and refuses what can't have been handed out so.
-func (l *Log) Pass(position uint64, last Source) error {
+// [Piece.Unsure]) and refuses what can't have been handed out so. Where the file, or a copy, has bytes up to there, verify is given them and says whether they
+// are those that were taken; nil accepts.
+func (l *Log) Pass(position uint64, last Source, verify func(readAt func(p []byte, off int64) (int, error)) bool) error {
 	if err := l.usable("pass"); err != nil {
 		return err
 	}
@@ -165,12 +166,19 @@ func (l *Log) Pass(position uint64, last Source) error {
 	if s.gen == nil || s.gen.id != last.ID || position < s.position || uint64(s.offset)+(position-s.position) != uint64(last.Offset) {
 		return refuse("another one was read there")
 	}
+	g := s.gen
+	if position >= l.head && g != l.ending() {
+		return refuse("another one was read last")
+	}
+	has, err := g.has(last.Offset)
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", g.path, err)
+	}
+	if has && verify != nil && !verify(func(p []byte, off int64) (int, error) { return readAt(g.content, p, off) }) {
+		return refuse("the file has other bytes there")
+	}
 	if position < l.head {
 		return l.Release(position)
-	}
-	g := s.gen
-	if g != l.ending() {
-		return refuse("another one was read last")
 	}
 	if err := l.reached(g, last.Offset); err != nil {
 		return err
@@ -180,6 +188,20 @@ func (l *Log) Pass(position uint64, last Source) error {
 	l.peeked = nil
 	l.tidy()
 	return nil
+}
+
+// has says that there are bytes of g up to offset.
+func (g *generation) has(offset int64) (bool, error) {
+	if g.gone || g.content == nil || g.short > 0 && g.short < offset {
+		return false, nil
+	}
+	c := &candidate{path: g.path, content: g.content}
+	var err error
+	if c.at, err = g.content.stat(); err != nil {
+		return false, err
+	}
+	n, err := c.length()
+	return n >= offset, err
 }
 
 // reached takes over that g was read up to offset.

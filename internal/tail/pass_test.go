@@ -45,10 +45,10 @@ func TestPassBehindACopy(t *testing.T) {
 			if !c.log.Copied() {
 				t.Fatal("no copy is known")
 			}
-			c.must(c.log.Pass(end, last))
+			c.must(c.log.Pass(end, last, nil))
 			if again { // the state says the same
 				c.restart()
-				c.must(c.log.Pass(end, last))
+				c.must(c.log.Pass(end, last, nil))
 			}
 			c.drain()
 			c.want("next\n")
@@ -90,7 +90,7 @@ func TestPeekIsUnsureBehindACopy(t *testing.T) {
 			}
 			c.must(c.log.Advance(uint64(len(p.Data))))
 		}
-		c.must(c.log.Pass(uint64(last.Offset), last))
+		c.must(c.log.Pass(uint64(last.Offset), last, nil))
 		c.drain()
 		c.want("next\n")
 	}
@@ -111,13 +111,13 @@ func TestPassRefuses(t *testing.T) {
 			"another position":   {end + 1, last},
 			"no position":        {positionMax + 1, last},
 		} {
-			if err := c.log.Pass(tt.position, tt.last); !errors.Is(err, errNotPassed) {
+			if err := c.log.Pass(tt.position, tt.last, nil); !errors.Is(err, errNotPassed) {
 				t.Errorf("late %t, %s: %v", late, name, err)
 			}
 		}
-		c.must(c.log.Pass(end, last))
+		c.must(c.log.Pass(end, last, nil))
 		c.drain()
-		if err := c.log.Pass(end+5, last); !errors.Is(err, errNotPassed) { // something else was handed out since
+		if err := c.log.Pass(end+5, last, nil); !errors.Is(err, errNotPassed) { // something else was handed out since
 			t.Errorf("late %t, later: %v", late, err)
 		}
 	}
