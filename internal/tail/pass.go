@@ -178,7 +178,10 @@ func (l *Log) Pass(position uint64, last Source, verify func(readAt func(p []byt
 		return refuse("the file has other bytes there")
 	}
 	if position < l.head {
-		return l.Release(position)
+		if err := l.Release(position); err != nil {
+			return err
+		}
+		return l.Seek(position)
 	}
 	if err := l.reached(g, last.Offset); err != nil {
 		return err

@@ -122,3 +122,16 @@ func TestPassRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Where more was read again than is passed, what lies behind the place comes again.
+func TestPassGoesBack(t *testing.T) {
+	c, _, _, last := endsBefore(t, true)
+	c.open()
+	p, err := c.log.Peek(c.buf[:50])
+	c.must(err)
+	c.must(c.log.Advance(uint64(len(p.Data))))
+	c.must(c.log.Pass(10, Source{last.ID, 10}, nil))
+	if p, err = c.log.Peek(c.buf); err != nil || p.Position != 10 {
+		t.Errorf("goes on at %d, %v", p.Position, err)
+	}
+}
