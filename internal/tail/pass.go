@@ -74,10 +74,34 @@ func (l *Log) shortOf(c *candidate, g *generation) int64 {
 		return 0
 	}
 	then := &generation{head: m.head, want: m.check, offset: m.offset}
-	if then.known() < headMax && (!l.tells(c, then) || l.isAnothers(c, then)) {
+	if then.known() < headMax && (!l.tells(c, then) || l.isAnothers(c, then)) || l.marksOthers(c, m) {
 		return 0
 	}
 	return n
+}
+
+// marksOthers says that a mark, which c has, is how more of the log's files begin: so it tells none of them.
+func (l *Log) marksOthers(c *candidate, m mark) bool {
+	list, err := l.candidates(nil)
+	if err != nil {
+		return false
+	}
+	live := &candidate{path: l.cfg.Path}
+	_, bare := packing(c.path)
+	for _, o := range append(list, live) {
+		if _, b := packing(o.path); o != live && (b == bare || o.at.same(c.at.dev, c.at.ino)) {
+			continue // c itself, or another form of it
+		}
+		if ok, err := o.open(l.cfg.Allowed.Also(nil)); !ok || err != nil {
+			continue // what can't be opened now says nothing
+		}
+		same, err := contentMatches(o.content, m.head, nil, m.check, m.offset)
+		o.close()
+		if same && err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // marked marks g by a copy of it of a length.
