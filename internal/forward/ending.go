@@ -28,6 +28,13 @@ func (e *ending) hear(f *forwarder, was *chunk.HelloLog, a *chunk.AnswerLog) {
 	}
 }
 
+// sure lets go of the copy of a file that an earlier run was sending last, once it is known how far that got; else an idle log would hold it, unpacked, for good.
+func (f *forwarder) sure(p *tail.Piece) {
+	if p.Unsure && p.Loss == nil && f.place == nil && (f.ending.final || f.flight.end() >= f.restored) {
+		f.tail.Sure()
+	}
+}
+
 // waitsForEnd is how long a piece waits that comes behind all that can be read of what an earlier run was sending last. Before it may come what only the
 // centre has.
 func (f *forwarder) waitsForEnd(p *tail.Piece, now time.Time) time.Duration {

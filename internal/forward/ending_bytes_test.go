@@ -48,3 +48,32 @@ func TestForwardAGoneFileDoesntExcuseAnothersOtherBytes(t *testing.T) {
 		t.Errorf("%d bytes came behind %d, want all %d that were written after the snapshot; gaps %d, epochs %d, forks %d", len(g.data)-before, before, n, len(g.gaps), len(g.epochs), g.forks)
 	}
 }
+
+// A copy of what an earlier run has sent all of isn't held by a log to which nothing more is written.
+func TestForwardAnIdleLogHoldsNoCopy(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"stopped", "killed"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			x := newRemoved(t)
+			x.sends(250)
+			x.keepsWith(func(rec *record, _ tail.GenerationState) bool { return rec.Confirmed == uint64(len(x.want)) })
+			if end == "stopped" {
+				x.stop()
+			} else {
+				x.killed()
+			}
+			x.rotates(true)
+			x.change = nil // hellos come often
+			x.start()
+			eventually(t, "the copy is let go", func() bool {
+				s := x.status("app")
+				return s.State == Idle && len(s.Generations) == 1 && s.Generations[0].State == "live"
+			})
+			next := lines(x.r, 50)
+			x.append("app", next)
+			x.want = append(x.want, next...)
+			x.exact()
+		})
+	}
+}

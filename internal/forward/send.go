@@ -23,6 +23,7 @@ func (f *forwarder) sendNew(now time.Time, size int) (wait time.Duration, listen
 	buf := f.engine.bufferOf(size)
 	defer f.engine.giveBack(buf)
 	p, err := f.tail.Peek((*buf)[:size])
+	f.sure(&p)
 	if err != nil {
 		f.returnGrant()
 		f.rush = false

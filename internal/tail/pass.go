@@ -154,6 +154,15 @@ func (l *Log) unsure() bool {
 // Copied says that there is a copy of the file that an earlier run was reading last, or of its beginning, and that more of it may have been handed out.
 func (l *Log) Copied() bool { return l.unsure() && l.ending().copied }
 
+// Sure says that an earlier run has handed out no more than what is known here: [Piece.Unsure] isn't set any more, [Log.Pass] refuses, and a copy that is done with
+// is let go. What was peeked stays as it was.
+func (l *Log) Sure() {
+	if l.earlier != nil {
+		l.earlier = nil
+		l.tidy()
+	}
+}
+
 // isBehind says that a piece comes behind all that can be read of what an earlier run was reading last.
 func (l *Log) isBehind(p *Piece) bool {
 	switch shown := l.peeked; {
