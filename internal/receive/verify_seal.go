@@ -322,7 +322,8 @@ func (s *sealer) judge(v *verifier, pieces []piece, absent []covered, committed 
 		}
 	}
 	s.chain(out)
-	s.bytes(out, pieces, committed, newCoverage(fit), newCoverage(broken), newCoverage(unprovable))
+	excused := newCoverage(s.excused(there, unprovable))
+	s.bytes(out, pieces, committed, newCoverage(fit), newCoverage(broken), newCoverage(unprovable), excused)
 	s.expected(out)
 	for verdict, n := range s.more {
 		last := s.parts[len(s.parts)-1]
@@ -376,8 +377,23 @@ func (s *sealer) chain(out *Seals) {
 	})
 }
 
+// excused are those of the ranges of which retention has deleted a part whose rest begins what there is of the log: retention takes the oldest first. That of any other
+// proves nothing, and who may write a line of the ledger could have a byte of each block deleted, and change what is left.
+func (s *sealer) excused(there, unprovable []covered) (all []covered) {
+	if len(there) == 0 {
+		return nil
+	}
+	first, here := slices.MinFunc(there, compareCovered), newCoverage(slices.Clone(there))
+	for _, x := range unprovable {
+		if x.epoch == first.epoch && x.from <= first.from && here.has(x.epoch, first.from, x.to) {
+			all = append(all, x)
+		}
+	}
+	return all
+}
+
 // bytes counts them.
-func (s *sealer) bytes(out *Seals, pieces []piece, committed *Proof, fit, broken, unprovable coverage) {
+func (s *sealer) bytes(out *Seals, pieces []piece, committed *Proof, fit, broken, unprovable, excused coverage) {
 	vouched := len(s.vouched) > 0
 	var open covered // what is to be said of together
 	say := func() {
@@ -411,7 +427,15 @@ func (s *sealer) bytes(out *Seals, pieces []piece, committed *Proof, fit, broken
 		for _, a := range fit.without(p.Epoch, p.from, p.to) {
 			out.Sealed -= int64(a.to - a.from)
 			for _, b := range broken.without(a.epoch, a.from, a.to) {
-				for _, c := range unprovable.without(b.epoch, b.from, b.to) {
+				bare := unprovable.without(b.epoch, b.from, b.to)
+				if s.All && vouched {
+					for _, c := range excused.without(b.epoch, b.from, b.to) {
+						for _, c := range newCoverage(slices.Clone(bare)).without(c.epoch, c.from, c.to) {
+							s.part(Part{Verdict: Unsealed, Epoch: c.epoch, From: c.from, To: c.to, Why: "the ledger says that retention has deleted other bytes under their seal, so that it proves nothing, and older bytes than those are there"})
+						}
+					}
+				}
+				for _, c := range bare {
 					out.Unprovable -= int64(c.to - c.from)
 					out.Uncommitted += int64(c.to - c.from)
 					if c = clipped(c, committed); c.from < c.to {
