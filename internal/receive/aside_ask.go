@@ -218,8 +218,12 @@ func (r *Receiver) doOne(ctx context.Context, records *broker.Records, at, bytes
 		if slices.ContainsFunc(n.Back, func(b *putBack) bool { return !b.Done }) {
 			return errors.New("a part of it is being put back")
 		}
-		if missing, err := r.missing(ctx, records, n); err != nil || len(missing) > 0 {
-			return errors.Join(errors.New("it is proved to be the only copy, and put back by itself"), err)
+		missing, err := r.missing(ctx, records, n)
+		if len(missing) > 0 {
+			return errors.New("it is proved to be the only copy, and put back by itself")
+		}
+		if err != nil {
+			return err
 		}
 		if len(n.Pieces) > 0 && n.Pieces[0].Epoch == c.epoch {
 			c.from = n.Pieces[0].From

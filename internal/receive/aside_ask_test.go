@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
+	"logforward/internal/broker"
 	"logforward/internal/chunk"
 )
 
@@ -202,6 +205,32 @@ func TestWhatIsProvedIsNotDropped(t *testing.T) {
 	})
 	if lines := decisions(n); len(lines) > 0 {
 		t.Errorf("%+v", lines)
+	}
+}
+
+// While the record is lost nobody knows what it would prove: what is set aside waits, as it does to be put back.
+func TestWhatMayBeProvedIsNotDropped(t *testing.T) {
+	t.Parallel()
+	s, _, n := onlyCopySite(t, twice)
+	s.config.leaveCuts, s.config.Sweep = true, time.Hour
+	s.startReceiver()
+	eventually(t, "set aside", func() (bool, string) {
+		cut := cutFiles(t, s)
+		return len(cut) == 1 && cut[0] == "only copy\n", fmt.Sprintf("%q", cut)
+	})
+	all, err := ListSetAside(s.config.State)
+	s.must(err)
+	s.must(AskAside(s.config.State, all[0].Path, asked(AsideDrop)))
+	js, err := jetstream.New(s.nc)
+	s.must(err)
+	bucket, err := js.Stream(asking(t), "KV_"+broker.Positions)
+	s.must(err)
+	s.must(bucket.Purge(asking(t), jetstream.WithPurgeSubject("$KV."+broker.Positions+"."+key(n.identity, n.log))))
+	if err := s.r.doAsked(t.Context()); err == nil || !strings.Contains(err.Error(), "nobody can tell yet") && !strings.Contains(err.Error(), "proved to be the only copy") {
+		t.Error(err)
+	}
+	if cut := cutFiles(t, s); len(cut) != 1 {
+		t.Fatalf("set aside: %q", cut)
 	}
 }
 

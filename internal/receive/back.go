@@ -79,8 +79,11 @@ func (r *Receiver) putBack(ctx context.Context, records *broker.Records, n *asid
 		}
 	}
 	missing, err := r.missing(ctx, records, n)
-	if err != nil || len(missing) == 0 {
+	if err != nil && !errors.Is(err, errUndecided) {
 		return err
+	}
+	if len(missing) == 0 {
+		return nil
 	}
 	identity, name, err := splitKey(n.key)
 	if err != nil {

@@ -165,7 +165,10 @@ func dropNote(path string) error {
 	return nil
 }
 
-// missing gives the parts of what was set aside that lie nowhere else and are proved to be the log's.
+// errUndecided: a proof may still come, once the record is put together or a commit has an outcome.
+var errUndecided = errors.New("nobody can tell yet whether it is the only copy")
+
+// missing gives the parts of what was set aside that lie nowhere else and are proved to be the log's. With [errUndecided] there may be more later.
 func (r *Receiver) missing(ctx context.Context, records *broker.Records, n *asideNote) (parts []asidePiece, err error) {
 	lo, err := r.state.log(n.key)
 	if err != nil || lo == nil || lo.LedgerFile == "" {
@@ -173,7 +176,7 @@ func (r *Receiver) missing(ctx context.Context, records *broker.Records, n *asid
 	}
 	value, _, err := records.Get(ctx, n.key)
 	if errors.Is(err, broker.ErrNotFound) {
-		return nil, nil // lost: it is put together first
+		return nil, errUndecided // lost: it is put together first
 	}
 	if err != nil {
 		return nil, err
@@ -200,10 +203,12 @@ func (r *Receiver) missing(ctx context.Context, records *broker.Records, n *asid
 			own = append(own, span{Epoch: x.Epoch, From: x.From, To: x.From + uint64(x.End-x.Offset)})
 		}
 	}
+	var undecided error
 	for i := range n.Pieces {
 		p := &n.Pieces[i]
 		if m := lo.Prepared; m != nil && m.Place.Epoch == p.Epoch && m.From < p.To && m.Place.Position > p.From {
-			continue // it isn't decided yet
+			undecided = errUndecided
+			continue
 		}
 		if !rec.leftBehind(p, r.config.Name, own) { // else nothing need be read
 			continue
@@ -217,7 +222,7 @@ func (r *Receiver) missing(ctx context.Context, records *broker.Records, n *asid
 			parts = append(parts, asidePiece{p.Epoch, part[0], part[1], p.Offset + int64(part[0]-p.From), digests[part[0]], digests[part[1]]})
 		}
 	}
-	return parts, nil
+	return parts, undecided
 }
 
 // digests reads a piece and gives the running digest at its borders and all positions within where another is known. The error says that they
