@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 // ErrNoLedger: there is none for this log below this output.
@@ -71,9 +72,18 @@ func Ledger(path string) (entries []Entry, err error) {
 	return entries, err
 }
 
+// openLedger doesn't wait for a writer where somebody has put a pipe.
+func openLedger(path string) (*os.File, error) {
+	fd, err := again(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) })
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return regular(fd, path)
+}
+
 // ReadLedger is [Ledger] for one that may be too long to be kept: each is called for every entry, in order. The entry is the caller's.
 func ReadLedger(path string, each func(*Entry)) error {
-	f, err := os.Open(path)
+	f, err := openLedger(path)
 	if err != nil {
 		return err
 	}
@@ -93,7 +103,7 @@ var sealLine = []byte(`"event":"` + EventSeal + `"`)
 
 // unsealed reads a ledger's entries but for the seals.
 func unsealed(path string) (entries []Entry, err error) {
-	f, err := os.Open(path)
+	f, err := openLedger(path)
 	if err != nil {
 		return nil, err
 	}

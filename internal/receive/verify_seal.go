@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -126,7 +125,7 @@ func newSealer(identity, log string, o SealOptions) *sealer {
 func (s *sealer) read(ledgers []ledger) error {
 	for _, l := range ledgers {
 		path := filepath.Join(l.output, l.name)
-		f, err := os.Open(path)
+		f, err := openLedger(path)
 		if err != nil {
 			return err
 		}
