@@ -32,7 +32,8 @@ it on the node: its identity and the key; an identity may have several. Without 
 
 A seal that doesn't fit, or is of a key that isn't the node's, makes a log "forged". --sealed asks that every
 committed byte be under a seal of a key of the file; what isn't is "unsealed". Where the end was taken away with its seals, only
-the node's own word shows it: --seal-expect EPOCH:POSITION:ID, as logforward status --json on the node has it.
+the node's own word shows it: --seal-expect EPOCH:POSITION:ID, as logforward status --json on the node has it. With --record:
+the last block's seal isn't in a ledger yet.
 
 Of each log: bytes that are intact, that no digest proves yet, that are damaged or missing, and that retention has
 deleted; the gaps that its node told of, and the bytes lost in them. Exit code 1: something is damaged or missing, or

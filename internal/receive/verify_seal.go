@@ -472,6 +472,9 @@ func (s *sealer) expected(out *Seals) {
 		return
 	}
 	part := Part{Verdict: Damaged, Epoch: e.Epoch, From: e.Position, To: e.Position, Why: "the node had sealed up to here, and no seal here reaches that far: the end was taken away"}
+	if s.Recorded == nil { // nobody has asked for it, or the record has none
+		part.Why += ", unless the broker's record has the seal"
+	}
 	switch s.met {
 	case expectOther:
 		part.Verdict, part.Why = Forged, fmt.Sprintf("the node had sealed other bytes up to here than there are: no seal %s", e.ID)
