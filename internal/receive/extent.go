@@ -27,9 +27,9 @@ type Extent struct {
 
 	of      ledger // that tells of it
 	closed  bool   // File is its last name
-	expired bool // retention deleted it
-	renamed bool // another file has the name File by now, and no ledger tells of this one's
-	ledger  int  // of those that were read
+	expired bool   // retention deleted it
+	renamed bool   // another file has the name File by now, and no ledger tells of this one's
+	ledger  int    // of those that were read
 
 	before, after proof // running digests at From, and behind the run
 }
