@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -93,37 +94,49 @@ func AskAside(stateDir, path string, q AsideRequest) error {
 	if !slices.ContainsFunc(all, func(a SetAside) bool { return a.Path == path }) {
 		return errors.Join(fmt.Errorf("%s isn't set aside", path), err)
 	}
-	at := askedPath(path)
-	for _, d := range []string{filepath.Dir(filepath.Dir(at)), filepath.Dir(at)} {
-		if err := makeDir(d); err != nil {
-			return err
-		}
-		if err := handOver(d, stateDir); err != nil {
-			return err
-		}
-	}
 	b, err := json.Marshal(&q)
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(at)
-	f, err := os.CreateTemp(dir, "new-*")
+	// Below the state and nowhere else: its owner could have put a link there, and root may be asking.
+	root, err := os.OpenRoot(stateDir)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer root.Close()
+	at, err := filepath.Rel(stateDir, askedPath(path))
+	if err != nil {
+		return err
+	}
+	owner, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	dir, above := filepath.Dir(at), "."
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if err := ownDir(root, above, d, owner); err != nil {
+			return err
+		}
+		above = d
+	}
+	name := filepath.Join(dir, "new-"+rand.Text())
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer root.Remove(name)
 	_, err = f.Write(b)
+	if err == nil {
+		err = handOver(f, owner)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = handOver(f.Name(), stateDir)
-	}
-	if err == nil {
-		err = os.Link(f.Name(), at) // whole, or not at all, and never over another one
+		err = root.Link(name, at) // whole, or not at all, and never over another one
 	}
 	if errors.Is(err, fs.ErrExist) {
-		if old, err := readAsked(at); err == nil {
+		if old, err := readAsked(askedPath(path)); err == nil {
 			return fmt.Errorf("%s %w: to %s it, by %s at %s", path, ErrAsked, old.Action, old.By, old.Time.UTC().Format(time.RFC3339))
 		}
 		return fmt.Errorf("%s %w", path, ErrAsked)
@@ -131,19 +144,40 @@ func AskAside(stateDir, path string, q AsideRequest) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return syncIn(root, dir)
+}
+
+// ownDir makes a directory below a state directory, where it isn't there.
+func ownDir(root *os.Root, above, name string, owner fs.FileInfo) error {
+	if err := root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	d, err := root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := handOver(d, owner); err != nil {
+		return err
+	}
+	return syncIn(root, above)
+}
+
+func syncIn(root *os.Root, name string) error {
+	d, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // handOver gives what root has made below a state directory to who owns that: the receiver must read and remove it.
-func handOver(path, stateDir string) error {
-	var st unix.Stat_t
-	if os.Geteuid() != 0 {
+func handOver(f *os.File, owner fs.FileInfo) error {
+	st, ok := owner.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 {
 		return nil
 	}
-	if err := unix.Stat(stateDir, &st); err != nil {
-		return fmt.Errorf("%s: %w", stateDir, err)
-	}
-	return os.Lchown(path, int(st.Uid), int(st.Gid))
+	return f.Chown(int(st.Uid), int(st.Gid))
 }
 
 func readAsked(path string) (*AsideRequest, error) {
