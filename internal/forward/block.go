@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -230,11 +231,18 @@ type signer struct {
 	path string
 	log  *slog.Logger
 
-	mu   sync.Mutex
-	key  ed25519.PrivateKey // once it is there it stays until the process ends
-	err  error
-	next time.Time // of the next try
+	mu      sync.Mutex
+	key     ed25519.PrivateKey // once it is there it stays until the process ends
+	err     error
+	next    time.Time     // of the next try
+	loading chan struct{} // closed when the try that is under way ends; nil: none is
 }
+
+// errLoading is why there is no key while it is read: the file may be on a file system that doesn't answer.
+var errLoading = errors.New("the key is being read")
+
+// keyWait is how long a start waits for the key.
+const keyWait = 2 * time.Second
 
 // keyEvery is how often a key that can't be had is tried again.
 const keyEvery = 5 * time.Second
@@ -247,29 +255,50 @@ func newSigner(c *Config, log *slog.Logger) *signer {
 	return &signer{path: path, log: log}
 }
 
-// get is the key, or why there is none.
+// get is the key, or why there is none. It doesn't wait for a disk.
 func (s *signer) get() (ed25519.PrivateKey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.key != nil {
-		return s.key, nil
+	if s.key == nil && s.loading == nil && !time.Now().Before(s.next) {
+		s.loading = make(chan struct{})
+		go s.load(s.loading)
 	}
-	now := time.Now()
-	if now.Before(s.next) {
-		return nil, s.err
+	if s.key == nil && s.err == nil {
+		return nil, errLoading
 	}
+	return s.key, s.err
+}
+
+// wait gives the first try some time.
+func (s *signer) wait() {
+	s.get()
+	s.mu.Lock()
+	loading := s.loading
+	s.mu.Unlock()
+	if loading == nil {
+		return
+	}
+	select {
+	case <-loading:
+	case <-time.After(keyWait):
+	}
+}
+
+func (s *signer) load(done chan struct{}) {
 	key, made, err := seed.LoadOrMake(s.path)
-	s.next = now.Add(keyEvery)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(done)
+	s.loading, s.next = nil, time.Now().Add(keyEvery)
 	if err != nil {
 		if s.err == nil || s.err.Error() != err.Error() {
 			s.log.Error("there is no key to seal logs with: they go out unsealed until there is one", "seal_key", s.path, "error", err)
 		}
 		s.err = err
-		return nil, err
+		return
 	}
 	s.key, s.err = key, nil
 	s.log.Info("logs are sealed", "seal_key", s.path, "public key", chunk.Hash(key.Public().(ed25519.PublicKey)), "new", made)
-	return key, nil
 }
 
 func (s *signer) ready() bool {

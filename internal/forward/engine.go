@@ -88,7 +88,7 @@ func (e *Engine) Open(context.Context) error {
 	for _, d := range destinations {
 		if d.Seal && e.signer == nil {
 			e.signer = newSigner(&e.cfg, e.log)
-			e.signer.ready() // what is wrong is said at once
+			e.signer.wait() // what is wrong is said at once
 		}
 	}
 	e.metrics = newMetrics(e)

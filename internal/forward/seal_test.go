@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -778,5 +779,14 @@ func TestSealsUnderRandomFaults(t *testing.T) {
 		if g := c.look(name); len(g.gaps) > 0 {
 			t.Errorf("%s: gaps %+v", name, g.gaps)
 		}
+	}
+}
+
+// A file system that doesn't answer holds up no log: what goes out meanwhile goes unsealed, and the reason is told.
+func TestNoLogWaitsForTheKey(t *testing.T) {
+	t.Parallel()
+	s := &signer{loading: make(chan struct{})} // a try that doesn't end
+	if _, err := s.get(); !errors.Is(err, errLoading) || s.ready() {
+		t.Errorf("%v", err)
 	}
 }
