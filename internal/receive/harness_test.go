@@ -375,12 +375,18 @@ func (n *node) proofs() []Proof {
 	}
 	js, err := broker.JetStream(n.s.nc, "")
 	n.s.must(err)
-	positions, err := broker.OpenRecords(asking(n.s.t), js, n.s.pub, broker.Positions)
-	if err != nil {
-		return nil
-	}
-	all, _, err := Proofs(asking(n.s.t), positions, n.identity, n.log)
-	n.s.must(err)
+	var all []Proof
+	// A connection that a busy machine lets fall behind is begun anew by the server, and the answer is lost with the old one.
+	n.s.must(broker.Insist(asking(n.s.t), func(ctx context.Context) error {
+		positions, err := broker.OpenRecords(ctx, js, n.s.pub, broker.Positions)
+		if errors.Is(err, broker.ErrNoStream) {
+			return nil
+		}
+		if err == nil {
+			all, _, err = Proofs(ctx, positions, n.identity, n.log)
+		}
+		return err
+	}))
 	return all
 }
 
