@@ -48,7 +48,7 @@ func (f *forwarder) waitsForEnd(p *tail.Piece, now time.Time) time.Duration {
 		e.start, e.since = f.flight.start, now
 	}
 	switch still := now.Sub(e.since); {
-	case f.heard && still >= f.stillness(), p.Loss == nil && still >= max(f.stillness(), forkPatience):
+	case (f.heard || p.Loss == nil) && still >= max(f.stillness(), forkPatience):
 		e.final = true // nothing more came of it for long enough
 		if errors.Is(f.centreErr, errEnding) || errors.Is(f.centreErr, errGoneFiles) {
 			f.centreErr = nil // it isn't waited for any more, though nobody has answered

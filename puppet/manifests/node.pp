@@ -57,6 +57,8 @@ class mcollective_agent_logforward::node {
       mode   => '0755',
       force  => true,
     }
+  } else {
+    $directories = undef
   }
   if $ensure == 'present' or $mcollective_agent_logforward::purge_forwarders {
     file { $mcollective_agent_logforward::definitions:
