@@ -130,8 +130,9 @@ class mcollective_agent_logforward::node {
     }
   }
 
-  # The unit writes where the package has it; anywhere else it has to be told, and without a directory it can't even begin.
-  unless $staging {
+  # The unit writes where the package has it; anywhere else it has to be told, and without a directory it can't even begin. Where the service isn't Puppet's,
+  # neither is that: the daemon may run otherwise, and as another user.
+  if $mcollective_agent_logforward::manage_service and !$staging {
     $kept = ['state', 'wishes'].map |$name| { String($values[$name]) } - ['', '/var/lib/logforward/forward', '/var/lib/logforward/wishes']
     $files = { 'audit_log' => '/var/log/logforward', 'socket' => '/run/logforward' }.map |$name, $packaged| {
       $dir = String($values[$name]).regsubst('/[^/]*\z', '')
@@ -171,7 +172,7 @@ class mcollective_agent_logforward::node {
       mode    => '0644',
       content => mcollective_agent_logforward::paths($elsewhere),
     }
-    if $mcollective_agent_logforward::manage_service and $ensure == 'present' {
+    if $ensure == 'present' {
       File["${addition}/paths.conf"] ~> Service[$mcollective_agent_logforward::service_name]
     }
   }
